@@ -1,0 +1,354 @@
+//! The event log in the process: segment files of our own, group commit, in-process groups.
+
+mod cleaner;
+mod frame;
+mod group;
+mod index;
+mod reader;
+mod segment;
+mod writer;
+
+use crate::{
+    Append, EventLog, GroupMember, GroupOptions, InputPosition, Isolation, LogError, LogReader,
+    LogResult, Offset, Ownership, TopicDescription, TopicId, TopicSpec, Transactor,
+};
+use async_trait::async_trait;
+use group::{Generation, Groups};
+use index::Index;
+use parking_lot::{Mutex, RwLock};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    path::PathBuf,
+    sync::Arc,
+};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+use writer::{EncodedRun, Fence, Request, Writer};
+
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    pub folder: PathBuf,
+    /// A segment is sealed once it is this long.
+    pub segment_bytes: u64,
+    pub max_record_bytes: usize,
+    pub max_transaction_bytes: usize,
+    /// Requests that wait for the writer; more wait in their callers.
+    pub queue: usize,
+}
+
+impl EmbeddedOptions {
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            segment_bytes: 64 << 20,
+            max_record_bytes: 1_000_000,
+            max_transaction_bytes: 64 << 20,
+            queue: 4096,
+        }
+    }
+}
+
+/// Clones share one open log, which closes with the last of them.
+#[derive(Clone)]
+pub struct EmbeddedLog(Arc<Inner>);
+
+struct Inner {
+    options: EmbeddedOptions,
+    index: Arc<RwLock<Index>>,
+    groups: Arc<Groups>,
+    /// The newest epoch of each transactional id.
+    epochs: Arc<Mutex<HashMap<Arc<str>, u64>>>,
+    requests: mpsc::Sender<Request>,
+    declaring: tokio::sync::Mutex<()>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    cleaner: Mutex<Option<std::thread::JoinHandle<()>>>,
+    _lock: File,
+}
+
+impl EmbeddedLog {
+    /// Opens the folder, creating it when it is missing. Blocks while it reads; refused when
+    /// another process has the folder open.
+    pub fn open(options: EmbeddedOptions) -> LogResult<Self> {
+        let folder = &options.folder;
+        fs::create_dir_all(folder).map_err(segment::io_error("create", folder))?;
+        let lock_path = folder.join("lock");
+        let lock = File::create(&lock_path).map_err(segment::io_error("create", &lock_path))?;
+        if lock.try_lock().is_err() {
+            return Err(LogError::InUse { folder: folder.clone() });
+        }
+        let recovered = segment::recover(folder)?;
+        let index = Arc::new(RwLock::new(recovered.index));
+        let groups = Arc::new(Groups::default());
+        let epochs = Arc::new(Mutex::new(HashMap::new()));
+        let (requests, receiver) = mpsc::channel(options.queue);
+        let (sealed, sealed_receiver) = mpsc::unbounded_channel();
+        let writer = Writer {
+            folder: folder.clone(),
+            segment_bytes: options.segment_bytes,
+            index: index.clone(),
+            groups: groups.clone(),
+            epochs: epochs.clone(),
+            active: recovered.active,
+            length: recovered.active_length,
+            sealed,
+            failed: None,
+        };
+        let spawn_error = segment::io_error("start a thread for", folder);
+        let writer = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writer.run(receiver))
+            .map_err(spawn_error)?;
+        let cleaner = cleaner::Cleaner { folder: folder.clone(), index: index.clone() };
+        let spawn_error = segment::io_error("start a thread for", folder);
+        let cleaner = std::thread::Builder::new()
+            .name("log-cleaner".to_owned())
+            .spawn(move || cleaner.run(sealed_receiver))
+            .map_err(spawn_error)?;
+        Ok(Self(Arc::new(Inner {
+            options,
+            index,
+            groups,
+            epochs,
+            requests,
+            declaring: tokio::sync::Mutex::new(()),
+            writer: Mutex::new(Some(writer)),
+            cleaner: Mutex::new(Some(cleaner)),
+            _lock: lock,
+        })))
+    }
+
+    async fn submit(
+        &self,
+        appends: Vec<Append>,
+        fence: Option<Fence>,
+    ) -> LogResult<Vec<Option<Offset>>> {
+        let (runs, places) = self.0.encode(appends)?;
+        let (reply, answer) = oneshot::channel();
+        self.0
+            .requests
+            .send(Request::Append { runs, fence, reply })
+            .await
+            .map_err(|_| LogError::Closed)?;
+        let bases = answer.await.map_err(|_| LogError::Closed)??;
+        Ok(places.into_iter().map(|(run, delta)| Some(bases[run] + u64::from(delta))).collect())
+    }
+}
+
+impl Inner {
+    /// Encodes in the caller's thread, so that the writer only writes. Also returns, for each
+    /// append, its run and its place therein.
+    #[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
+    fn encode(&self, appends: Vec<Append>) -> LogResult<(Vec<EncodedRun>, Vec<(usize, u32)>)> {
+        let index = self.index.read();
+        let mut runs: Vec<EncodedRun> = Vec::new();
+        let mut by_partition: HashMap<(u16, u32), usize> = HashMap::new();
+        let mut places = Vec::with_capacity(appends.len());
+        let mut total = 0;
+        let mut last_topic: Option<(Arc<str>, u16)> = None;
+        for append in appends {
+            let topic = match &last_topic {
+                Some((name, number)) if Arc::ptr_eq(name, &append.topic) => *number,
+                _ => {
+                    let (number, _) = index.topic(&append.topic)?;
+                    last_topic = Some((append.topic.clone(), number));
+                    number
+                }
+            };
+            let size = append.record.size();
+            if size > self.options.max_record_bytes {
+                return Err(LogError::RecordTooLarge {
+                    topic: append.topic.to_string(),
+                    size,
+                    limit: self.options.max_record_bytes,
+                });
+            }
+            total += size;
+            if append.partition >= index.topics[usize::from(topic)].declaration.partitions {
+                return Err(LogError::UnknownPartition {
+                    topic: append.topic.to_string(),
+                    partition: append.partition,
+                });
+            }
+            let run = *by_partition.entry((topic, append.partition)).or_insert_with(|| {
+                let body = Vec::with_capacity(size + 64);
+                runs.push(EncodedRun { topic, partition: append.partition, count: 0, body });
+                runs.len() - 1
+            });
+            let delta = runs[run].count;
+            frame::encode_record(&mut runs[run].body, delta, &append.record);
+            runs[run].count += 1;
+            places.push((run, delta));
+        }
+        let limit = self.options.max_transaction_bytes;
+        if total > limit {
+            return Err(LogError::TransactionTooLarge { size: total, limit, unit: "bytes" });
+        }
+        Ok((runs, places))
+    }
+
+    fn end(&self, topic: &str, partition: u32) -> LogResult<Offset> {
+        Ok(self.index.read().partition(topic, partition)?.end)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A full queue means that the writer lives and will see the channel close.
+        let _ = self.requests.try_send(Request::Close);
+        let (sender, _) = mpsc::channel(1);
+        drop(std::mem::replace(&mut self.requests, sender));
+        // The lock file must not be released while the writer still writes.
+        if let Some(writer) = self.writer.lock().take() {
+            let _ = writer.join();
+        }
+        if let Some(cleaner) = self.cleaner.lock().take() {
+            let _ = cleaner.join();
+        }
+    }
+}
+
+fn check_settings(spec: &TopicSpec, found: &index::TopicDeclaration) -> LogResult<()> {
+    let wrong = |setting: &str, found: String, wanted: String| LogError::WrongTopicSettings {
+        topic: spec.name.clone(),
+        setting: setting.to_owned(),
+        found,
+        wanted,
+        remedy: "use the settings that the folder was made with, or another folder".to_owned(),
+    };
+    if found.partitions != spec.partitions {
+        let (found, wanted) = (found.partitions.to_string(), spec.partitions.to_string());
+        return Err(wrong("partition count", found, wanted));
+    }
+    let same_kind =
+        std::mem::discriminant(&found.retention) == std::mem::discriminant(&spec.retention);
+    if !same_kind {
+        let (found, wanted) = (format!("{:?}", found.retention), format!("{:?}", spec.retention));
+        return Err(wrong("retention", found, wanted));
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl EventLog for EmbeddedLog {
+    async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
+        let _one_at_a_time = self.0.declaring.lock().await;
+        for spec in topics {
+            if let Ok((_, found)) = self.0.index.read().topic(&spec.name) {
+                check_settings(spec, &found.declaration)?;
+                continue;
+            }
+            let declaration = Index::declaration(spec, TopicId(Uuid::new_v4()));
+            let (reply, answer) = oneshot::channel();
+            self.0
+                .requests
+                .send(Request::Declare { declaration, reply })
+                .await
+                .map_err(|_| LogError::Closed)?;
+            answer.await.map_err(|_| LogError::Closed)??;
+        }
+        Ok(())
+    }
+
+    async fn topic(&self, topic: &str) -> LogResult<TopicDescription> {
+        let index = self.0.index.read();
+        let (_, found) = index.topic(topic)?;
+        Ok(TopicDescription {
+            id: found.declaration.id,
+            partitions: found.declaration.partitions,
+        })
+    }
+
+    async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
+        if appends.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.submit(appends, None).await
+    }
+
+    async fn end(&self, topic: &str, partition: u32, _: Isolation) -> LogResult<Offset> {
+        // A transaction is one write: there is nothing uncommitted to be seen.
+        self.0.end(topic, partition)
+    }
+
+    async fn start(&self, topic: &str, partition: u32) -> LogResult<Offset> {
+        Ok(self.0.index.read().partition(topic, partition)?.start)
+    }
+
+    async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
+        reader::open(self.0.index.clone(), topic, from, None)
+    }
+
+    async fn read_to(
+        &self,
+        topic: &str,
+        partition: u32,
+        from: Offset,
+        to: Offset,
+    ) -> LogResult<Box<dyn LogReader>> {
+        reader::open(self.0.index.clone(), topic, &[(partition, from)], Some(to))
+    }
+
+    async fn join(&self, options: GroupOptions) -> LogResult<Box<dyn GroupMember>> {
+        let partitions = self.topic(&options.topic).await?.partitions;
+        Ok(self.0.groups.join(&options, partitions))
+    }
+
+    async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>> {
+        let index = self.0.index.read();
+        let (topic, _) = index.topic(&ownership.topic)?;
+        let key = (ownership.group.clone(), topic, ownership.partition);
+        Ok(index.positions.get(&key).copied())
+    }
+
+    async fn transactor(
+        &self,
+        transactional_id: &str,
+        ownership: &Ownership,
+    ) -> LogResult<Box<dyn Transactor>> {
+        let transactional_id: Arc<str> = transactional_id.into();
+        let generation =
+            ownership.generation.downcast_ref::<Generation>().ok_or_else(|| LogError::Refused {
+                what: transactional_id.to_string(),
+                detail: "the ownership is of another log".to_owned(),
+            })?;
+        let epoch = {
+            let mut epochs = self.0.epochs.lock();
+            let epoch = epochs.entry(transactional_id.clone()).or_default();
+            *epoch += 1;
+            *epoch
+        };
+        let generation = generation.number;
+        let group = ownership.group.clone();
+        Ok(Box::new(EmbeddedTransactor { log: self.clone(), transactional_id, epoch, group, generation }))
+    }
+}
+
+struct EmbeddedTransactor {
+    log: EmbeddedLog,
+    transactional_id: Arc<str>,
+    epoch: u64,
+    group: Arc<str>,
+    generation: u64,
+}
+
+#[async_trait]
+impl Transactor for EmbeddedTransactor {
+    async fn commit(
+        &mut self,
+        appends: Vec<Append>,
+        input: InputPosition,
+    ) -> LogResult<Vec<Option<Offset>>> {
+        let topic = self.log.0.index.read().topic(&input.topic)?.0;
+        let fence = Fence {
+            transactional_id: self.transactional_id.clone(),
+            epoch: self.epoch,
+            group: self.group.clone(),
+            generation: self.generation,
+            topic,
+            partition: input.partition,
+            next_offset: input.next_offset,
+        };
+        self.log.submit(appends, Some(fence)).await
+    }
+}

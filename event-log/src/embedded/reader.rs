@@ -1,0 +1,174 @@
+//! Readers of the embedded log: blocks are read whole, checked, and cut at the reader's limits.
+
+use super::{
+    frame,
+    index::{BlockRef, Index, SegmentFile},
+};
+use crate::{LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, StoredRecord};
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use std::{os::unix::fs::FileExt, sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+pub(super) fn open(
+    index: Arc<RwLock<Index>>,
+    topic: &str,
+    from: &[(u32, Offset)],
+    to: Option<Offset>,
+) -> LogResult<Box<dyn LogReader>> {
+    let (number, name, news) = {
+        let index = index.read();
+        let (number, found) = index.topic(topic)?;
+        for (partition, offset) in from {
+            let known = index.partition(topic, *partition)?;
+            if *offset > known.end {
+                return Err(LogError::OffsetOutOfRange {
+                    topic: topic.to_owned(),
+                    partition: *partition,
+                    offset: *offset,
+                    start: known.start,
+                    end: known.end,
+                });
+            }
+        }
+        (number, found.declaration.name.clone(), found.news.subscribe())
+    };
+    let cursors = from
+        .iter()
+        .map(|(partition, next)| Cursor { partition: *partition, next: *next, told_end: None })
+        .collect();
+    Ok(Box::new(EmbeddedReader { index, topic: number, name, news, cursors, turn: 0, to }))
+}
+
+struct Cursor {
+    partition: u32,
+    next: Offset,
+    /// The end that the caller was last told about, so that it is told once.
+    told_end: Option<Offset>,
+}
+
+struct EmbeddedReader {
+    index: Arc<RwLock<Index>>,
+    topic: u16,
+    name: Arc<str>,
+    news: watch::Receiver<u64>,
+    cursors: Vec<Cursor>,
+    /// The partition that is served first next time, so that none starves.
+    turn: usize,
+    to: Option<Offset>,
+}
+
+#[async_trait]
+impl LogReader for EmbeddedReader {
+    async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch> {
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            // Marked before looking, so that nothing appended meanwhile is missed.
+            self.news.mark_unchanged();
+            let (found, at_end) = self.find();
+            if let Some((cursor, block, segment)) = found {
+                let records = self.load(cursor, block, segment, limit).await?;
+                self.turn = cursor + 1;
+                if !records.is_empty() {
+                    return Ok(ReadBatch { records, at_end });
+                }
+                continue;
+            }
+            if !at_end.is_empty() {
+                return Ok(ReadBatch { records: Vec::new(), at_end });
+            }
+            let news = tokio::time::timeout_at(deadline, self.news.changed()).await;
+            match news {
+                Err(_) => return Ok(ReadBatch::default()),
+                Ok(Err(_)) => return Err(LogError::Closed),
+                Ok(Ok(())) => {}
+            }
+        }
+    }
+}
+
+impl EmbeddedReader {
+    /// The next block to read, and the partitions that turned out to be at their end.
+    fn find(&mut self) -> (Option<(usize, BlockRef, Arc<SegmentFile>)>, Vec<usize>) {
+        let index = self.index.read();
+        let topic = &index.topics[usize::from(self.topic)];
+        let mut at_end = Vec::new();
+        for step in 0..self.cursors.len() {
+            let at = (self.turn + step) % self.cursors.len();
+            let cursor = &mut self.cursors[at];
+            let partition = &topic.partitions[cursor.partition as usize];
+            let end = self.to.map_or(partition.end, |to| to.min(partition.end));
+            // Retention may have overtaken a slow reader.
+            cursor.next = cursor.next.max(partition.start);
+            let block = partition.block_at(cursor.next).filter(|_| cursor.next < end);
+            if let Some(block) = block
+                && let Some(segment) = index.segments.get(&block.segment)
+            {
+                return (Some((at, block, segment.clone())), at_end);
+            }
+            if cursor.told_end != Some(end) || self.to.is_some() {
+                cursor.told_end = Some(end);
+                at_end.push(at);
+            }
+        }
+        (None, at_end)
+    }
+
+    async fn load(
+        &mut self,
+        cursor: usize,
+        block: BlockRef,
+        segment: Arc<SegmentFile>,
+        limit: ReadLimit,
+    ) -> LogResult<Vec<StoredRecord>> {
+        let decoded = tokio::task::spawn_blocking(move || read_block(&segment, block))
+            .await
+            .map_err(|_| LogError::Closed)??;
+        let cursor = &mut self.cursors[cursor];
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut next = block.last + 1;
+        for (offset, record) in decoded {
+            if offset < cursor.next {
+                continue;
+            }
+            let over = records.len() >= limit.records || bytes >= limit.bytes;
+            if over || self.to.is_some_and(|to| offset >= to) {
+                next = offset;
+                break;
+            }
+            bytes += record.size();
+            records.push(StoredRecord {
+                topic: self.name.clone(),
+                partition: cursor.partition,
+                offset,
+                record,
+            });
+        }
+        cursor.next = next;
+        Ok(records)
+    }
+}
+
+/// Reads and checks one block.
+pub(super) fn read_block(
+    segment: &SegmentFile,
+    block: BlockRef,
+) -> LogResult<Vec<(Offset, crate::Record)>> {
+    let corrupt = |detail: &str| LogError::Corrupt {
+        file: segment.path.clone(),
+        position: block.position,
+        detail: detail.to_owned(),
+    };
+    let mut body = vec![0; block.length as usize];
+    segment
+        .file
+        .read_exact_at(&mut body, block.position)
+        .map_err(|error| corrupt(&error.to_string()))?;
+    if crc32c::crc32c(&body) != block.checksum {
+        return Err(corrupt("checksum does not match"));
+    }
+    frame::decode_records(Bytes::from(body), block.base)
+        .ok_or_else(|| corrupt("records do not follow the format"))
+}

@@ -1,0 +1,81 @@
+//! What can go wrong with the log, and whether trying again helps.
+
+use std::path::PathBuf;
+
+pub type LogResult<T> = Result<T, LogError>;
+
+/// What the caller may do after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing was written; the same call may succeed later.
+    Later,
+    /// Ownership was lost or the outcome is unknown: drop the transactor and everything derived
+    /// from it, and start over from the log.
+    StartOver,
+    /// The same call fails again until a person changes something.
+    Never,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("topic {topic} does not exist")]
+    UnknownTopic { topic: String },
+    #[error("topic {topic} has no partition {partition}")]
+    UnknownPartition { topic: String, partition: u32 },
+    #[error("topic {topic} has {setting} {found} where Almanac needs {wanted}; {remedy}")]
+    WrongTopicSettings {
+        topic: String,
+        setting: String,
+        found: String,
+        wanted: String,
+        remedy: String,
+    },
+    #[error("a record of {size} bytes for topic {topic} is over the limit of {limit} bytes")]
+    RecordTooLarge { topic: String, size: usize, limit: usize },
+    #[error("a transaction of {size} {unit} is over the limit of {limit}")]
+    TransactionTooLarge { size: usize, limit: usize, unit: &'static str },
+    #[error("transaction of {transactional_id} has no input position; it would not be fenced")]
+    NoInputPosition { transactional_id: String },
+    #[error(
+        "offset {offset} of {topic}/{partition} is outside the log, which holds {start} to {end}"
+    )]
+    OffsetOutOfRange { topic: String, partition: u32, offset: u64, start: u64, end: u64 },
+    #[error("{transactional_id} was fenced: {detail}")]
+    Fenced { transactional_id: String, detail: String },
+    #[error("outcome of a transaction of {transactional_id} is unknown: {detail}")]
+    Ambiguous { transactional_id: String, detail: String },
+    #[error("{what} is unavailable: {detail}")]
+    Unavailable { what: String, detail: String },
+    #[error("{what} took longer than {after_ms} ms")]
+    TimedOut { what: String, after_ms: u128 },
+    #[error("log file {file} is damaged at byte {position}: {detail}; restore it from a backup")]
+    Corrupt { file: PathBuf, position: u64, detail: String },
+    #[error("log folder {folder} is in use by another process")]
+    InUse { folder: PathBuf },
+    #[error("cannot {action} {file}: {detail}")]
+    Io { action: &'static str, file: PathBuf, detail: String },
+    #[error("the log is closed")]
+    Closed,
+    #[error("{what}: {detail}")]
+    Refused { what: String, detail: String },
+}
+
+impl LogError {
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Io { .. } => Retry::Later,
+            Self::Fenced { .. } | Self::Ambiguous { .. } => Retry::StartOver,
+            Self::UnknownTopic { .. }
+            | Self::UnknownPartition { .. }
+            | Self::WrongTopicSettings { .. }
+            | Self::RecordTooLarge { .. }
+            | Self::TransactionTooLarge { .. }
+            | Self::NoInputPosition { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::Corrupt { .. }
+            | Self::InUse { .. }
+            | Self::Closed
+            | Self::Refused { .. } => Retry::Never,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Creating topics, and refusing ones that differ in what matters.
+
+use super::{KafkaOptions, options::MESSAGE_MAX_BYTES};
+use crate::{LogError, LogResult, Retention, TopicSpec};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogResult<()> {
+    let unavailable = |error: KafkaError| LogError::Unavailable {
+        what: format!("kafka at {}", options.bootstrap_servers),
+        detail: error.to_string(),
+    };
+    let client: AdminClient<DefaultClientContext> =
+        options.common().create().map_err(unavailable)?;
+    let admin_options = AdminOptions::new()
+        .request_timeout(Some(options.call_timeout))
+        .operation_timeout(Some(options.call_timeout));
+
+    let settings: Vec<Vec<(&str, String)>> =
+        topics.iter().map(|spec| wanted_settings(spec, options)).collect();
+    let new_topics: Vec<NewTopic<'_>> = topics
+        .iter()
+        .zip(&settings)
+        .map(|(spec, settings)| {
+            let replication = TopicReplication::Fixed(options.replication_factor);
+            let mut topic = NewTopic::new(&spec.name, spec.partitions as i32, replication);
+            for (name, value) in settings {
+                topic = topic.set(name, value);
+            }
+            topic
+        })
+        .collect();
+    let created = client.create_topics(&new_topics, &admin_options).await.map_err(unavailable)?;
+    for result in created {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => {
+                return Err(LogError::Unavailable {
+                    what: format!("kafka topic {topic}"),
+                    detail: format!("cannot be created: {code}"),
+                });
+            }
+        }
+    }
+    check_settings(&client, &admin_options, topics, &settings).await.map_err(|error| match error {
+        Check::Kafka(error) => unavailable(error),
+        Check::Wrong(error) => error,
+    })?;
+    check_partitions(options, topics).await
+}
+
+enum Check {
+    Kafka(KafkaError),
+    Wrong(LogError),
+}
+
+fn wanted_settings(spec: &TopicSpec, options: &KafkaOptions) -> Vec<(&'static str, String)> {
+    let mut settings = vec![
+        ("min.insync.replicas", options.min_insync_replicas.to_string()),
+        ("unclean.leader.election.enable", "false".to_owned()),
+        ("max.message.bytes", (MESSAGE_MAX_BYTES + 65_536).to_string()),
+    ];
+    match spec.retention {
+        Retention::Forever => {
+            settings.push(("cleanup.policy", "delete".to_owned()));
+            settings.push(("retention.ms", "-1".to_owned()));
+            settings.push(("retention.bytes", "-1".to_owned()));
+        }
+        Retention::Compacted => settings.push(("cleanup.policy", "compact".to_owned())),
+        Retention::For(age) => {
+            settings.push(("cleanup.policy", "delete".to_owned()));
+            settings.push(("retention.ms", age.as_millis().to_string()));
+        }
+    }
+    settings
+}
+
+/// What would lose facts or mix them up is refused; a different retention of plumbing is not.
+async fn check_settings(
+    client: &AdminClient<DefaultClientContext>,
+    admin_options: &AdminOptions,
+    topics: &[TopicSpec],
+    settings: &[Vec<(&str, String)>],
+) -> Result<(), Check> {
+    let resources: Vec<_> = topics.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
+    let described =
+        client.describe_configs(&resources, admin_options).await.map_err(Check::Kafka)?;
+    for ((spec, settings), found) in topics.iter().zip(settings).zip(described) {
+        let found = found.map_err(|code| Check::Kafka(KafkaError::AdminOp(code)))?;
+        for (name, wanted) in settings {
+            let is_fact = spec.retention == Retention::Forever;
+            let matters = match *name {
+                "cleanup.policy" | "unclean.leader.election.enable" => true,
+                "retention.ms" | "retention.bytes" => is_fact,
+                _ => false,
+            };
+            let value = found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+            if matters && value != *wanted {
+                return Err(Check::Wrong(LogError::WrongTopicSettings {
+                    topic: spec.name.clone(),
+                    setting: (*name).to_owned(),
+                    found: value,
+                    wanted: wanted.clone(),
+                    remedy: format!(
+                        "set it with kafka-configs --alter --topic {} --add-config {name}={wanted}",
+                        spec.name
+                    ),
+                }));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A topic that was just created takes a moment to be known everywhere.
+async fn check_partitions(options: &KafkaOptions, topics: &[TopicSpec]) -> LogResult<()> {
+    let deadline = tokio::time::Instant::now() + options.call_timeout;
+    let consumer: std::sync::Arc<BaseConsumer> = std::sync::Arc::new(
+        options.reader("read_uncommitted").create().map_err(|error: KafkaError| {
+            LogError::Refused { what: "kafka configuration".to_owned(), detail: error.to_string() }
+        })?,
+    );
+    for spec in topics {
+        let found = loop {
+            let (client, name, timeout) =
+                (consumer.clone(), spec.name.clone(), options.call_timeout);
+            let count = tokio::task::spawn_blocking(move || {
+                let metadata = client.fetch_metadata(Some(&name), timeout).ok()?;
+                metadata.topics().first().map(|topic| topic.partitions().len())
+            })
+            .await
+            .map_err(|_| LogError::Closed)?;
+            match count {
+                Some(count) if count > 0 => break count,
+                _ if tokio::time::Instant::now() > deadline => {
+                    return Err(LogError::Unavailable {
+                        what: format!("kafka topic {}", spec.name),
+                        detail: "its metadata does not appear".to_owned(),
+                    });
+                }
+                _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        };
+        if found != spec.partitions as usize {
+            return Err(LogError::WrongTopicSettings {
+                topic: spec.name.clone(),
+                setting: "partition count".to_owned(),
+                found: found.to_string(),
+                wanted: spec.partitions.to_string(),
+                remedy: "set `partitions` to what the topics have; a keyed topic must not grow"
+                    .to_owned(),
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! Group membership: a consumer that is subscribed and polled, but fetches nothing. Input is read
+//! by readers, which each start where their processor says.
+
+use super::{KafkaOptions, query_error};
+use crate::{GroupEvent, GroupMember, GroupOptions, LogError, LogResult, Ownership, Revocation};
+use async_trait::async_trait;
+use rdkafka::{
+    ClientContext,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// What an [`Ownership`] of the Kafka engine carries: the group metadata of its assignment.
+pub(super) struct Generation {
+    pub(super) metadata: ConsumerGroupMetadata,
+}
+
+pub(super) fn join(
+    kafka: &KafkaOptions,
+    options: GroupOptions,
+) -> LogResult<Box<dyn GroupMember>> {
+    let (sender, events) = mpsc::unbounded_channel();
+    let context = MemberContext {
+        group: options.group.as_str().into(),
+        session_timeout: options.session_timeout,
+        events: sender.clone(),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let error = |error: KafkaError| query_error(&options.topic, None, &error);
+    let consumer: BaseConsumer<MemberContext> = kafka
+        .member(&options.group, &options.instance, options.session_timeout)
+        .create_with_context(context)
+        .map_err(error)?;
+    consumer.subscribe(&[&options.topic]).map_err(error)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let thread = std::thread::Builder::new()
+        .name("kafka-member".to_owned())
+        .spawn(move || poll(&consumer, &stopped, &sender))
+        .map_err(|error| LogError::Refused {
+            what: "a thread for a kafka group member".to_owned(),
+            detail: error.to_string(),
+        })?;
+    Ok(Box::new(KafkaMember { events, stop, thread: Some(thread) }))
+}
+
+fn poll(
+    consumer: &BaseConsumer<MemberContext>,
+    stop: &AtomicBool,
+    events: &mpsc::UnboundedSender<Result<GroupEvent, LogError>>,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        // Partitions are paused, so what comes up here is errors only.
+        match consumer.poll(POLL) {
+            Some(Err(error)) if is_fatal(&error) => {
+                let detail = error.to_string();
+                let transactional_id = consumer.context().group.to_string();
+                let _ = events.send(Err(LogError::Fenced { transactional_id, detail }));
+                return;
+            }
+            Some(Err(error)) => tracing::debug!(%error, "kafka group member goes on after an error"),
+            _ => {}
+        }
+    }
+    // Closing revokes what is held, which waits until the owners let go.
+}
+
+fn is_fatal(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId)
+    )
+}
+
+struct MemberContext {
+    group: Arc<str>,
+    session_timeout: Duration,
+    events: mpsc::UnboundedSender<Result<GroupEvent, LogError>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl ClientContext for MemberContext {}
+
+impl ConsumerContext for MemberContext {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(_) = rebalance else { return };
+        let (acknowledge, acknowledged) = oneshot::channel();
+        let revocation = Revocation { acknowledge: Some(acknowledge) };
+        if self.events.send(Ok(GroupEvent::Revoked(revocation))).is_ok() {
+            // The callback must not return before the owners have let go; heartbeats go on in
+            // librdkafka's own thread. An owner that does not let go is fenced by the generation.
+            let timeout = self.session_timeout;
+            let waited =
+                self.runtime.block_on(async { tokio::time::timeout(timeout, acknowledged).await });
+            if waited.is_err() {
+                tracing::warn!(group = %self.group, "partitions were not let go in time");
+            }
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Assign(partitions) = rebalance else { return };
+        if let Err(error) = consumer.pause(partitions) {
+            tracing::warn!(group = %self.group, %error, "cannot pause assigned partitions");
+        }
+        let Some(metadata) = consumer.group_metadata() else { return };
+        let generation = Arc::new(Generation { metadata });
+        let ownerships = partitions
+            .elements()
+            .iter()
+            .map(|element| Ownership {
+                group: self.group.clone(),
+                topic: element.topic().into(),
+                partition: element.partition() as u32,
+                generation: generation.clone(),
+            })
+            .collect();
+        let _ = self.events.send(Ok(GroupEvent::Assigned(ownerships)));
+    }
+}
+
+struct KafkaMember {
+    events: mpsc::UnboundedReceiver<Result<GroupEvent, LogError>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[async_trait]
+impl GroupMember for KafkaMember {
+    async fn next(&mut self) -> LogResult<GroupEvent> {
+        self.events.recv().await.ok_or(LogError::Closed)?
+    }
+
+    async fn leave(mut self: Box<Self>) -> LogResult<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        // Revocations must still be answered while the consumer closes.
+        while let Some(event) = self.events.recv().await {
+            drop(event);
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for KafkaMember {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

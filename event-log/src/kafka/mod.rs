@@ -1,0 +1,253 @@
+//! The event log on Apache Kafka, through librdkafka.
+//!
+//! Blocking calls run on threads of their own: a reader, a group member and a transactor each
+//! have one, and short queries go to the runtime's blocking pool.
+
+mod admin;
+mod group;
+mod options;
+mod reader;
+mod topic_id;
+mod transactor;
+
+pub use options::{KafkaOptions, KafkaSecurity};
+
+use crate::{
+    Append, EventLog, GroupMember, GroupOptions, Isolation, LogError, LogReader, LogResult, Offset,
+    Ownership, Record, TopicDescription, TopicSpec, Transactor,
+};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// Clones share the clients.
+#[derive(Clone)]
+pub struct KafkaLog(Arc<Inner>);
+
+struct Inner {
+    options: KafkaOptions,
+    producer: FutureProducer,
+    /// Answers watermark queries with the last stable offset.
+    committed: BaseConsumer,
+    /// Answers watermark queries with the high watermark.
+    uncommitted: BaseConsumer,
+    topics: Mutex<HashMap<String, TopicDescription>>,
+}
+
+impl KafkaLog {
+    /// Makes the clients. Nothing is asked of the brokers yet: they may still be starting.
+    pub fn connect(options: KafkaOptions) -> LogResult<Self> {
+        let refused = |error: KafkaError| LogError::Refused {
+            what: "kafka configuration".to_owned(),
+            detail: error.to_string(),
+        };
+        let producer = options.idempotent_producer().create().map_err(refused)?;
+        let committed = options.reader("read_committed").create().map_err(refused)?;
+        let uncommitted = options.reader("read_uncommitted").create().map_err(refused)?;
+        let topics = Mutex::new(HashMap::new());
+        Ok(Self(Arc::new(Inner { options, producer, committed, uncommitted, topics })))
+    }
+
+    /// Runs a blocking query off the runtime's threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Inner) -> LogResult<T> + Send + 'static,
+    ) -> LogResult<T> {
+        let inner = self.0.clone();
+        tokio::task::spawn_blocking(move || query(&inner)).await.map_err(|_| LogError::Closed)?
+    }
+
+    async fn watermarks(
+        &self,
+        topic: &str,
+        partition: u32,
+        isolation: Isolation,
+    ) -> LogResult<(Offset, Offset)> {
+        let topic = topic.to_owned();
+        self.blocking(move |inner| {
+            let client = match isolation {
+                Isolation::Committed => &inner.committed,
+                Isolation::Uncommitted => &inner.uncommitted,
+            };
+            let timeout = inner.options.call_timeout;
+            let (low, high) = client
+                .fetch_watermarks(&topic, partition as i32, timeout)
+                .map_err(|error| query_error(&topic, Some(partition), &error))?;
+            Ok((low.max(0) as Offset, high.max(0) as Offset))
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl EventLog for KafkaLog {
+    async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
+        admin::ensure(&self.0.options, topics).await
+    }
+
+    async fn topic(&self, topic: &str) -> LogResult<TopicDescription> {
+        if let Some(known) = self.0.topics.lock().get(topic) {
+            return Ok(*known);
+        }
+        let name = topic.to_owned();
+        let found = self
+            .blocking(move |inner| {
+                topic_id::describe(&inner.uncommitted, &name, inner.options.call_timeout)
+            })
+            .await?;
+        self.0.topics.lock().insert(topic.to_owned(), found);
+        Ok(found)
+    }
+
+    async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
+        let mut deliveries = Vec::with_capacity(appends.len());
+        for append in &appends {
+            let mut record = FutureRecord::to(&append.topic)
+                .partition(append.partition as i32)
+                .key(append.record.key.as_ref())
+                .timestamp(append.record.timestamp_ms)
+                .headers(to_kafka_headers(&append.record));
+            if let Some(value) = &append.record.value {
+                record = record.payload(value.as_ref());
+            }
+            let delivery = loop {
+                match self.0.producer.send_result(record) {
+                    Ok(delivery) => break delivery,
+                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
+                        record = again;
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    Err((error, _)) => return Err(produce_error(append, &error)),
+                }
+            };
+            deliveries.push(delivery);
+        }
+        let mut offsets = Vec::with_capacity(deliveries.len());
+        for (append, delivery) in appends.iter().zip(deliveries) {
+            let delivered = delivery.await.map_err(|_| LogError::Closed)?;
+            let delivered = delivered.map_err(|(error, _)| produce_error(append, &error))?;
+            offsets.push(Offset::try_from(delivered.offset).ok());
+        }
+        Ok(offsets)
+    }
+
+    async fn end(&self, topic: &str, partition: u32, isolation: Isolation) -> LogResult<Offset> {
+        Ok(self.watermarks(topic, partition, isolation).await?.1)
+    }
+
+    async fn start(&self, topic: &str, partition: u32) -> LogResult<Offset> {
+        Ok(self.watermarks(topic, partition, Isolation::Uncommitted).await?.0)
+    }
+
+    async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
+        reader::open(&self.0.options, topic, from)
+    }
+
+    async fn read_to(
+        &self,
+        topic: &str,
+        partition: u32,
+        from: Offset,
+        to: Offset,
+    ) -> LogResult<Box<dyn LogReader>> {
+        if from >= to {
+            return Ok(Box::new(reader::Finished));
+        }
+        // The end of a partition, as a read_committed reader is told of it, is the last stable
+        // offset. Only once that has passed `to` does reaching the end mean reaching `to`.
+        let deadline = tokio::time::Instant::now() + self.0.options.stable_timeout;
+        let mut pause = Duration::from_millis(2);
+        while self.end(topic, partition, Isolation::Committed).await? < to {
+            if tokio::time::Instant::now() > deadline {
+                return Err(LogError::TimedOut {
+                    what: format!("waiting for open transactions below {to} of {topic}/{partition}"),
+                    after_ms: self.0.options.stable_timeout.as_millis(),
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+        let reader = reader::open(&self.0.options, topic, &[(partition, from)])?;
+        Ok(Box::new(reader::Bounded::new(reader, to)))
+    }
+
+    async fn join(&self, options: GroupOptions) -> LogResult<Box<dyn GroupMember>> {
+        group::join(&self.0.options, options)
+    }
+
+    async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>> {
+        let ownership = ownership.clone();
+        self.blocking(move |inner| {
+            let consumer: BaseConsumer = inner
+                .options
+                .reader("read_committed")
+                .set("group.id", ownership.group.as_ref())
+                .create()
+                .map_err(|error| query_error(&ownership.topic, Some(ownership.partition), &error))?;
+            let mut wanted = TopicPartitionList::new();
+            wanted.add_partition(&ownership.topic, ownership.partition as i32);
+            let found = consumer
+                .committed_offsets(wanted, inner.options.call_timeout)
+                .map_err(|error| query_error(&ownership.topic, Some(ownership.partition), &error))?;
+            let offset = found
+                .find_partition(&ownership.topic, ownership.partition as i32)
+                .and_then(|element| element.offset().to_raw());
+            Ok(offset.and_then(|offset| Offset::try_from(offset).ok()))
+        })
+        .await
+    }
+
+    async fn transactor(
+        &self,
+        transactional_id: &str,
+        ownership: &Ownership,
+    ) -> LogResult<Box<dyn Transactor>> {
+        transactor::start(&self.0.options, transactional_id, ownership).await
+    }
+}
+
+fn to_kafka_headers(record: &Record) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(record.headers.iter().count());
+    for (key, value) in record.headers.iter() {
+        headers = headers.insert(Header { key, value: Some(value) });
+    }
+    headers
+}
+
+fn query_error(topic: &str, partition: Option<u32>, error: &KafkaError) -> LogError {
+    match (error.rdkafka_error_code(), partition) {
+        (Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic), _) => {
+            LogError::UnknownTopic { topic: topic.to_owned() }
+        }
+        (Some(RDKafkaErrorCode::UnknownPartition), Some(partition)) => {
+            LogError::UnknownPartition { topic: topic.to_owned(), partition }
+        }
+        _ => LogError::Unavailable {
+            what: partition.map_or_else(
+                || format!("kafka topic {topic}"),
+                |partition| format!("kafka topic {topic}/{partition}"),
+            ),
+            detail: error.to_string(),
+        },
+    }
+}
+
+fn produce_error(append: &Append, error: &KafkaError) -> LogError {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+            LogError::RecordTooLarge {
+                topic: append.topic.to_string(),
+                size: append.record.size(),
+                limit: options::MESSAGE_MAX_BYTES,
+            }
+        }
+        _ => query_error(&append.topic, Some(append.partition), error),
+    }
+}

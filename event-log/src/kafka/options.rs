@@ -1,0 +1,170 @@
+//! Client settings, each set on purpose: librdkafka's defaults are for bulk throughput.
+
+use rdkafka::ClientConfig;
+use std::{collections::BTreeMap, time::Duration};
+
+/// Kafka's own default for a batch; Almanac keeps single records below 1 MB.
+pub(super) const MESSAGE_MAX_BYTES: usize = 1_000_000;
+
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    pub bootstrap_servers: String,
+    pub client_id: String,
+    /// For topics that Almanac creates.
+    pub replication_factor: i32,
+    /// Below this many in-sync replicas nothing is acknowledged.
+    pub min_insync_replicas: i32,
+    /// One request to the brokers, answered or given up.
+    pub call_timeout: Duration,
+    /// A transaction open for longer is ended by the broker. It bounds how long a dead owner can
+    /// hold up readers when nobody takes over.
+    pub transaction_timeout: Duration,
+    /// A transactional call that takes longer is abandoned with its thread and producer.
+    pub watchdog: Duration,
+    /// How long a take-over waits for transactions that others left open.
+    pub stable_timeout: Duration,
+    pub security: KafkaSecurity,
+    /// librdkafka properties for what is not named here; they win.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// TLS and SASL. The defaults mean plain text without authentication.
+#[derive(Clone, Debug, Default)]
+pub struct KafkaSecurity {
+    pub tls: bool,
+    pub ca_file: Option<String>,
+    pub certificate_file: Option<String>,
+    pub key_file: Option<String>,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: Option<String>,
+    pub sasl_username: Option<String>,
+    pub sasl_password: Option<String>,
+}
+
+impl KafkaOptions {
+    pub fn new(bootstrap_servers: impl Into<String>) -> Self {
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            client_id: "almanac".to_owned(),
+            replication_factor: 1,
+            min_insync_replicas: 1,
+            call_timeout: Duration::from_secs(10),
+            transaction_timeout: Duration::from_secs(15),
+            watchdog: Duration::from_secs(25),
+            stable_timeout: Duration::from_secs(30),
+            security: KafkaSecurity::default(),
+            properties: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn common(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.bootstrap_servers)
+            .set("client.id", &self.client_id)
+            // A broker that comes back is found within a second, not ten.
+            .set("reconnect.backoff.ms", "50")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.nagle.disable", "true")
+            .set("log.connection.close", "false")
+            .set("topic.metadata.refresh.interval.ms", "60000")
+            .set("allow.auto.create.topics", "false");
+        let security = &self.security;
+        let protocol = match (security.tls, security.sasl_mechanism.is_some()) {
+            (false, false) => "plaintext",
+            (true, false) => "ssl",
+            (false, true) => "sasl_plaintext",
+            (true, true) => "sasl_ssl",
+        };
+        config.set("security.protocol", protocol);
+        let optional = [
+            ("ssl.ca.location", &security.ca_file),
+            ("ssl.certificate.location", &security.certificate_file),
+            ("ssl.key.location", &security.key_file),
+            ("sasl.mechanism", &security.sasl_mechanism),
+            ("sasl.username", &security.sasl_username),
+            ("sasl.password", &security.sasl_password),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                config.set(name, value);
+            }
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config
+    }
+
+    fn producer(&self) -> ClientConfig {
+        let mut config = self.common();
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            // Java clients place keys with murmur2; ours name partitions, but a tool that uses
+            // this configuration must agree.
+            .set("partitioner", "murmur2_random")
+            .set("message.max.bytes", (MESSAGE_MAX_BYTES + 65_536).to_string())
+            // Batches form while the previous one is on its way; waiting for more adds latency.
+            .set("linger.ms", "0")
+            .set("queue.buffering.max.messages", "200000")
+            .set("queue.buffering.max.kbytes", "131072")
+            .set("compression.type", "lz4");
+        config
+    }
+
+    pub(super) fn idempotent_producer(&self) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("message.timeout.ms", self.call_timeout.as_millis().to_string());
+        config
+    }
+
+    pub(super) fn transactional_producer(&self, transactional_id: &str) -> ClientConfig {
+        let mut config = self.producer();
+        let timeout = self.transaction_timeout.as_millis().to_string();
+        config
+            .set("transactional.id", transactional_id)
+            .set("transaction.timeout.ms", &timeout)
+            .set("message.timeout.ms", &timeout)
+            // The request after a commit often meets CONCURRENT_TRANSACTIONS while the broker
+            // writes markers; the default of 100 ms would dominate every transaction.
+            .set("retry.backoff.ms", "2")
+            .set("retry.backoff.max.ms", "5");
+        config
+    }
+
+    /// A consumer that reads what it is told to read and commits nothing.
+    pub(super) fn reader(&self, isolation: &str) -> ClientConfig {
+        let mut config = self.common();
+        config
+            // librdkafka wants a group even where none is used.
+            .set("group.id", format!("{}-reader", self.client_id))
+            .set("isolation.level", isolation)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            // A fetch is answered as soon as there is one record; the wait only bounds idling.
+            .set("fetch.min.bytes", "1")
+            .set("fetch.wait.max.ms", "500")
+            .set("fetch.error.backoff.ms", "20")
+            .set("queued.min.messages", "20000")
+            .set("queued.max.messages.kbytes", "32768");
+        config
+    }
+
+    pub(super) fn member(&self, group: &str, instance: &str, session: Duration) -> ClientConfig {
+        let mut config = self.reader("read_committed");
+        config
+            .set("group.id", group)
+            .set("group.instance.id", instance)
+            // An eager assignor: a revocation then always takes everything, and one generation
+            // belongs to one assignment.
+            .set("partition.assignment.strategy", "range")
+            .set("session.timeout.ms", session.as_millis().to_string())
+            .set("heartbeat.interval.ms", (session.as_millis() / 4).max(500).to_string())
+            .set("max.poll.interval.ms", (session.as_millis() * 3).max(60_000).to_string())
+            .set("auto.offset.reset", "earliest");
+        config
+    }
+}

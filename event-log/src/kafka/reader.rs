@@ -1,0 +1,254 @@
+//! Readers: a thread per reader polls its consumer and hands batches over a short channel.
+
+use super::{KafkaOptions, query_error};
+use crate::{
+    Headers, HeadersBuilder, LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record,
+    StoredRecord,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use rdkafka::{
+    Message, Offset as KafkaOffset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, Headers as _},
+};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::mpsc;
+
+/// What one hand-over holds at most; two of them wait.
+const HAND_OVER_RECORDS: usize = 5_000;
+const HAND_OVER_BYTES: usize = 4 << 20;
+/// How long a reader that was dropped may go unnoticed.
+const POLL: Duration = Duration::from_millis(100);
+
+pub(super) fn open(
+    options: &KafkaOptions,
+    topic: &str,
+    from: &[(u32, Offset)],
+) -> LogResult<Box<dyn LogReader>> {
+    let error = |error: KafkaError| query_error(topic, None, &error);
+    let consumer: BaseConsumer = options.reader("read_committed").create().map_err(error)?;
+    let mut assignment = TopicPartitionList::new();
+    for (partition, offset) in from {
+        let offset = KafkaOffset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
+        assignment
+            .add_partition_offset(topic, *partition as i32, offset)
+            .map_err(error)?;
+    }
+    consumer.assign(&assignment).map_err(error)?;
+
+    let (sender, batches) = mpsc::channel(2);
+    let stop = Arc::new(AtomicBool::new(false));
+    let poller = Poller {
+        consumer,
+        topic: topic.into(),
+        partitions: from.iter().map(|(partition, _)| *partition).collect(),
+        stop: stop.clone(),
+    };
+    std::thread::Builder::new()
+        .name("kafka-reader".to_owned())
+        .spawn(move || poller.run(&sender))
+        .map_err(|error| LogError::Refused {
+            what: "a thread for a kafka reader".to_owned(),
+            detail: error.to_string(),
+        })?;
+    Ok(Box::new(KafkaReader { batches, left: VecDeque::new(), at_end: Vec::new(), stop }))
+}
+
+struct KafkaReader {
+    batches: mpsc::Receiver<LogResult<ReadBatch>>,
+    /// Records of the last hand-over that did not fit the caller's limit.
+    left: VecDeque<StoredRecord>,
+    at_end: Vec<usize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl LogReader for KafkaReader {
+    async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch> {
+        if self.left.is_empty() {
+            match tokio::time::timeout(wait, self.batches.recv()).await {
+                Err(_) => return Ok(ReadBatch::default()),
+                Ok(None) => return Err(LogError::Closed),
+                Ok(Some(batch)) => {
+                    let batch = batch?;
+                    self.left = batch.records.into();
+                    self.at_end = batch.at_end;
+                }
+            }
+        }
+        let mut batch = ReadBatch::default();
+        let mut bytes = 0;
+        while batch.records.len() < limit.records && bytes < limit.bytes {
+            let Some(record) = self.left.pop_front() else { break };
+            bytes += record.record.size();
+            batch.records.push(record);
+        }
+        if self.left.is_empty() {
+            batch.at_end = std::mem::take(&mut self.at_end);
+        }
+        Ok(batch)
+    }
+}
+
+struct Poller {
+    consumer: BaseConsumer,
+    topic: Arc<str>,
+    partitions: Vec<u32>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Poller {
+    fn run(self, sender: &mpsc::Sender<LogResult<ReadBatch>>) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let batch = match self.gather() {
+                Ok(batch) if batch.records.is_empty() && batch.at_end.is_empty() => continue,
+                other => other,
+            };
+            let failed = batch.is_err();
+            if sender.blocking_send(batch).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn gather(&self) -> LogResult<ReadBatch> {
+        let mut batch = ReadBatch::default();
+        let mut bytes = 0;
+        let mut wait = POLL;
+        while batch.records.len() < HAND_OVER_RECORDS && bytes < HAND_OVER_BYTES {
+            let Some(polled) = self.consumer.poll(wait) else { break };
+            wait = Duration::ZERO;
+            match polled {
+                Ok(message) => {
+                    let record = self.to_stored(&message)?;
+                    bytes += record.record.size();
+                    batch.records.push(record);
+                }
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    let place = self.partitions.iter().position(|known| *known as i32 == partition);
+                    if let Some(place) = place
+                        && !batch.at_end.contains(&place)
+                    {
+                        batch.at_end.push(place);
+                    }
+                }
+                Err(error) => self.judge(&error)?,
+            }
+        }
+        Ok(batch)
+    }
+
+    /// librdkafka goes on by itself after most errors; the others end the reader.
+    fn judge(&self, error: &KafkaError) -> LogResult<()> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+                Err(LogError::OffsetOutOfRange {
+                    topic: self.topic.to_string(),
+                    partition: self.partitions.first().copied().unwrap_or_default(),
+                    offset: 0,
+                    start: 0,
+                    end: 0,
+                })
+            }
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::Fatal
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::Authentication,
+            ) => Err(query_error(&self.topic, None, error)),
+            _ => {
+                tracing::debug!(topic = %self.topic, %error, "kafka reader goes on after an error");
+                Ok(())
+            }
+        }
+    }
+
+    fn to_stored(&self, message: &BorrowedMessage<'_>) -> LogResult<StoredRecord> {
+        let partition = message.partition() as u32;
+        let offset = message.offset().max(0) as Offset;
+        Ok(StoredRecord {
+            topic: self.topic.clone(),
+            partition,
+            offset,
+            record: Record {
+                key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+                value: message.payload().map(Bytes::copy_from_slice),
+                headers: to_headers(message),
+                timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+            },
+        })
+    }
+}
+
+fn to_headers(message: &BorrowedMessage<'_>) -> Headers {
+    let Some(found) = message.headers() else { return Headers::default() };
+    let mut headers = HeadersBuilder::with_capacity(found.count() * 40);
+    for header in found.iter() {
+        headers.push(header.key, header.value.unwrap_or_default());
+    }
+    headers.build()
+}
+
+/// A reader of nothing.
+pub(super) struct Finished;
+
+#[async_trait]
+impl LogReader for Finished {
+    async fn next(&mut self, _: ReadLimit, _: Duration) -> LogResult<ReadBatch> {
+        Ok(ReadBatch { records: Vec::new(), at_end: vec![0] })
+    }
+}
+
+/// Ends at an offset that was stable before the inner reader was opened: whatever end the inner
+/// reader reports lies at or beyond it.
+pub(super) struct Bounded {
+    inner: Box<dyn LogReader>,
+    to: Offset,
+    done: bool,
+}
+
+impl Bounded {
+    pub(super) fn new(inner: Box<dyn LogReader>, to: Offset) -> Self {
+        Self { inner, to, done: false }
+    }
+}
+
+#[async_trait]
+impl LogReader for Bounded {
+    async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch> {
+        if self.done {
+            return Ok(ReadBatch { records: Vec::new(), at_end: vec![0] });
+        }
+        let mut batch = self.inner.next(limit, wait).await?;
+        if let Some(last) = batch.records.last()
+            && last.offset + 1 >= self.to
+        {
+            self.done = true;
+        }
+        batch.records.retain(|record| record.offset < self.to);
+        if !batch.at_end.is_empty() {
+            self.done = true;
+        }
+        if self.done {
+            batch.at_end = if batch.records.is_empty() { vec![0] } else { Vec::new() };
+        }
+        Ok(batch)
+    }
+}

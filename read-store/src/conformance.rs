@@ -1,0 +1,214 @@
+//! The suite that every adapter of [`ReadStore`] passes. Each check takes a fresh table, so that
+//! one server serves all of them. A failed check panics, as in any test.
+
+use crate::{Change, Direction, ReadStore, Row, Slice, StoreError, Table, Write, timestamp};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Runs every check.
+pub async fn all(store: &dyn ReadStore) {
+    tables_are_created_listed_and_dropped(store).await;
+    rows_are_read_back(store).await;
+    slices_have_bounds_directions_and_limits(store).await;
+    many_partitions_come_in_order(store).await;
+    the_newest_write_stands_whatever_the_order(store).await;
+    ties_are_settled_alike(store).await;
+    a_delete_stays_against_late_writes(store).await;
+    changes_of_one_call_meet_their_own(store).await;
+    large_writes_are_split(store).await;
+    bulk_loads_fill_empty_tables(store).await;
+    bad_input_is_refused(store).await;
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+async fn fresh(store: &dyn ReadStore, name: &str) -> Table {
+    let table = Table::new(name, NEXT.fetch_add(1, Ordering::Relaxed)).unwrap();
+    store.drop_table(&table).await.unwrap();
+    store.create_table(&table).await.unwrap();
+    table
+}
+
+fn put(table: &Table, partition: &str, clustering: &str, timestamp: i64, body: &str) -> Write {
+    Write {
+        table: table.clone(),
+        change: Change::Put {
+            partition: partition.to_owned(),
+            clustering: clustering.to_owned(),
+            timestamp,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        },
+    }
+}
+
+fn delete(table: &Table, partition: &str, clustering: &str, timestamp: i64) -> Write {
+    let (partition, clustering) = (partition.to_owned(), clustering.to_owned());
+    Write { table: table.clone(), change: Change::Delete { partition, clustering, timestamp } }
+}
+
+async fn body(store: &dyn ReadStore, table: &Table, partition: &str, key: &str) -> Option<String> {
+    let row = store.get(table, partition, key).await.unwrap()?;
+    Some(String::from_utf8(row.body.to_vec()).unwrap())
+}
+
+async fn tables_are_created_listed_and_dropped(store: &dyn ReadStore) {
+    let table = fresh(store, "listed").await;
+    store.create_table(&table).await.expect("creating again does nothing");
+    assert!(store.tables().await.unwrap().contains(&table));
+    store.write(vec![put(&table, "p", "k", 1, "{}")]).await.unwrap();
+    store.drop_table(&table).await.unwrap();
+    assert!(!store.tables().await.unwrap().contains(&table));
+    store.drop_table(&table).await.expect("dropping again does nothing");
+    store.create_table(&table).await.unwrap();
+    assert_eq!(body(store, &table, "p", "k").await, None, "a new table is empty");
+    store.drop_table(&table).await.unwrap();
+    assert!(store.slice(&table, "p", &Slice::all()).await.is_err());
+}
+
+async fn rows_are_read_back(store: &dyn ReadStore) {
+    let table = fresh(store, "rows").await;
+    let text = "{\"title\":\"Ñandú – “x” 🎭\"}";
+    store.write(vec![put(&table, "día", "k/1", 7, text)]).await.unwrap();
+    let row = store.get(&table, "día", "k/1").await.unwrap().unwrap();
+    let expected = Row { clustering: "k/1".to_owned(), timestamp: 7, body: Bytes::from(text) };
+    assert_eq!(row, expected);
+    assert_eq!(store.get(&table, "día", "k/2").await.unwrap(), None);
+    assert_eq!(store.get(&table, "dí", "k/1").await.unwrap(), None);
+    assert!(store.slice(&table, "nothing", &Slice::all()).await.unwrap().is_empty());
+}
+
+async fn slices_have_bounds_directions_and_limits(store: &dyn ReadStore) {
+    let table = fresh(store, "slices").await;
+    let writes = (0..10).map(|n| put(&table, "p", &format!("k{n}"), 1, "x"));
+    // Neighbouring partitions must not leak in.
+    let around = [put(&table, "o", "k5", 1, "x"), put(&table, "p2", "k5", 1, "x"), put(&table, "q", "k5", 1, "x")];
+    store.write(writes.chain(around).collect()).await.unwrap();
+    let keys = |rows: Vec<Row>| -> Vec<String> { rows.into_iter().map(|row| row.clustering).collect() };
+    let bound = |key: &str| Some(key.to_owned());
+
+    let all = keys(store.slice(&table, "p", &Slice::all()).await.unwrap());
+    assert_eq!(all, (0..10).map(|n| format!("k{n}")).collect::<Vec<_>>());
+    let middle = Slice { from: bound("k3"), until: bound("k6"), ..Slice::all() };
+    assert_eq!(keys(store.slice(&table, "p", &middle).await.unwrap()), ["k3", "k4", "k5"]);
+    let down = Slice { direction: Direction::Descending, limit: 2, ..middle.clone() };
+    assert_eq!(keys(store.slice(&table, "p", &down).await.unwrap()), ["k5", "k4"]);
+    let one = Slice { from: bound("k3x"), limit: 1, ..Slice::all() };
+    assert_eq!(keys(store.slice(&table, "p", &one).await.unwrap()), ["k4"]);
+    let reversed = Slice { from: bound("k6"), until: bound("k3"), ..Slice::all() };
+    assert!(store.slice(&table, "p", &reversed).await.unwrap().is_empty());
+    assert_eq!(keys(store.slice(&table, "p", &Slice::prefix("k7")).await.unwrap()), ["k7"]);
+}
+
+async fn many_partitions_come_in_order(store: &dyn ReadStore) {
+    let table = fresh(store, "many").await;
+    let names: Vec<String> = (0..40).map(|n| format!("2021-01-{n:02}")).collect();
+    let writes = names.iter().enumerate().map(|(n, name)| put(&table, name, "k", 1, &n.to_string()));
+    store.write(writes.collect()).await.unwrap();
+    let slice = Slice::all();
+    let found: Vec<(String, Vec<Row>)> =
+        store.slices(&table, names.clone(), &slice, 8).try_collect().await.unwrap();
+    assert_eq!(found.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), names);
+    for (n, (_, rows)) in found.iter().enumerate() {
+        assert_eq!(rows[0].body, n.to_string());
+    }
+}
+
+/// All orders of the same writes, each also repeated, end in the same rows.
+async fn the_newest_write_stands_whatever_the_order(store: &dyn ReadStore) {
+    let table = fresh(store, "orders").await;
+    let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    for (number, order) in orders.iter().enumerate() {
+        let key = format!("k{number}");
+        let history = [
+            put(&table, "p", &key, timestamp(1, 0, true), "first"),
+            delete(&table, "p", &key, timestamp(2, 0, false)),
+            put(&table, "p", &key, timestamp(3, 0, true), "third"),
+        ];
+        for repeat in order.iter().chain(order) {
+            store.write(vec![history[*repeat].clone()]).await.unwrap();
+        }
+        assert_eq!(body(store, &table, "p", &key).await.as_deref(), Some("third"), "{order:?}");
+    }
+}
+
+async fn ties_are_settled_alike(store: &dyn ReadStore) {
+    let table = fresh(store, "ties").await;
+    for (key, writes) in [("a", ["x", "y"]), ("b", ["y", "x"])] {
+        for text in writes {
+            store.write(vec![put(&table, "p", key, 9, text)]).await.unwrap();
+        }
+        assert_eq!(body(store, &table, "p", key).await.as_deref(), Some("y"), "greater body");
+    }
+    store.write(vec![put(&table, "p", "c", 9, "x")]).await.unwrap();
+    store.write(vec![delete(&table, "p", "c", 9)]).await.unwrap();
+    store.write(vec![put(&table, "p", "c", 9, "x")]).await.unwrap();
+    assert_eq!(body(store, &table, "p", "c").await, None, "a delete beats a write at a tie");
+    // The same event deletes one place and writes another; when both are one, the write stays.
+    store.write(vec![put(&table, "p", "d", timestamp(4, 0, true), "x")]).await.unwrap();
+    store.write(vec![delete(&table, "p", "d", timestamp(4, 0, false))]).await.unwrap();
+    assert_eq!(body(store, &table, "p", "d").await.as_deref(), Some("x"));
+    // A repair of the same position wins over what it repairs.
+    store.write(vec![put(&table, "p", "d", timestamp(4, 1, true), "mended")]).await.unwrap();
+    store.write(vec![put(&table, "p", "d", timestamp(4, 0, true), "x")]).await.unwrap();
+    assert_eq!(body(store, &table, "p", "d").await.as_deref(), Some("mended"));
+}
+
+async fn a_delete_stays_against_late_writes(store: &dyn ReadStore) {
+    let table = fresh(store, "late").await;
+    store.write(vec![delete(&table, "p", "k", timestamp(8, 0, false))]).await.unwrap();
+    store.write(vec![put(&table, "p", "k", timestamp(6, 0, true), "late")]).await.unwrap();
+    assert_eq!(body(store, &table, "p", "k").await, None);
+    assert!(store.slice(&table, "p", &Slice::all()).await.unwrap().is_empty());
+}
+
+async fn changes_of_one_call_meet_their_own(store: &dyn ReadStore) {
+    let table = fresh(store, "own").await;
+    let writes = vec![
+        put(&table, "p", "k", timestamp(2, 0, true), "second"),
+        put(&table, "p", "k", timestamp(1, 0, true), "first"),
+        delete(&table, "p", "gone", timestamp(2, 0, false)),
+        put(&table, "p", "gone", timestamp(1, 0, true), "first"),
+    ];
+    store.write(writes).await.unwrap();
+    assert_eq!(body(store, &table, "p", "k").await.as_deref(), Some("second"));
+    assert_eq!(body(store, &table, "p", "gone").await, None);
+}
+
+async fn large_writes_are_split(store: &dyn ReadStore) {
+    let table = fresh(store, "large").await;
+    let text = "x".repeat(3_000);
+    let writes: Vec<Write> =
+        (0..600).map(|n| put(&table, "p", &format!("{n:04}"), 1, &text)).collect();
+    store.write(writes).await.unwrap();
+    assert_eq!(store.slice(&table, "p", &Slice::all()).await.unwrap().len(), 600);
+    let huge = "y".repeat(900_000);
+    store.write(vec![put(&table, "q", "k", 1, &huge)]).await.unwrap();
+    assert_eq!(body(store, &table, "q", "k").await.map(|text| text.len()), Some(900_000));
+}
+
+async fn bulk_loads_fill_empty_tables(store: &dyn ReadStore) {
+    let table = fresh(store, "bulk").await;
+    let row = |n: usize| Row {
+        clustering: format!("{n:05}"),
+        timestamp: timestamp(n as u64, 0, true),
+        body: Bytes::from(n.to_string()),
+    };
+    let rows = (0..5_000).map(move |n| Ok((format!("p{}", n / 1_000), row(n))));
+    let loaded = store.bulk_load(&table, futures::stream::iter(rows).boxed()).await.unwrap();
+    assert_eq!(loaded, 5_000);
+    assert_eq!(store.slice(&table, "p3", &Slice::all()).await.unwrap().len(), 1_000);
+    // What comes after a load competes with it by timestamp as usual.
+    store.write(vec![put(&table, "p3", "03500", timestamp(3_499, 0, true), "old")]).await.unwrap();
+    assert_eq!(body(store, &table, "p3", "03500").await.as_deref(), Some("3500"));
+    store.write(vec![put(&table, "p3", "03500", timestamp(9_000, 0, true), "new")]).await.unwrap();
+    assert_eq!(body(store, &table, "p3", "03500").await.as_deref(), Some("new"));
+}
+
+async fn bad_input_is_refused(store: &dyn ReadStore) {
+    let nowhere = Table::new("nowhere", 1).unwrap();
+    store.drop_table(&nowhere).await.unwrap();
+    let error = store.write(vec![put(&nowhere, "p", "k", 1, "x")]).await.unwrap_err();
+    assert!(matches!(error, StoreError::UnknownTable { .. }), "{error}");
+    assert!(error.to_string().contains("nowhere_v1"), "{error}");
+}

@@ -1,0 +1,396 @@
+//! The read store in the process, on fjall.
+//!
+//! One fjall keyspace per table version. A row's key is `partition NUL clustering`; its value is
+//! a mark (row or tombstone), the write timestamp, and the body. Tombstones stay for
+//! [`TOMBSTONE_GRACE`], as in Cassandra, so that a late write cannot bring a deleted row back.
+
+use crate::{
+    Change, Direction, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write,
+};
+use async_trait::async_trait;
+use bytes::{BufMut, Bytes, BytesMut};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions,
+    compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict},
+};
+use futures::{StreamExt, stream::BoxStream};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Cassandra's default `gc_grace_seconds`.
+pub const TOMBSTONE_GRACE: Duration = Duration::from_secs(10 * 24 * 3600);
+
+const MAX_ROW_BYTES: usize = 16 << 20;
+const TOMBSTONE: u8 = 0;
+const ROW: u8 = 1;
+const HEADER: usize = 9;
+const KEYSPACE_PREFIX: &str = "t_";
+
+/// Clones share the open database.
+#[derive(Clone)]
+pub struct EmbeddedStore(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    database: Database,
+    /// Open tables. Its lock also makes read-compare-write of a row one step: all writes take it.
+    tables: Mutex<HashMap<Table, Keyspace>>,
+    writing: Mutex<()>,
+}
+
+impl EmbeddedStore {
+    /// Opens or creates the database in `folder`. Blocks while it recovers.
+    pub fn open(folder: &Path, cache_bytes: u64) -> StoreResult<Self> {
+        let database = Database::builder(folder)
+            .cache_size(cache_bytes)
+            .worker_threads(1)
+            .with_compaction_filter_factories(Arc::new(|keyspace| {
+                keyspace
+                    .starts_with(KEYSPACE_PREFIX)
+                    .then(|| Arc::new(TombstoneFilter) as Arc<dyn Factory>)
+            }))
+            .open()
+            .map_err(|error| storage_error("open", folder, &error))?;
+        Ok(Self(Arc::new(Inner {
+            folder: folder.to_owned(),
+            database,
+            tables: Mutex::new(HashMap::new()),
+            writing: Mutex::new(()),
+        })))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        let inner = self.0.clone();
+        tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|error| {
+            Err(StoreError::Unavailable { what: "read store".to_owned(), detail: error.to_string() })
+        })
+    }
+}
+
+fn storage_error(action: &'static str, folder: &Path, error: &fjall::Error) -> StoreError {
+    StoreError::Storage { action, folder: folder.to_owned(), detail: error.to_string() }
+}
+
+fn row_key(partition: &str, clustering: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(partition.len() + 1 + clustering.len());
+    key.extend_from_slice(partition.as_bytes());
+    key.push(0);
+    key.extend_from_slice(clustering.as_bytes());
+    key
+}
+
+fn keyspace_name(table: &Table) -> String {
+    format!("{KEYSPACE_PREFIX}{table}")
+}
+
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().max_memtable_size(16 << 20)
+}
+
+impl Inner {
+    fn open_table(&self, table: &Table) -> StoreResult<Keyspace> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(keyspace) = tables.get(table) {
+            return Ok(keyspace.clone());
+        }
+        let name = keyspace_name(table);
+        if !self.database.keyspace_exists(&name) {
+            return Err(StoreError::UnknownTable { table: table.to_string() });
+        }
+        let keyspace = self
+            .database
+            .keyspace(&name, options)
+            .map_err(|error| storage_error("open", &self.folder, &error))?;
+        tables.insert(table.clone(), keyspace.clone());
+        Ok(keyspace)
+    }
+
+    fn write(&self, writes: Vec<Write>) -> StoreResult<()> {
+        let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_s = unix_seconds();
+        let mut batch = self.database.batch();
+        // Rows that this very call has already changed, by table and key.
+        let mut changed: HashMap<(usize, Vec<u8>), Bytes> = HashMap::with_capacity(writes.len());
+        let mut open: Vec<(Table, Keyspace)> = Vec::new();
+        for write in writes {
+            let place = match open.iter().position(|(table, _)| *table == write.table) {
+                Some(place) => place,
+                None => {
+                    open.push((write.table.clone(), self.open_table(&write.table)?));
+                    open.len() - 1
+                }
+            };
+            let keyspace = &open[place].1;
+            let (key, value) = encode(&write, now_s)?;
+            let current = match changed.get(&(place, key.clone())) {
+                Some(value) => Some(value.clone()),
+                None => keyspace
+                    .get(&key)
+                    .map_err(|error| storage_error("read", &self.folder, &error))?
+                    .map(Bytes::from),
+            };
+            if current.is_none_or(|current| stands_over(&value, &current)) {
+                changed.insert((place, key), value);
+            }
+        }
+        for ((place, key), value) in changed {
+            batch.insert(&open[place].1, key, value);
+        }
+        batch.commit().map_err(|error| storage_error("write", &self.folder, &error))
+    }
+
+    fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
+        let keyspace = self.open_table(table)?;
+        let lower = row_key(partition, slice.from.as_deref().unwrap_or(""));
+        let upper = match &slice.until {
+            Some(until) => row_key(partition, until),
+            None => {
+                let mut after = partition.as_bytes().to_vec();
+                after.push(1);
+                after
+            }
+        };
+        if lower >= upper {
+            return Ok(Vec::new());
+        }
+        let skip = partition.len() + 1;
+        let mut range = keyspace.range(lower..upper);
+        let mut rows = Vec::new();
+        while rows.len() < slice.limit {
+            let next = match slice.direction {
+                Direction::Ascending => range.next(),
+                Direction::Descending => range.next_back(),
+            };
+            let Some(guard) = next else { break };
+            let (key, value) =
+                guard.into_inner().map_err(|error| storage_error("read", &self.folder, &error))?;
+            if let Some(row) = decode(table, &key[skip..], value.into())? {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn encode(write: &Write, now_s: u64) -> StoreResult<(Vec<u8>, Bytes)> {
+    let (partition, clustering, timestamp, body) = match &write.change {
+        Change::Put { partition, clustering, timestamp, body } => {
+            (partition, clustering, timestamp, Some(body))
+        }
+        Change::Delete { partition, clustering, timestamp } => {
+            (partition, clustering, timestamp, None)
+        }
+    };
+    if partition.as_bytes().contains(&0) || clustering.as_bytes().contains(&0) {
+        return Err(StoreError::BadKey { table: write.table.to_string() });
+    }
+    let size = body.map_or(8, |body| body.len());
+    if size > MAX_ROW_BYTES {
+        let (table, limit) = (write.table.to_string(), MAX_ROW_BYTES);
+        return Err(StoreError::RowTooLarge { table, size, limit });
+    }
+    let mut value = BytesMut::with_capacity(HEADER + size);
+    value.put_u8(if body.is_some() { ROW } else { TOMBSTONE });
+    value.put_i64(*timestamp);
+    match body {
+        Some(body) => value.put_slice(body),
+        None => value.put_u64(now_s),
+    }
+    Ok((row_key(partition, clustering), value.freeze()))
+}
+
+/// Whether a value replaces the one that is there: by timestamp, then tombstone over row, then
+/// the greater body.
+fn stands_over(new: &[u8], current: &[u8]) -> bool {
+    let order = |value: &[u8]| -> Option<(i64, bool)> {
+        let timestamp = i64::from_be_bytes(value.get(1..HEADER)?.try_into().ok()?);
+        Some((timestamp, value[0] == TOMBSTONE))
+    };
+    let (new_order, current_order) = (order(new), order(current));
+    if new_order != current_order {
+        return new_order > current_order;
+    }
+    new[0] == ROW && new[HEADER..] > current[HEADER..]
+}
+
+/// `None` for a tombstone.
+fn decode(table: &Table, clustering: &[u8], value: Bytes) -> StoreResult<Option<Row>> {
+    let corrupt = |detail: &str| StoreError::Corrupt {
+        table: table.to_string(),
+        detail: detail.to_owned(),
+    };
+    let header = value.get(..HEADER).ok_or_else(|| corrupt("value is too short"))?;
+    match header[0] {
+        TOMBSTONE => Ok(None),
+        ROW => {
+            let timestamp = i64::from_be_bytes(
+                header[1..].try_into().map_err(|_| corrupt("value is too short"))?,
+            );
+            let clustering = std::str::from_utf8(clustering)
+                .map_err(|_| corrupt("key is not text"))?
+                .to_owned();
+            Ok(Some(Row { clustering, timestamp, body: value.slice(HEADER..) }))
+        }
+        _ => Err(corrupt("unknown mark")),
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Drops tombstones past their grace while fjall compacts.
+struct TombstoneFilter;
+
+impl Factory for TombstoneFilter {
+    fn name(&self) -> &str {
+        "tombstones"
+    }
+
+    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
+        Box::new(Self)
+    }
+}
+
+impl CompactionFilter for TombstoneFilter {
+    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
+        let value = item.value()?;
+        let expired = value.len() == HEADER + 8
+            && value[0] == TOMBSTONE
+            && value[HEADER..].try_into().is_ok_and(|deleted: [u8; 8]| {
+                u64::from_be_bytes(deleted) + TOMBSTONE_GRACE.as_secs() < unix_seconds()
+            });
+        Ok(if expired { Verdict::Remove } else { Verdict::Keep })
+    }
+}
+
+#[async_trait]
+impl ReadStore for EmbeddedStore {
+    async fn create_table(&self, table: &Table) -> StoreResult<()> {
+        let table = table.clone();
+        self.blocking(move |inner| {
+            inner
+                .database
+                .keyspace(&keyspace_name(&table), options)
+                .map(drop)
+                .map_err(|error| storage_error("create a table among", &inner.folder, &error))
+        })
+        .await
+    }
+
+    async fn tables(&self) -> StoreResult<Vec<Table>> {
+        self.blocking(|inner| {
+            let mut tables: Vec<_> = inner
+                .database
+                .list_keyspace_names()
+                .iter()
+                .filter_map(|name| Table::parse(name.strip_prefix(KEYSPACE_PREFIX)?))
+                .collect();
+            tables.sort();
+            Ok(tables)
+        })
+        .await
+    }
+
+    async fn drop_table(&self, table: &Table) -> StoreResult<()> {
+        let table = table.clone();
+        self.blocking(move |inner| {
+            let keyspace = match inner.open_table(&table) {
+                Ok(keyspace) => keyspace,
+                Err(StoreError::UnknownTable { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            inner.tables.lock().unwrap_or_else(PoisonError::into_inner).remove(&table);
+            inner
+                .database
+                .delete_keyspace(keyspace)
+                .map_err(|error| storage_error("drop a table among", &inner.folder, &error))
+        })
+        .await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> StoreResult<()> {
+        self.blocking(move |inner| inner.write(writes)).await
+    }
+
+    async fn get(
+        &self,
+        table: &Table,
+        partition: &str,
+        clustering: &str,
+    ) -> StoreResult<Option<Row>> {
+        let (table, key) = (table.clone(), row_key(partition, clustering));
+        let skip = partition.len() + 1;
+        self.blocking(move |inner| {
+            let value = inner
+                .open_table(&table)?
+                .get(&key)
+                .map_err(|error| storage_error("read", &inner.folder, &error))?;
+            value.map_or(Ok(None), |value| decode(&table, &key[skip..], value.into()))
+        })
+        .await
+    }
+
+    async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
+        let (table, partition, slice) = (table.clone(), partition.to_owned(), slice.clone());
+        self.blocking(move |inner| inner.slice(&table, &partition, &slice)).await
+    }
+
+    async fn bulk_load(
+        &self,
+        table: &Table,
+        mut rows: BoxStream<'static, StoreResult<(String, Row)>>,
+    ) -> StoreResult<u64> {
+        // Batches cross to the loading thread over a short channel, so that memory is bounded.
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Vec<(String, Row)>>(2);
+        let table = table.clone();
+        let loading = self.blocking(move |inner| {
+            let keyspace = inner.open_table(&table)?;
+            let failed = |error: fjall::Error| storage_error("load", &inner.folder, &error);
+            if !keyspace.is_empty().map_err(failed)? {
+                return Err(StoreError::NotEmpty { table: table.to_string() });
+            }
+            let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
+            let mut count = 0;
+            let mut last = Vec::new();
+            while let Some(batch) = receiver.blocking_recv() {
+                for (partition, row) in batch {
+                    let Row { clustering, timestamp, body } = row;
+                    let change = Change::Put { partition, clustering, timestamp, body };
+                    let (key, value) = encode(&Write { table: table.clone(), change }, 0)?;
+                    if key <= last {
+                        let (table, row) = (table.to_string(), count as usize);
+                        return Err(StoreError::NotSorted { table, row });
+                    }
+                    ingestion.write(key.as_slice(), value).map_err(failed)?;
+                    last = key;
+                    count += 1;
+                }
+            }
+            ingestion.finish().map_err(failed)?;
+            Ok(count)
+        });
+        let feeding = async move {
+            let mut batch = Vec::with_capacity(1024);
+            while let Some(row) = rows.next().await {
+                batch.push(row?);
+                if batch.len() == 1024 && sender.send(std::mem::take(&mut batch)).await.is_err() {
+                    // The loader stopped; its own error says why.
+                    return Ok(());
+                }
+            }
+            let _ = sender.send(batch).await;
+            StoreResult::Ok(())
+        };
+        let (loaded, fed) = tokio::join!(loading, feeding);
+        fed?;
+        loaded
+    }
+}

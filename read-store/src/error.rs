@@ -1,0 +1,56 @@
+//! What can go wrong with the read store, and whether trying again helps.
+
+use std::path::PathBuf;
+
+pub type StoreResult<T> = Result<T, StoreError>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// An outage: the same call may succeed later. Writes are idempotent, so repeating is safe.
+    Later,
+    /// The same call fails again until a person changes something.
+    Never,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("table {table} does not exist")]
+    UnknownTable { table: String },
+    #[error("{name:?} is not a table name: lowercase letters, digits and _ only, at most 32")]
+    BadTableName { name: String },
+    #[error("key of table {table} holds a NUL character")]
+    BadKey { table: String },
+    #[error("a row of {size} bytes for table {table} is over the limit of {limit} bytes")]
+    RowTooLarge { table: String, size: usize, limit: usize },
+    #[error("body of a row of table {table} is not UTF-8")]
+    NotText { table: String },
+    #[error("bulk load into table {table} is not in key order at row {row}")]
+    NotSorted { table: String, row: usize },
+    #[error("bulk load into table {table}, which is not empty")]
+    NotEmpty { table: String },
+    #[error("{what} is unavailable: {detail}")]
+    Unavailable { what: String, detail: String },
+    #[error("{what} is refused: {detail}")]
+    Refused { what: String, detail: String },
+    #[error("cannot {action} the tables in {folder}: {detail}")]
+    Storage { action: &'static str, folder: PathBuf, detail: String },
+    #[error("a row of table {table} is damaged: {detail}; drop the tables and rebuild them")]
+    Corrupt { table: String, detail: String },
+}
+
+impl StoreError {
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Unavailable { .. } | Self::Storage { .. } => Retry::Later,
+            Self::UnknownTable { .. }
+            | Self::BadTableName { .. }
+            | Self::BadKey { .. }
+            | Self::RowTooLarge { .. }
+            | Self::NotText { .. }
+            | Self::NotSorted { .. }
+            | Self::NotEmpty { .. }
+            | Self::Refused { .. }
+            | Self::Corrupt { .. } => Retry::Never,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The contract of the read store.
+//!
+//! * A table has rows of a partition key, a clustering key, a write timestamp and a text body.
+//!   Rows of a partition are sorted by the bytes of their clustering key.
+//! * **Writes are idempotent and commute.** Of all writes and deletes of a row the one with the
+//!   greatest timestamp stands, however late, often or in whatever order they arrive. On equal
+//!   timestamps a delete beats a write, and of two writes the greater body stands. Callers derive
+//!   timestamps from log positions with [`timestamp`], so a tie only comes from a replay.
+//! * A write is durable for readers once `write` returned; changes of one call within one
+//!   partition become visible together where the partition fits a batch, others in any order.
+//! * After an error any part of the call may have been applied; repeating it is always right.
+
+use crate::{StoreError, StoreResult};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
+use std::{fmt, sync::Arc};
+
+/// A table with its version: a new version of a projection fills tables of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Table {
+    name: Arc<str>,
+    version: u32,
+}
+
+impl Table {
+    pub fn new(name: &str, version: u32) -> StoreResult<Self> {
+        let fits = (1..=32).contains(&name.len())
+            && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+            && name.starts_with(|first: char| first.is_ascii_lowercase());
+        if !fits {
+            return Err(StoreError::BadTableName { name: name.to_owned() });
+        }
+        Ok(Self { name: name.into(), version })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Reads what [`fmt::Display`] writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (name, version) = text.rsplit_once("_v")?;
+        Self::new(name, version.parse().ok()?).ok()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_v{}", self.name, self.version)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub clustering: String,
+    pub timestamp: i64,
+    pub body: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put { partition: String, clustering: String, timestamp: i64, body: Bytes },
+    Delete { partition: String, clustering: String, timestamp: i64 },
+}
+
+impl Change {
+    pub fn partition(&self) -> &str {
+        match self {
+            Self::Put { partition, .. } | Self::Delete { partition, .. } => partition,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub table: Table,
+    pub change: Change,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Ascending,
+    Descending,
+}
+
+/// A run of rows of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// Inclusive lower bound of the clustering key.
+    pub from: Option<String>,
+    /// Exclusive upper bound.
+    pub until: Option<String>,
+    pub direction: Direction,
+    pub limit: usize,
+}
+
+impl Slice {
+    /// The whole partition in ascending order.
+    pub fn all() -> Self {
+        Self { from: None, until: None, direction: Direction::Ascending, limit: usize::MAX }
+    }
+
+    /// Rows whose clustering key starts with `prefix`.
+    pub fn prefix(prefix: &str) -> Self {
+        // No clustering key of ours holds the greatest character.
+        let until = format!("{prefix}\u{10ffff}");
+        Self { from: Some(prefix.to_owned()), until: Some(until), ..Self::all() }
+    }
+}
+
+/// The write timestamp of what an event at `position` does to a row.
+///
+/// The position is shifted left by ten bits; below it stands a repair generation (nine bits), so
+/// that a repair wins over what it repairs; the last bit is 0 for a delete and 1 for a write, so
+/// that a delete never beats a write of the same event.
+///
+/// # Panics
+/// When `position` needs more than 53 bits, which at a million events a second takes 285 years.
+pub fn timestamp(position: u64, repair: u16, is_write: bool) -> i64 {
+    assert!(position < 1 << 53, "log position {position} is out of range");
+    ((position as i64) << 10) | (i64::from(repair & 0x1ff) << 1) | i64::from(is_write)
+}
+
+#[async_trait]
+pub trait ReadStore: Send + Sync + 'static {
+    /// Does nothing when the table exists.
+    async fn create_table(&self, table: &Table) -> StoreResult<()>;
+
+    async fn tables(&self) -> StoreResult<Vec<Table>>;
+
+    /// Does nothing when the table does not exist.
+    async fn drop_table(&self, table: &Table) -> StoreResult<()>;
+
+    async fn write(&self, writes: Vec<Write>) -> StoreResult<()>;
+
+    async fn get(&self, table: &Table, partition: &str, clustering: &str)
+    -> StoreResult<Option<Row>>;
+
+    async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>>;
+
+    /// Fills an empty table that nobody else writes to, from rows in the order of partition and
+    /// clustering key.
+    async fn bulk_load(
+        &self,
+        table: &Table,
+        rows: BoxStream<'static, StoreResult<(String, Row)>>,
+    ) -> StoreResult<u64>;
+}
+
+impl dyn ReadStore {
+    /// The same slice of many partitions, in the order given, with at most `concurrency` reads
+    /// under way.
+    pub fn slices<'a>(
+        &'a self,
+        table: &'a Table,
+        partitions: Vec<String>,
+        slice: &'a Slice,
+        concurrency: usize,
+    ) -> BoxStream<'a, StoreResult<(String, Vec<Row>)>> {
+        futures::stream::iter(partitions)
+            .map(move |partition| async move {
+                let rows = self.slice(table, &partition, slice).await?;
+                Ok((partition, rows))
+            })
+            .buffered(concurrency.max(1))
+            .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_order_as_the_contract_says() {
+        assert!(timestamp(5, 0, true) > timestamp(5, 0, false), "a write beats its own delete");
+        assert!(timestamp(5, 1, false) > timestamp(5, 0, true), "a repair beats what it repairs");
+        assert!(timestamp(6, 0, false) > timestamp(5, 511, true), "a later event beats any repair");
+    }
+
+    #[test]
+    fn table_names_are_checked_and_read_back() {
+        for bad in ["", "Plans", "1plans", "a-b", "a;drop", &"a".repeat(33)] {
+            assert!(Table::new(bad, 1).is_err(), "{bad:?}");
+        }
+        let table = Table::new("plans_by_start", 12).unwrap();
+        assert_eq!(Table::parse(&table.to_string()), Some(table));
+    }
+}

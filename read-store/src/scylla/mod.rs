@@ -1,0 +1,238 @@
+//! The read store on ScyllaDB or Apache Cassandra, in the CQL that both accept.
+//!
+//! Every table looks alike: `bucket` (partition key), `item` (clustering key), `position` (the
+//! write timestamp, readable), `body`. All statements are prepared and idempotent, so the driver
+//! may retry them.
+
+mod options;
+mod statements;
+
+pub use options::ScyllaOptions;
+
+use crate::{Change, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use scylla::{
+    client::session::Session,
+    errors::ExecutionError,
+    statement::{batch::{Batch, BatchType}, prepared::PreparedStatement},
+};
+use statements::Statements;
+use std::{collections::HashMap, sync::Arc};
+
+/// Servers warn and refuse by the size of a batch; this stays below the smaller default (50 kB).
+const BATCH_BYTES: usize = 40_000;
+const BATCH_ROWS: usize = 50;
+
+#[derive(Clone)]
+pub struct ScyllaStore(Arc<Inner>);
+
+struct Inner {
+    session: Session,
+    keyspace: String,
+    write_concurrency: usize,
+    statements: Statements,
+}
+
+impl ScyllaStore {
+    /// Connects and creates the keyspace when it is missing.
+    pub async fn connect(options: &ScyllaOptions) -> StoreResult<Self> {
+        let session = options.connect().await?;
+        Ok(Self(Arc::new(Inner {
+            session,
+            keyspace: options.keyspace.clone(),
+            write_concurrency: options.write_concurrency,
+            statements: Statements::default(),
+        })))
+    }
+}
+
+fn server_error(what: &str, error: &ExecutionError) -> StoreError {
+    let detail = error.to_string();
+    if detail.contains("unconfigured table") || detail.contains("does not exist") {
+        return StoreError::UnknownTable { table: what.to_owned() };
+    }
+    StoreError::Unavailable { what: format!("table {what}"), detail }
+}
+
+impl Inner {
+    async fn prepare(&self, table: &Table, cql: String) -> StoreResult<Arc<PreparedStatement>> {
+        self.statements.get(&self.session, table, cql).await
+    }
+
+    async fn ddl(&self, table: &Table, cql: String) -> StoreResult<()> {
+        self.session
+            .query_unpaged(cql, ())
+            .await
+            .map(drop)
+            .map_err(|error| server_error(&table.to_string(), &error))
+    }
+
+    /// One batch, or one statement when there is only one change: cheaper for the server.
+    async fn write_run(&self, table: &Table, changes: Vec<Change>) -> StoreResult<()> {
+        let failed = |error: &ExecutionError| server_error(&table.to_string(), error);
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch.set_is_idempotent(true);
+        let mut values = Vec::with_capacity(changes.len());
+        for change in &changes {
+            let statement = self.prepare(table, statements::write_cql(&self.keyspace, table, change)).await?;
+            values.push(statements::Values::of(table, change)?);
+            batch.append_statement(statement.as_ref().clone());
+        }
+        if let ([only], Some(value)) = (changes.as_slice(), values.first()) {
+            let cql = statements::write_cql(&self.keyspace, table, only);
+            let statement = self.prepare(table, cql).await?;
+            return self.session.execute_unpaged(&statement, value).await.map(drop).map_err(|e| failed(&e));
+        }
+        self.session.batch(&batch, values).await.map(drop).map_err(|error| failed(&error))
+    }
+}
+
+#[async_trait]
+impl ReadStore for ScyllaStore {
+    async fn create_table(&self, table: &Table) -> StoreResult<()> {
+        let keyspace = &self.0.keyspace;
+        let cql = format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.{table} (bucket text, item text, \
+             position bigint, body text, PRIMARY KEY (bucket, item))"
+        );
+        self.0.ddl(table, cql).await
+    }
+
+    async fn tables(&self) -> StoreResult<Vec<Table>> {
+        let rows = self
+            .0
+            .session
+            .query_unpaged(
+                "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?",
+                (&self.0.keyspace,),
+            )
+            .await
+            .map_err(|error| server_error("system_schema.tables", &error))?
+            .into_rows_result()
+            .map_err(|error| unreadable("system_schema.tables", &error))?;
+        let mut tables = Vec::new();
+        for row in rows.rows::<(String,)>().map_err(|e| unreadable("system_schema.tables", &e))? {
+            let (name,) = row.map_err(|error| unreadable("system_schema.tables", &error))?;
+            tables.extend(Table::parse(&name));
+        }
+        tables.sort();
+        Ok(tables)
+    }
+
+    async fn drop_table(&self, table: &Table) -> StoreResult<()> {
+        let keyspace = &self.0.keyspace;
+        self.0.statements.forget(table);
+        self.0.ddl(table, format!("DROP TABLE IF EXISTS {keyspace}.{table}")).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> StoreResult<()> {
+        // Runs of one partition, in the order of arrival. Two changes of one row may fall into
+        // different batches: timestamps decide, not order.
+        let mut runs: Vec<(Table, Vec<Change>, usize)> = Vec::new();
+        let mut open: HashMap<(Table, String), usize> = HashMap::new();
+        for Write { table, change } in writes {
+            let size = match &change {
+                Change::Put { clustering, body, .. } => clustering.len() + body.len() + 64,
+                Change::Delete { clustering, .. } => clustering.len() + 64,
+            };
+            let key = (table, change.partition().to_owned());
+            let fits = open.get(&key).copied().filter(|run| {
+                runs[*run].1.len() < BATCH_ROWS && runs[*run].2 + size <= BATCH_BYTES
+            });
+            let run = match fits {
+                Some(run) => run,
+                None => {
+                    runs.push((key.0.clone(), Vec::new(), 0));
+                    open.insert(key, runs.len() - 1);
+                    runs.len() - 1
+                }
+            };
+            runs[run].1.push(change);
+            runs[run].2 += size;
+        }
+        futures::stream::iter(runs.into_iter().map(Ok))
+            .try_for_each_concurrent(self.0.write_concurrency, |(table, changes, _)| async move {
+                self.0.write_run(&table, changes).await
+            })
+            .await
+    }
+
+    async fn get(
+        &self,
+        table: &Table,
+        partition: &str,
+        clustering: &str,
+    ) -> StoreResult<Option<Row>> {
+        let statement = self.0.prepare(table, statements::get_cql(&self.0.keyspace, table)).await?;
+        let name = table.to_string();
+        let found = self
+            .0
+            .session
+            .execute_unpaged(&statement, (partition, clustering))
+            .await
+            .map_err(|error| server_error(&name, &error))?
+            .into_rows_result()
+            .map_err(|error| unreadable(&name, &error))?
+            .maybe_first_row::<(String, i64, String)>()
+            .map_err(|error| unreadable(&name, &error))?;
+        Ok(found.map(to_row))
+    }
+
+    async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
+        let cql = statements::slice_cql(&self.0.keyspace, table, slice);
+        let statement = self.0.prepare(table, cql).await?;
+        let name = table.to_string();
+        let mut values = vec![partition];
+        values.extend(slice.from.as_deref());
+        values.extend(slice.until.as_deref());
+        let mut rows = self
+            .0
+            .session
+            .execute_iter(statement.as_ref().clone(), values)
+            .await
+            .map_err(|error| unreachable_server(&name, &error))?
+            .rows_stream::<(String, i64, String)>()
+            .map_err(|error| unreadable(&name, &error))?
+            .take(slice.limit);
+        let mut found = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(|e| unreachable_server(&name, &e))? {
+            found.push(to_row(row));
+        }
+        Ok(found)
+    }
+
+    async fn bulk_load(
+        &self,
+        table: &Table,
+        rows: BoxStream<'static, StoreResult<(String, Row)>>,
+    ) -> StoreResult<u64> {
+        let mut count = 0;
+        let mut chunks = rows.chunks(20_000);
+        while let Some(chunk) = chunks.next().await {
+            let mut writes = Vec::with_capacity(chunk.len());
+            for row in chunk {
+                let (partition, Row { clustering, timestamp, body }) = row?;
+                let change = Change::Put { partition, clustering, timestamp, body };
+                writes.push(Write { table: table.clone(), change });
+            }
+            count += writes.len() as u64;
+            self.write(writes).await?;
+        }
+        Ok(count)
+    }
+}
+
+fn to_row((clustering, timestamp, body): (String, i64, String)) -> Row {
+    Row { clustering, timestamp, body: Bytes::from(body) }
+}
+
+/// The server answered with something that is not of our tables' shape.
+fn unreadable(what: &str, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Refused { what: format!("table {what}"), detail: error.to_string() }
+}
+
+fn unreachable_server(what: &str, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Unavailable { what: format!("table {what}"), detail: error.to_string() }
+}

@@ -1,0 +1,113 @@
+//! How to reach the servers.
+
+use crate::{StoreError, StoreResult};
+use openssl::ssl::{SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
+use scylla::{
+    client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
+    policies::load_balancing::DefaultPolicy,
+    statement::Consistency,
+};
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct ScyllaOptions {
+    pub nodes: Vec<String>,
+    pub keyspace: String,
+    /// The replication clause of the keyspace, when Almanac creates it.
+    pub replication: String,
+    /// Prefer nodes of this datacenter.
+    pub datacenter: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    pub tls: bool,
+    pub ca_file: Option<String>,
+    pub certificate_file: Option<String>,
+    pub key_file: Option<String>,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+    /// Statements and batches under way per call of `write`.
+    pub write_concurrency: usize,
+}
+
+impl ScyllaOptions {
+    pub fn new(nodes: Vec<String>, keyspace: impl Into<String>) -> Self {
+        Self {
+            nodes,
+            keyspace: keyspace.into(),
+            replication: "{'class': 'SimpleStrategy', 'replication_factor': 1}".to_owned(),
+            datacenter: None,
+            username: None,
+            password: None,
+            tls: false,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            write_concurrency: 64,
+        }
+    }
+
+    pub(super) async fn connect(&self) -> StoreResult<Session> {
+        let what = format!("read store at {}", self.nodes.join(", "));
+        let fits = (1..=48).contains(&self.keyspace.len())
+            && self.keyspace.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+        if !fits {
+            return Err(StoreError::Refused {
+                what: format!("keyspace {:?}", self.keyspace),
+                detail: "lowercase letters, digits and _ only, at most 48".to_owned(),
+            });
+        }
+        let mut policy = DefaultPolicy::builder().token_aware(true);
+        if let Some(datacenter) = &self.datacenter {
+            policy = policy.prefer_datacenter(datacenter.clone()).permit_dc_failover(false);
+        }
+        let profile = ExecutionProfile::builder()
+            .consistency(Consistency::LocalQuorum)
+            .request_timeout(Some(self.request_timeout))
+            .load_balancing_policy(policy.build())
+            .build();
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&self.nodes)
+            .connection_timeout(self.connect_timeout)
+            .fetch_schema_metadata(false)
+            .default_execution_profile_handle(profile.into_handle());
+        if let (Some(username), Some(password)) = (&self.username, &self.password) {
+            builder = builder.user(username, password);
+        }
+        if self.tls {
+            let context = self.tls_context().map_err(|error| StoreError::Refused {
+                what: "tls settings of the read store".to_owned(),
+                detail: error.to_string(),
+            })?;
+            builder = builder.tls_context(Some(context));
+        }
+        let session = builder.build().await.map_err(|error| StoreError::Unavailable {
+            what: what.clone(),
+            detail: error.to_string(),
+        })?;
+        let cql = format!(
+            "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {}",
+            self.keyspace, self.replication
+        );
+        session
+            .query_unpaged(cql, ())
+            .await
+            .map_err(|error| StoreError::Unavailable { what, detail: error.to_string() })?;
+        Ok(session)
+    }
+
+    fn tls_context(&self) -> Result<openssl::ssl::SslContext, openssl::error::ErrorStack> {
+        let mut builder = SslContextBuilder::new(SslMethod::tls_client())?;
+        builder.set_verify(SslVerifyMode::PEER);
+        match &self.ca_file {
+            Some(file) => builder.set_ca_file(file)?,
+            None => builder.set_default_verify_paths()?,
+        }
+        if let (Some(certificate), Some(key)) = (&self.certificate_file, &self.key_file) {
+            builder.set_certificate_chain_file(certificate)?;
+            builder.set_private_key_file(key, SslFiletype::PEM)?;
+        }
+        Ok(builder.build())
+    }
+}

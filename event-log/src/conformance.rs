@@ -102,7 +102,7 @@ pub fn group_options(group: &str, topic: &str, instance: &str) -> GroupOptions {
         group: group.to_owned(),
         topic: topic.to_owned(),
         instance: instance.to_owned(),
-        session_timeout: Duration::from_secs(6),
+        session_timeout: Duration::from_secs(2),
     }
 }
 

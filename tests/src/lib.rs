@@ -1,0 +1,24 @@
+//! What tests of the whole system share: addresses of the real servers, launching the binary.
+
+use almanac_event_log::kafka::KafkaOptions;
+use almanac_read_store::scylla::ScyllaOptions;
+
+/// An address that `tests/stack/stack.sh up` prints. A missing server fails a test; it is never
+/// skipped.
+fn address(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `make test`, or `tests/stack/stack.sh up` and export what it prints")
+    })
+}
+
+pub fn kafka() -> KafkaOptions {
+    KafkaOptions::new(address("ALMANAC_TEST_KAFKA"))
+}
+
+pub fn scylla(keyspace: &str) -> ScyllaOptions {
+    ScyllaOptions::new(vec![address("ALMANAC_TEST_SCYLLA")], keyspace)
+}
+
+pub fn registry() -> String {
+    address("ALMANAC_TEST_REGISTRY")
+}

@@ -8,6 +8,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
+use std::{sync::Arc, time::Duration};
 
 pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogResult<()> {
     let unavailable = |error: KafkaError| LogError::Unavailable {
@@ -46,15 +47,28 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
             }
         }
     }
-    check_settings(&client, &admin_options, topics, &settings).await.map_err(|error| match error {
-        Check::Kafka(error) => unavailable(error),
-        Check::Wrong(error) => error,
-    })?;
-    check_partitions(options, topics).await
+    check_partitions(options, topics).await?;
+    let deadline = tokio::time::Instant::now() + options.call_timeout;
+    loop {
+        match check_settings(&client, &admin_options, topics, &settings).await {
+            Ok(()) => return Ok(()),
+            Err(Check::Wrong(error)) => return Err(error),
+            // A broker that has not heard of a new topic yet answers without its settings.
+            Err(_) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(Check::Kafka(error)) => return Err(unavailable(error)),
+            Err(Check::Incomplete(topic)) => {
+                let detail = "its settings do not appear".to_owned();
+                return Err(LogError::Unavailable { what: format!("kafka topic {topic}"), detail });
+            }
+        }
+    }
 }
 
 enum Check {
     Kafka(KafkaError),
+    Incomplete(String),
     Wrong(LogError),
 }
 
@@ -98,7 +112,9 @@ async fn check_settings(
                 "retention.ms" | "retention.bytes" => is_fact,
                 _ => false,
             };
-            let value = found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+            let Some(value) = found.get(name).and_then(|entry| entry.value.clone()) else {
+                return Err(Check::Incomplete(spec.name.clone()));
+            };
             if matters && value != *wanted {
                 return Err(Check::Wrong(LogError::WrongTopicSettings {
                     topic: spec.name.clone(),
@@ -119,7 +135,7 @@ async fn check_settings(
 /// A topic that was just created takes a moment to be known everywhere.
 async fn check_partitions(options: &KafkaOptions, topics: &[TopicSpec]) -> LogResult<()> {
     let deadline = tokio::time::Instant::now() + options.call_timeout;
-    let consumer: std::sync::Arc<BaseConsumer> = std::sync::Arc::new(
+    let consumer: Arc<BaseConsumer> = Arc::new(
         options.reader("read_uncommitted").create().map_err(|error: KafkaError| {
             LogError::Refused { what: "kafka configuration".to_owned(), detail: error.to_string() }
         })?,
@@ -142,7 +158,7 @@ async fn check_partitions(options: &KafkaOptions, topics: &[TopicSpec]) -> LogRe
                         detail: "its metadata does not appear".to_owned(),
                     });
                 }
-                _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
         if found != spec.partitions as usize {

@@ -14,7 +14,7 @@ use rdkafka::{
     ClientContext, Message, Offset as KafkaOffset, TopicPartitionList,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
-    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
@@ -252,6 +252,12 @@ impl Worker {
     /// Ends a transaction that failed before its commit. A clean abort means that nothing was
     /// written, so the cause decides; anything else is doubt.
     fn abort(&self, producer: &BaseProducer<Deliveries>, cause: LogError) -> LogError {
+        // Aborting purges what is under way, but waits for delivery reports that only polling
+        // serves; so purge and poll first.
+        producer.purge(PurgeConfig::default().queue().inflight());
+        while producer.in_flight_count() > 0 {
+            producer.poll(Duration::from_millis(1));
+        }
         match producer.abort_transaction(self.options.call_timeout) {
             Ok(()) => cause,
             Err(_) if matches!(cause, LogError::Fenced { .. }) => cause,

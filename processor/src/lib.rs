@@ -1,0 +1,13 @@
+//! The runtime of everything that writes events: one owner per input partition.
+//!
+//! A [`Role`] handles one partition at a time. The runtime joins the group, starts the role on
+//! every partition that is assigned, starts it over after an error, and lets a revocation pass
+//! only when the partition's task has ended and its state is dropped.
+
+mod owned;
+mod runtime;
+mod state;
+
+pub use owned::{Input, Owned};
+pub use runtime::{ProcessorOptions, Role, RoleError, run};
+pub use state::{LocalState, StateError, StateFolder};

@@ -1,0 +1,13 @@
+//! Plans: what ticket providers offer.
+//!
+//! A provider's feed is a statement of everything it has now. [`decide`] compares what is said of
+//! one plan with what was said last and names the difference as an event; [`evolve`] folds the
+//! events into what is known.
+
+mod decide;
+mod plan;
+mod time;
+
+pub use decide::{Changes, Knowledge, PlanEvent, PlanFact, decide, delist, evolve};
+pub use plan::{Field, Plan, PlanIdentity, SellMode, Zone};
+pub use time::{LocalTime, LocalTimeError};

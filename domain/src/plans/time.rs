@@ -1,0 +1,138 @@
+//! Provider times: wall time as the provider said it, with the instant it means.
+
+use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::{Offset, TimeZone}};
+
+/// A wall time at a provider, to the second, with the offset from UTC that it had there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalTime {
+    /// Compared first, so that times sort as instants.
+    instant: Timestamp,
+    offset_seconds: i32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LocalTimeError {
+    #[error("{text:?} is not a date and time such as 2021-06-30T21:00:00")]
+    NotATime { text: String },
+    #[error("{text:?} is outside the years 1 to 9999")]
+    OutOfRange { text: String },
+}
+
+impl LocalTime {
+    /// Reads a provider's time. One with an offset or `Z` is an instant; one without is wall time
+    /// in `zone`. A wall time that a clock change skips moves forward by the change, one that it
+    /// repeats is the earlier (the "compatible" rule of RFC 5545). Fractions of a second are cut.
+    pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, LocalTimeError> {
+        let text = text.trim();
+        let not_a_time = || LocalTimeError::NotATime { text: clip(text) };
+        // Without a time of day the parser would take midnight, which nobody said.
+        if text.len() < 16 || !text.is_ascii() || !matches!(text.as_bytes()[10], b'T' | b't' | b' ') {
+            return Err(not_a_time());
+        }
+        if let Ok(instant) = text.parse::<Timestamp>() {
+            return Self::at(instant, zone).ok_or_else(|| LocalTimeError::OutOfRange { text: clip(text) });
+        }
+        let wall: DateTime = text.parse().map_err(|_| not_a_time())?;
+        let zoned = zone
+            .to_zoned(wall)
+            .map_err(|_| LocalTimeError::OutOfRange { text: clip(text) })?;
+        Self::at(zoned.timestamp(), zone)
+            .ok_or_else(|| LocalTimeError::OutOfRange { text: clip(text) })
+    }
+
+    /// The wall time of `instant` in `zone`.
+    pub fn at(instant: Timestamp, zone: &TimeZone) -> Option<Self> {
+        let offset_seconds = zone.to_offset(instant).seconds();
+        Self::from_parts(instant.as_second(), offset_seconds)
+    }
+
+    /// From seconds since the Unix epoch and the offset from UTC in seconds.
+    pub fn from_parts(unix_seconds: i64, offset_seconds: i32) -> Option<Self> {
+        let instant = Timestamp::from_second(unix_seconds).ok()?;
+        let offset = Offset::from_seconds(offset_seconds).ok()?;
+        let year = offset.to_datetime(instant).year();
+        (1..=9999).contains(&year).then_some(Self { instant, offset_seconds })
+    }
+
+    pub fn instant(&self) -> Timestamp {
+        self.instant
+    }
+
+    pub fn unix_seconds(&self) -> i64 {
+        self.instant.as_second()
+    }
+
+    pub fn offset_seconds(&self) -> i32 {
+        self.offset_seconds
+    }
+
+    /// The wall time as seconds since 1970-01-01T00:00:00 on the same wall.
+    pub fn wall_seconds(&self) -> i64 {
+        self.unix_seconds() + i64::from(self.offset_seconds)
+    }
+
+    pub fn wall(&self) -> DateTime {
+        let epoch = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0);
+        epoch.saturating_add(SignedDuration::from_secs(self.wall_seconds()))
+    }
+}
+
+/// RFC 3339 with the offset.
+impl std::fmt::Display for LocalTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let wall = self.wall();
+        let (date, time) = (wall.date(), wall.time());
+        write!(
+            f,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+            date.year(), date.month(), date.day(), time.hour(), time.minute(), time.second()
+        )?;
+        let minutes = self.offset_seconds / 60;
+        let sign = if self.offset_seconds < 0 { '-' } else { '+' };
+        write!(f, "{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
+    }
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, zone: &str) -> Result<String, LocalTimeError> {
+        let zone = TimeZone::get(zone).unwrap();
+        LocalTime::parse(text, &zone).map(|time| time.to_string())
+    }
+
+    #[test]
+    fn wall_times_follow_the_zone() {
+        for (text, zone, expected) in [
+            ("2021-06-30T21:00:00", "Europe/Madrid", "2021-06-30T21:00:00+02:00"),
+            ("2021-01-30T21:00:00", "Europe/Madrid", "2021-01-30T21:00:00+01:00"),
+            ("2021-06-30T21:00:00", "UTC", "2021-06-30T21:00:00+00:00"),
+            ("2021-06-30T21:00:00Z", "Europe/Madrid", "2021-06-30T23:00:00+02:00"),
+            ("2021-06-30T21:00:00-05:00", "Europe/Madrid", "2021-07-01T04:00:00+02:00"),
+            ("2021-06-30T21:00:00.750", "UTC", "2021-06-30T21:00:00+00:00"),
+            ("2021-06-30 21:00", "UTC", "2021-06-30T21:00:00+00:00"),
+            // Skipped by the change to summer time: forward by the hour.
+            ("2021-03-28T02:30:00", "Europe/Madrid", "2021-03-28T03:30:00+02:00"),
+            // Repeated by the change back: the earlier, still in summer time.
+            ("2021-10-31T02:30:00", "Europe/Madrid", "2021-10-31T02:30:00+02:00"),
+        ] {
+            assert_eq!(parse(text, zone).as_deref(), Ok(expected), "{text} in {zone}");
+        }
+    }
+
+    #[test]
+    fn impossible_times_are_refused() {
+        for text in [
+            "", "2021-09-31T20:00:00", "2021-06-30", "2021-06-30T25:00:00", "yesterday",
+            "99999-01-01T00:00:00", "2021-06-30T21:00:00+99:00", "２０21-06-30T21:00:00",
+            "0000-01-01T00:00:00",
+        ] {
+            assert!(parse(text, "Europe/Madrid").is_err(), "{text:?}");
+        }
+    }
+}

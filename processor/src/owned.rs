@@ -1,0 +1,99 @@
+//! What the owner of a partition has at hand.
+
+use almanac_event_log::{
+    Append, EventLog, InputPosition, Isolation, LogReader, LogResult, Offset, Ownership, ReadLimit,
+    StoredRecord, Transactor,
+};
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+const FOLD_LIMIT: ReadLimit = ReadLimit { records: 5_000, bytes: 4 << 20 };
+const FOLD_WAIT: Duration = Duration::from_secs(1);
+
+/// One assigned partition, from its assignment until its revocation.
+#[derive(Clone)]
+pub struct Owned {
+    pub log: Arc<dyn EventLog>,
+    pub ownership: Ownership,
+    /// Set when the partition is revoked or the process ends: finish the batch and return.
+    pub cancelled: CancellationToken,
+    pub(crate) transactional_id: String,
+}
+
+/// The right to write: a transactor and the input position that every transaction carries.
+pub struct Input {
+    transactor: Box<dyn Transactor>,
+    topic: Arc<str>,
+    partition: u32,
+    next_offset: Offset,
+}
+
+impl Owned {
+    pub fn partition(&self) -> u32 {
+        self.ownership.partition
+    }
+
+    /// First step of a take-over: ends whatever an earlier owner left open and fences it. Only
+    /// what is read after this is complete.
+    pub async fn take_over(&self) -> LogResult<Input> {
+        let transactor = self.log.transactor(&self.transactional_id, &self.ownership).await?;
+        let next_offset = match self.log.committed(&self.ownership).await? {
+            Some(next_offset) => next_offset,
+            None => self.log.start(&self.ownership.topic, self.partition()).await?,
+        };
+        let (topic, partition) = (self.ownership.topic.clone(), self.partition());
+        Ok(Input { transactor, topic, partition, next_offset })
+    }
+
+    /// Second step: hands every committed record of `topic` from `from` to the end, as it is
+    /// now, to `apply`. Returns that end. The end is the high watermark: a read_committed client
+    /// would name the last stable offset, and records of a transaction that was committed a
+    /// moment ago could lie beyond it.
+    pub async fn fold(
+        &self,
+        topic: &str,
+        from: Offset,
+        mut apply: impl FnMut(StoredRecord) + Send,
+    ) -> LogResult<Offset> {
+        let end = self.log.end(topic, self.partition(), Isolation::Uncommitted).await?;
+        let mut reader = self.log.read_to(topic, self.partition(), from, end).await?;
+        loop {
+            let batch = reader.next(FOLD_LIMIT, FOLD_WAIT).await?;
+            let done = batch.records.is_empty() && !batch.at_end.is_empty();
+            batch.records.into_iter().for_each(&mut apply);
+            if done {
+                return Ok(end);
+            }
+        }
+    }
+}
+
+impl Input {
+    /// A reader of the input partition from the committed position.
+    pub async fn reader(&self, log: &dyn EventLog) -> LogResult<Box<dyn LogReader>> {
+        log.read(&self.topic, &[(self.partition, self.next_offset)]).await
+    }
+
+    pub fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    /// One transaction: the outputs, and the input handled up to (not including) `next_offset`.
+    pub async fn commit(
+        &mut self,
+        appends: Vec<Append>,
+        next_offset: Offset,
+    ) -> LogResult<Vec<Option<Offset>>> {
+        let (topic, partition) = (self.topic.clone(), self.partition);
+        let position = InputPosition { topic, partition, next_offset };
+        let offsets = self.transactor.commit(appends, position).await?;
+        self.next_offset = next_offset;
+        Ok(offsets)
+    }
+
+    /// A transaction for work that no input caused: it commits the unchanged position, which is
+    /// what fences it.
+    pub async fn commit_in_place(&mut self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
+        self.commit(appends, self.next_offset).await
+    }
+}

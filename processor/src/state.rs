@@ -1,0 +1,139 @@
+//! Local state: a partition's folded state on this process's disk, beside the log position it
+//! was folded up to and the id of the topic that position belongs to.
+//!
+//! It is a cache. A store that is lost, of another topic, or ahead of the log is emptied and
+//! folded again.
+
+use almanac_event_log::{Offset, TopicId};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, UserValue};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} local state in {folder}: {cause}")]
+pub struct StateError {
+    action: &'static str,
+    folder: PathBuf,
+    #[source]
+    cause: fjall::Error,
+}
+
+/// The folder of one role's local states; clones share it.
+#[derive(Clone)]
+pub struct StateFolder {
+    database: Database,
+    folder: Arc<Path>,
+}
+
+impl StateFolder {
+    /// Blocks while it recovers. Refused when another process has the folder open.
+    pub fn open(folder: &Path) -> Result<Self, StateError> {
+        let database = Database::builder(folder)
+            .cache_size(16 << 20)
+            .worker_threads(1)
+            .open()
+            .map_err(|cause| StateError { action: "open", folder: folder.to_owned(), cause })?;
+        Ok(Self { database, folder: folder.into() })
+    }
+
+    /// The state of one partition, and the position to go on folding `topic` from. Whatever is
+    /// there but does not fit the topic, or lies past `end`, is thrown away.
+    pub fn partition(
+        &self,
+        partition: u32,
+        topic: TopicId,
+        end: Offset,
+    ) -> Result<(LocalState, Offset), StateError> {
+        let name = format!("p{partition}");
+        let error = |action| {
+            let folder = self.folder.to_path_buf();
+            move |cause| StateError { action, folder, cause }
+        };
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(16 << 20);
+        let open = || -> Result<LocalState, fjall::Error> {
+            Ok(LocalState {
+                database: self.database.clone(),
+                entries: self.database.keyspace(&format!("{name}-entries"), options)?,
+                position: self.database.keyspace(&format!("{name}-position"), options)?,
+                topic,
+                folder: self.folder.clone(),
+            })
+        };
+        let state = open().map_err(error("open"))?;
+        if let Some(position) = state.position()
+            && position <= end
+        {
+            return Ok((state, position));
+        }
+        state.entries.clear().map_err(error("clear"))?;
+        state.position.clear().map_err(error("clear"))?;
+        Ok((state, 0))
+    }
+}
+
+pub struct LocalState {
+    database: Database,
+    entries: Keyspace,
+    position: Keyspace,
+    topic: TopicId,
+    folder: Arc<Path>,
+}
+
+const POSITION: &str = "position";
+
+impl LocalState {
+    /// The position folded up to, if it is one of this topic.
+    fn position(&self) -> Option<Offset> {
+        let value = self.position.get(POSITION).ok()??;
+        let (topic, position) = value.split_at_checked(16)?;
+        let position = Offset::from_be_bytes(position.try_into().ok()?);
+        (topic == self.topic.0.as_bytes()).then_some(position)
+    }
+
+    pub fn get(&self, key: &[u8]) -> Result<Option<UserValue>, StateError> {
+        self.entries.get(key).map_err(|cause| self.error("read", cause))
+    }
+
+    /// Every entry whose key starts with `prefix`, in key order.
+    pub fn scan(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(fjall::UserKey, UserValue), StateError>> {
+        let folder = self.folder.clone();
+        self.entries.prefix(prefix).map(move |guard| {
+            guard.into_inner().map_err(|cause| StateError {
+                action: "scan",
+                folder: folder.to_path_buf(),
+                cause,
+            })
+        })
+    }
+
+    /// Takes in changes and the position they lead up to, at once. Without a position the
+    /// changes stand, and a take-over reads them again from the log: they are absolute.
+    pub fn apply(
+        &self,
+        changes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+        position: Option<Offset>,
+    ) -> Result<(), StateError> {
+        let mut batch = self.database.batch();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(&self.entries, key, value),
+                None => batch.remove(&self.entries, key),
+            }
+        }
+        if let Some(position) = position {
+            let mut value = self.topic.0.as_bytes().to_vec();
+            value.extend_from_slice(&position.to_be_bytes());
+            batch.insert(&self.position, POSITION, value);
+        }
+        batch.commit().map_err(|cause| self.error("write", cause))
+    }
+
+    fn error(&self, action: &'static str, cause: fjall::Error) -> StateError {
+        StateError { action, folder: self.folder.to_path_buf(), cause }
+    }
+}

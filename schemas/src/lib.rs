@@ -1,0 +1,15 @@
+//! Events and other records as Avro in Confluent's wire format.
+//!
+//! [`files`] lists every schema that ever landed. [`Codec`] turns records into bytes and back
+//! under the ids of a [`Registry`]: a real one, or the one built into the embedded engine.
+
+pub mod check;
+mod codec;
+pub mod files;
+pub mod ingest;
+pub mod plans;
+pub mod projections;
+mod registry;
+
+pub use codec::{Codec, CodecError, Decoded, WriterSchema};
+pub use registry::{BuiltInRegistry, ConfluentRegistry, RegisteredSchema, Registry, RegistryError};

@@ -1,0 +1,60 @@
+//! Every schema version that ever landed. Lines are appended, never changed: the position of a
+//! file in this list is its id in the built-in registry.
+
+/// One version of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchemaFile {
+    /// Topic without the installation's prefix.
+    pub topic: &'static str,
+    /// Full name of the record.
+    pub record: &'static str,
+    pub version: u32,
+    pub text: &'static str,
+}
+
+macro_rules! schema {
+    ($topic:literal, $namespace:literal, $record:literal, $version:literal) => {
+        SchemaFile {
+            topic: $topic,
+            record: concat!($namespace, ".", $record),
+            version: $version,
+            text: include_str!(concat!("../avro/", $topic, "/", $record, ".v", $version, ".avsc")),
+        }
+    };
+}
+
+pub const ALL: &[SchemaFile] = &[
+    schema!("plans.events", "almanac.plans", "PlanListed", 1),
+    schema!("plans.events", "almanac.plans", "PlanChanged", 1),
+    schema!("plans.events", "almanac.plans", "PlanDelisted", 1),
+    schema!("plans.events", "almanac.plans", "PlanRelisted", 1),
+    schema!("plans.events", "almanac.plans", "FeedObserved", 1),
+    schema!("ingest.requests", "almanac.ingest", "FetchRequested", 1),
+    schema!("ingest.state", "almanac.ingest", "PlanState", 1),
+    schema!("ingest.state", "almanac.ingest", "ProviderState", 1),
+    schema!("ingest.payloads", "almanac.ingest", "PayloadChunk", 1),
+    schema!("ingest.quarantine", "almanac.ingest", "Quarantined", 1),
+    schema!("projections.changes", "almanac.projections", "PartitionsChanged", 1),
+];
+
+impl SchemaFile {
+    /// TopicRecordNameStrategy; `prefix` is the installation's topic prefix.
+    pub fn subject(&self, prefix: &str) -> String {
+        format!("{prefix}{}-{}", self.topic, self.record)
+    }
+
+    /// The id in the built-in registry.
+    pub fn built_in_id(&self) -> Option<u32> {
+        ALL.iter().position(|file| file == self).map(|place| place as u32 + 1)
+    }
+
+    /// The newest version of a record.
+    pub fn newest(record: &str) -> Option<&'static Self> {
+        ALL.iter().filter(|file| file.record == record).max_by_key(|file| file.version)
+    }
+
+    /// The newest version of every record.
+    pub fn all_newest() -> impl Iterator<Item = &'static Self> {
+        ALL.iter().filter(|file| Self::newest(file.record) == Some(file))
+    }
+}

@@ -219,7 +219,7 @@ pub trait GroupMember: Send {
 }
 
 #[async_trait]
-pub trait Transactor: Send {
+pub trait Transactor: Send + Sync {
     /// One transaction. `Ok` means durable and visible; an error with [`crate::Retry::Later`] or
     /// [`crate::Retry::Never`] means that nothing was written; after one with
     /// [`crate::Retry::StartOver`] this transactor MUST be dropped.

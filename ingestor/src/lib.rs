@@ -1,0 +1,20 @@
+//! Ingestors: fetch providers' feeds, compare them with what was said last, publish the
+//! difference as events.
+
+mod compare;
+pub mod config;
+mod entry;
+mod fetch;
+pub mod fever_plans;
+mod metrics;
+mod outbox;
+mod provider;
+mod publish;
+mod role;
+mod schedule;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+pub use metrics::IngestMetrics;
+pub use role::{Ingestor, IngestorError, Topics, request_fetch};

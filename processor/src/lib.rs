@@ -4,10 +4,12 @@
 //! every partition that is assigned, starts it over after an error, and lets a revocation pass
 //! only when the partition's task has ended and its state is dropped.
 
+mod envelope;
 mod owned;
 mod runtime;
 mod state;
 
-pub use owned::{Input, Owned};
+pub use envelope::Envelope;
+pub use owned::{Fold, Input, Owned};
 pub use runtime::{ProcessorOptions, Role, RoleError, run};
 pub use state::{LocalState, StateError, StateFolder};

@@ -45,26 +45,40 @@ impl Owned {
         Ok(Input { transactor, topic, partition, next_offset })
     }
 
-    /// Second step: hands every committed record of `topic` from `from` to the end, as it is
-    /// now, to `apply`. Returns that end. The end is the high watermark: a read_committed client
-    /// would name the last stable offset, and records of a transaction that was committed a
-    /// moment ago could lie beyond it.
-    pub async fn fold(
-        &self,
-        topic: &str,
-        from: Offset,
-        mut apply: impl FnMut(StoredRecord) + Send,
-    ) -> LogResult<Offset> {
+    /// Second step: every committed record of `topic` in this partition, from `from` to the end
+    /// as it is now. The end is the high watermark: a read_committed client would name the last
+    /// stable offset, and records of a transaction that was committed a moment ago could lie
+    /// beyond it.
+    pub async fn fold(&self, topic: &str, from: Offset) -> LogResult<Fold> {
         let end = self.log.end(topic, self.partition(), Isolation::Uncommitted).await?;
-        let mut reader = self.log.read_to(topic, self.partition(), from, end).await?;
+        let reader = self.log.read_to(topic, self.partition(), from, end).await?;
+        Ok(Fold { reader, end })
+    }
+}
+
+/// The records of a take-over.
+pub struct Fold {
+    reader: Box<dyn LogReader>,
+    end: Offset,
+}
+
+impl Fold {
+    /// The next batch; `None` once everything was handed out.
+    pub async fn next(&mut self) -> LogResult<Option<Vec<StoredRecord>>> {
         loop {
-            let batch = reader.next(FOLD_LIMIT, FOLD_WAIT).await?;
-            let done = batch.records.is_empty() && !batch.at_end.is_empty();
-            batch.records.into_iter().for_each(&mut apply);
-            if done {
-                return Ok(end);
+            let batch = self.reader.next(FOLD_LIMIT, FOLD_WAIT).await?;
+            if !batch.records.is_empty() {
+                return Ok(Some(batch.records));
+            }
+            if !batch.at_end.is_empty() {
+                return Ok(None);
             }
         }
+    }
+
+    /// The position that the fold leads up to.
+    pub fn end(&self) -> Offset {
+        self.end
     }
 }
 

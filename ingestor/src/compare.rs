@@ -1,0 +1,325 @@
+//! Compares a whole body with what its provider said last. Pure reading: what it leads to waits in
+//! an outbox, and nothing of a body that turns out bad is ever written.
+
+use crate::{
+    config::{FeedSettings, IngestOptions},
+    entry::{self, Entry},
+    fever_plans::{self, BodyError, Fault, FeedItem, Place},
+    outbox::{Outbox, Step},
+};
+use almanac_domain::plans::{Plan, PlanEvent, PlanFact, PlanIdentity, decide, delist};
+use almanac_processor::{LocalState, StateError};
+use almanac_schemas::{
+    Codec, CodecError,
+    ingest::{QUARANTINED, ProviderStateRecord, QuarantinedRecord},
+    plans::{CHANGED, DELISTED, LISTED, PlanEncoder, PlanRecord, RELISTED},
+};
+use jiff::Timestamp;
+use std::io::BufRead;
+use uuid::Uuid;
+
+/// Record names by [`Step::Plan`]'s `kind`, with their CloudEvents types.
+pub(crate) const PLAN_EVENTS: [(&str, &str); 4] = [
+    (LISTED, "plan.listed"),
+    (CHANGED, "plan.changed"),
+    (DELISTED, "plan.delisted"),
+    (RELISTED, "plan.relisted"),
+];
+
+/// Faults that an observation names; quarantine holds all.
+const NAMED_FAULTS: usize = 20;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) listed: u64,
+    pub(crate) changed: u64,
+    pub(crate) delisted: u64,
+    pub(crate) relisted: u64,
+    pub(crate) quarantined: u64,
+}
+
+impl Counts {
+    pub(crate) fn events(&self) -> u64 {
+        self.listed + self.changed + self.delisted + self.relisted
+    }
+}
+
+pub(crate) struct Comparison {
+    pub(crate) outbox: Outbox,
+    pub(crate) counts: Counts,
+    pub(crate) faults: Vec<Fault>,
+    /// Why the body is implausible; then the outbox holds faults only.
+    pub(crate) suspect: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompareError {
+    /// The body's fault.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("cannot spool what a body leads to: {0}")]
+    Spool(#[from] std::io::Error),
+    #[error("local state of plan {0} is damaged")]
+    Damaged(Uuid),
+}
+
+pub(crate) struct Context<'a> {
+    pub(crate) settings: &'a FeedSettings,
+    pub(crate) options: &'a IngestOptions,
+    pub(crate) state: &'a LocalState,
+    pub(crate) provider: &'a ProviderStateRecord,
+    pub(crate) codec: &'a Codec,
+    pub(crate) encoder: &'a PlanEncoder,
+    pub(crate) now: Timestamp,
+    pub(crate) payload_id: &'a str,
+    /// Off for a body that was published before: its faults are in quarantine already.
+    pub(crate) record_faults: bool,
+}
+
+/// Blocks: reads the body and the local state.
+pub(crate) fn compare(body: impl BufRead, context: &Context<'_>) -> Result<Comparison, CompareError> {
+    let mut run = Run {
+        context,
+        outbox: Outbox::new(),
+        counts: Counts::default(),
+        faults: Vec::new(),
+        seen: Bits::default(),
+        plans: context.provider.plans.max(0) as u64,
+        known_listed_seen: 0,
+        failure: None,
+    };
+    let read = fever_plans::read(body, context.settings, &mut |item| {
+        run.take(item).map_err(|failure| {
+            run.failure = Some(failure);
+            // Ends the reading; the failure itself is reported below.
+            BodyError::Io { place: Place::default(), detail: String::new() }
+        })
+    });
+    if let Some(failure) = run.failure {
+        return Err(failure);
+    }
+    read?;
+    run.finish()
+}
+
+struct Run<'c, 'a> {
+    context: &'c Context<'a>,
+    outbox: Outbox,
+    counts: Counts,
+    faults: Vec<Fault>,
+    /// Ordinals of the plans in this body.
+    seen: Bits,
+    plans: u64,
+    /// Plans that were listed before and are in this body.
+    known_listed_seen: u64,
+    failure: Option<CompareError>,
+}
+
+impl Run<'_, '_> {
+    fn take(&mut self, item: FeedItem) -> Result<(), CompareError> {
+        match item {
+            FeedItem::Plan { plan, place } => self.take_plan(*plan, place),
+            FeedItem::Fault { fault, plan } => {
+                // A plan that is refused while known keeps its last good state: it is not gone.
+                if let Some(identity) = plan {
+                    self.mark_seen(&identity)?;
+                }
+                self.take_fault(fault)
+            }
+        }
+    }
+
+    fn take_plan(&mut self, plan: Plan, place: Place) -> Result<(), CompareError> {
+        let id = plan.identity.public_id();
+        let stored = self.context.state.get(&entry::plan_key(&plan.identity.provider, id))?;
+        let known = match &stored {
+            Some(bytes) => Some(Entry::read(bytes).ok_or(CompareError::Damaged(id))?),
+            None => None,
+        };
+        let ordinal = match &known {
+            Some(known) => known.ordinal,
+            None => self.new_ordinal(id),
+        };
+        if !self.seen.insert(ordinal) {
+            let subject = format!("plan {}/{}", plan.identity.base_plan_id, plan.identity.plan_id);
+            let reason = "it stands in the body before; the first counts".to_owned();
+            return self.take_fault(Fault { place, subject, reason, fragment: String::new() });
+        }
+        let mut text = Uuid::encode_buffer();
+        let record = PlanRecord::from_domain(&plan, id.hyphenated().encode_lower(&mut text));
+        let plan_bytes = self.context.encoder.plan(&record)?;
+        if let Some(known) = &known
+            && known.listed
+        {
+            self.known_listed_seen += 1;
+            if known.plan_bytes == plan_bytes {
+                return Ok(());
+            }
+        }
+        let knowledge = match &known {
+            Some(known) => Some(known.knowledge(self.context.encoder)?),
+            None => None,
+        };
+        match decide(knowledge.as_ref(), plan, self.context.now) {
+            Some(event) => self.emit(id, ordinal, &event, &plan_bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// New plans are numbered on; a plan that is new twice in one body has one number.
+    fn new_ordinal(&mut self, id: Uuid) -> u64 {
+        // `fresh` is small: only this body's new plans.
+        let next = self.plans;
+        let ordinal = *self.seen.fresh.entry(id).or_insert(next);
+        if ordinal == next {
+            self.plans += 1;
+        }
+        ordinal
+    }
+
+    fn mark_seen(&mut self, identity: &PlanIdentity) -> Result<(), CompareError> {
+        let id = identity.public_id();
+        let stored = self.context.state.get(&entry::plan_key(&identity.provider, id))?;
+        let Some(bytes) = stored else { return Ok(()) };
+        let known = Entry::read(&bytes).ok_or(CompareError::Damaged(id))?;
+        if self.seen.insert(known.ordinal) && known.listed {
+            self.known_listed_seen += 1;
+        }
+        Ok(())
+    }
+
+    fn take_fault(&mut self, fault: Fault) -> Result<(), CompareError> {
+        self.counts.quarantined += 1;
+        if self.context.record_faults {
+            let record = QuarantinedRecord {
+                provider: self.context.settings.provider.clone(),
+                observed_at: self.context.now.as_millisecond(),
+                payload_id: Some(self.context.payload_id.to_owned()),
+                place: fault.place.to_string(),
+                subject: fault.subject.clone(),
+                reason: fault.reason.clone(),
+                fragment: fault.fragment.clone(),
+            };
+            let record = self.context.codec.encode(QUARANTINED, &record)?.to_vec();
+            self.outbox.push(&Step::Quarantine { record })?;
+        }
+        if self.faults.len() < NAMED_FAULTS {
+            self.faults.push(fault);
+        }
+        Ok(())
+    }
+
+    fn emit(
+        &mut self,
+        id: Uuid,
+        ordinal: u64,
+        event: &PlanEvent,
+        plan_bytes: &[u8],
+    ) -> Result<(), CompareError> {
+        let kind = match event.fact {
+            PlanFact::Listed => {
+                self.counts.listed += 1;
+                0
+            }
+            PlanFact::Changed { .. } => {
+                self.counts.changed += 1;
+                1
+            }
+            PlanFact::Delisted => {
+                self.counts.delisted += 1;
+                2
+            }
+            PlanFact::Relisted { .. } => {
+                self.counts.relisted += 1;
+                3
+            }
+        };
+        let (_, value) = self.context.encoder.event(event, plan_bytes)?;
+        let state = self.context.encoder.state(ordinal, &event.after, plan_bytes)?;
+        self.outbox.push(&Step::Plan {
+            id: id.into_bytes(),
+            sequence: event.after.sequence,
+            kind,
+            event: value.to_vec(),
+            state: state.to_vec(),
+            entry: Entry::write(ordinal, &event.after, plan_bytes),
+        })?;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Comparison, CompareError> {
+        let options = self.context.options;
+        let listed_before = self.context.provider.listed_plans.max(0) as u64;
+        let missing = listed_before.saturating_sub(self.known_listed_seen);
+        let implausible = listed_before >= options.suspect_min_plans
+            && missing as f64 > options.suspect_share * listed_before as f64;
+        let times = self.context.provider.suspect_bodies.max(0) as u64 + 1;
+        if implausible && times < options.suspect_repeats {
+            let suspect = format!(
+                "{missing} of {listed_before} listed plans are missing; believed when it comes {} times in a row, this is time {times}",
+                options.suspect_repeats
+            );
+            return Ok(Comparison {
+                outbox: Outbox::new(),
+                counts: Counts::default(),
+                faults: self.faults,
+                suspect: Some(suspect),
+            });
+        }
+        if missing > 0 {
+            self.delist_missing()?;
+        }
+        Ok(Comparison {
+            outbox: self.outbox,
+            counts: self.counts,
+            faults: self.faults,
+            suspect: None,
+        })
+    }
+
+    fn delist_missing(&mut self) -> Result<(), CompareError> {
+        let prefix = entry::plans_prefix(&self.context.settings.provider);
+        for stored in self.context.state.scan(&prefix) {
+            let (key, bytes) = stored?;
+            let id = Uuid::from_slice(&key[prefix.len()..]).unwrap_or_default();
+            let known = Entry::read(&bytes).ok_or(CompareError::Damaged(id))?;
+            if !known.listed || self.seen.contains(known.ordinal) {
+                continue;
+            }
+            let knowledge = known.knowledge(self.context.encoder)?;
+            if let Some(event) = delist(&knowledge, self.context.now) {
+                self.emit(id, known.ordinal, &event, known.plan_bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A set of ordinals: one bit per plan ever seen.
+#[derive(Default)]
+struct Bits {
+    words: Vec<u64>,
+    /// Numbers given out to plans that are new in this body.
+    fresh: std::collections::HashMap<Uuid, u64>,
+}
+
+impl Bits {
+    fn insert(&mut self, ordinal: u64) -> bool {
+        let (word, bit) = ((ordinal / 64) as usize, 1 << (ordinal % 64));
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        let is_new = self.words[word] & bit == 0;
+        self.words[word] |= bit;
+        is_new
+    }
+
+    fn contains(&self, ordinal: u64) -> bool {
+        let word = self.words.get((ordinal / 64) as usize).copied().unwrap_or(0);
+        word & (1 << (ordinal % 64)) != 0
+    }
+}

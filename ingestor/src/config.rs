@@ -1,0 +1,225 @@
+//! What an operator configures about providers.
+
+use almanac_domain::plans::PlanIdentity;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+/// One provider. Durations are written like `30s` or `5m`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// Lowercase letters, digits and `-`; part of every plan's identity, so never change it.
+    pub name: String,
+    pub kind: ProviderKind,
+    pub url: String,
+    /// What times without an offset mean.
+    #[serde(default = "utc")]
+    pub timezone: String,
+    /// The shortest time between fetches; it stretches while nothing changes.
+    #[serde(default = "default_interval", with = "humantime_serde")]
+    pub interval: Duration,
+    #[serde(default = "default_max_interval", with = "humantime_serde")]
+    pub max_interval: Duration,
+    /// How old what is known may become before that is a problem.
+    #[serde(default = "default_freshness", with = "humantime_serde")]
+    pub freshness: Duration,
+    /// Weight when more fetches wait than may run; twice the number goes first at half the delay.
+    #[serde(default = "default_priority")]
+    pub priority: u32,
+    /// ISO 4217 code of the prices.
+    #[serde(default)]
+    pub currency: Option<String>,
+    /// Where to buy, with `{base_plan_id}` and `{plan_id}`.
+    #[serde(default)]
+    pub url_template: Option<String>,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Header name to the file that holds its value: for credentials.
+    #[serde(default)]
+    pub header_files: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    pub allow_redirects_to_other_hosts: bool,
+    #[serde(default)]
+    pub paused: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProviderKind {
+    #[serde(rename = "fever-plans")]
+    FeverPlans,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+fn default_interval() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_max_interval() -> Duration {
+    Duration::from_secs(600)
+}
+
+fn default_freshness() -> Duration {
+    Duration::from_secs(900)
+}
+
+fn default_priority() -> u32 {
+    1
+}
+
+/// What holds for all providers of a process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestOptions {
+    pub min_concurrency: usize,
+    pub max_concurrency: usize,
+    pub max_concurrency_per_host: usize,
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// From the request to the response's headers.
+    #[serde(with = "humantime_serde")]
+    pub first_byte_timeout: Duration,
+    /// The whole fetch, body included.
+    #[serde(with = "humantime_serde")]
+    pub total_timeout: Duration,
+    /// Of a body, decompressed.
+    pub max_body_bytes: u64,
+    /// Of one tag.
+    pub max_tag_bytes: usize,
+    pub max_zones: usize,
+    /// First pause after a failure; doubles, with full jitter.
+    #[serde(with = "humantime_serde")]
+    pub backoff: Duration,
+    /// Failures in a row that open the circuit breaker.
+    pub breaker_failures: u32,
+    #[serde(with = "humantime_serde")]
+    pub breaker_pause: Duration,
+    /// A body without this share of at least `suspect_min_plans` listed plans is suspect.
+    pub suspect_share: f64,
+    pub suspect_min_plans: u64,
+    /// A suspect body is believed when it comes so often in a row.
+    pub suspect_repeats: u64,
+    /// Events and bytes of one transaction.
+    pub transaction_events: usize,
+    pub transaction_bytes: usize,
+    #[serde(with = "humantime_serde")]
+    pub payload_retention: Duration,
+    /// Bodies are spooled here; the system's folder for temporary files when absent.
+    pub spool_dir: Option<PathBuf>,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            min_concurrency: 2,
+            max_concurrency: 16,
+            max_concurrency_per_host: 2,
+            connect_timeout: Duration::from_secs(5),
+            first_byte_timeout: Duration::from_secs(20),
+            total_timeout: Duration::from_secs(300),
+            max_body_bytes: 1 << 30,
+            max_tag_bytes: 1 << 20,
+            max_zones: 5_000,
+            backoff: Duration::from_secs(1),
+            breaker_failures: 5,
+            breaker_pause: Duration::from_secs(30),
+            suspect_share: 0.9,
+            suspect_min_plans: 20,
+            suspect_repeats: 3,
+            transaction_events: 2_000,
+            transaction_bytes: 2 << 20,
+            payload_retention: Duration::from_secs(7 * 24 * 3600),
+            spool_dir: None,
+        }
+    }
+}
+
+/// How a provider's bodies are read.
+#[derive(Clone, Debug)]
+pub struct FeedSettings {
+    pub provider: String,
+    pub timezone: TimeZone,
+    pub currency: Option<String>,
+    pub url_template: Option<String>,
+    pub max_tag_bytes: usize,
+    pub max_zones: usize,
+    pub max_plan_bytes: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("provider {provider}: {detail}")]
+pub struct ConfigError {
+    provider: String,
+    detail: String,
+}
+
+impl ProviderConfig {
+    /// Checks what serde cannot.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |detail: String| Err(self.wrong(detail));
+        let name_fits = (1..=48).contains(&self.name.len())
+            && self.name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        if !name_fits {
+            return wrong("name must be 1 to 48 lowercase letters, digits or -".to_owned());
+        }
+        match url::Url::parse(&self.url) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
+            Ok(_) => return wrong(format!("url {:?} is not http or https", self.url)),
+            Err(error) => return wrong(format!("url {:?}: {error}", self.url)),
+        }
+        if let Err(error) = TimeZone::get(&self.timezone) {
+            return wrong(format!("timezone {:?}: {error}", self.timezone));
+        }
+        if self.interval.is_zero() || self.interval > self.max_interval {
+            return wrong("interval must be above zero and at most max_interval".to_owned());
+        }
+        if self.priority == 0 || self.freshness.is_zero() {
+            return wrong("priority and freshness must be above zero".to_owned());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn wrong(&self, detail: String) -> ConfigError {
+        ConfigError { provider: self.name.clone(), detail }
+    }
+
+    pub fn feed_settings(&self, options: &IngestOptions) -> Result<FeedSettings, ConfigError> {
+        let timezone = TimeZone::get(&self.timezone)
+            .map_err(|error| self.wrong(format!("timezone {:?}: {error}", self.timezone)))?;
+        Ok(FeedSettings {
+            provider: self.name.clone(),
+            timezone,
+            currency: self.currency.clone(),
+            url_template: self.url_template.clone(),
+            max_tag_bytes: options.max_tag_bytes,
+            max_zones: options.max_zones,
+            max_plan_bytes: 700_000,
+        })
+    }
+
+    /// Changes when the same body would be read into other plans.
+    pub fn fingerprint(&self) -> String {
+        let text = format!(
+            "1\0{}\0{}\0{:?}\0{:?}",
+            self.url, self.timezone, self.currency, self.url_template
+        );
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+    }
+}
+
+impl FeedSettings {
+    pub(crate) fn url_of(&self, identity: &PlanIdentity) -> Option<String> {
+        let encode = |text: &str| -> String {
+            url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+        };
+        let template = self.url_template.as_deref()?;
+        Some(
+            template
+                .replace("{base_plan_id}", &encode(&identity.base_plan_id))
+                .replace("{plan_id}", &encode(&identity.plan_id)),
+        )
+    }
+}

@@ -1,0 +1,364 @@
+//! One provider: when it is fetched, and what a fetch leads to.
+
+use crate::{
+    compare::{CompareError, Comparison, Context, Counts, PLAN_EVENTS, compare},
+    config::FeedSettings,
+    entry,
+    fetch::{Body, FetchError, Fetched, Validators},
+    fever_plans::Fault,
+    metrics::{EventLabels, FetchLabels, IngestMetrics, ProviderLabels},
+    publish::Publisher,
+    role::{Committer, Ingestor, Provider, Topics},
+    schedule::{Ended, Next, Schedule},
+    slots::{Claim, Slots},
+};
+use almanac_processor::{LocalState, RoleError};
+use almanac_schemas::{
+    Codec,
+    ingest::ProviderStateRecord,
+    plans::{FaultRecord, FeedObservedRecord, PlanEncoder},
+};
+use jiff::Timestamp;
+use rand::RngExt;
+use std::{
+    io::{BufReader, Seek},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub(crate) struct ProviderTask {
+    provider: Arc<Provider>,
+    settings: FeedSettings,
+    options: crate::config::IngestOptions,
+    topics: Topics,
+    codec: Arc<Codec>,
+    encoder: Arc<PlanEncoder>,
+    slots: Slots,
+    metrics: IngestMetrics,
+    local: Arc<LocalState>,
+    committer: Committer,
+    /// Offsets of requests to fetch now.
+    kicked: mpsc::Receiver<u64>,
+    state: ProviderStateRecord,
+    /// Hash of the body that was stored last: a bad one that stays is stored once.
+    kept: Option<String>,
+    schedule: Schedule,
+}
+
+/// What a fetch came to.
+struct Outcome {
+    word: &'static str,
+    detail: Option<String>,
+    counts: Counts,
+    faults: Vec<Fault>,
+    body_bytes: Option<u64>,
+    payload_id: Option<String>,
+    ended: Ended,
+}
+
+impl Outcome {
+    fn failed(detail: String, ended: Ended) -> Self {
+        Self {
+            word: "failed",
+            detail: Some(detail),
+            counts: Counts::default(),
+            faults: Vec::new(),
+            body_bytes: None,
+            payload_id: None,
+            ended,
+        }
+    }
+}
+
+impl ProviderTask {
+    pub(crate) async fn new(
+        ingestor: &Ingestor,
+        provider: Arc<Provider>,
+        local: Arc<LocalState>,
+        committer: Committer,
+        kicked: mpsc::Receiver<u64>,
+    ) -> Result<Self, RoleError> {
+        let name = provider.config.name.clone();
+        let stored =
+            local.get(&entry::provider_key(&name)).map_err(|error| RoleError::other(&error))?;
+        let mut state = match stored {
+            Some(bytes) => {
+                let decoded =
+                    ingestor.codec.decode(&bytes).await.map_err(|e| RoleError::other(&e))?;
+                decoded.read::<ProviderStateRecord>().map_err(|e| RoleError::other(&e))?
+            }
+            None => ProviderStateRecord { provider: name, ..ProviderStateRecord::default() },
+        };
+        let fingerprint = provider.config.fingerprint();
+        if state.configuration != fingerprint {
+            // Read with other settings, the same body may say something else.
+            (state.etag, state.last_modified) = (None, None);
+            state.configuration = fingerprint;
+        }
+        Ok(Self {
+            settings: provider
+                .config
+                .feed_settings(&ingestor.options)
+                .map_err(|error| RoleError::other(&error))?,
+            schedule: Schedule::new(&provider.config, &ingestor.options),
+            provider,
+            options: ingestor.options.clone(),
+            topics: ingestor.topics.clone(),
+            codec: ingestor.codec.clone(),
+            encoder: ingestor.encoder.clone(),
+            slots: ingestor.slots.clone(),
+            metrics: ingestor.metrics.clone(),
+            local,
+            committer,
+            kicked,
+            state,
+            kept: None,
+        })
+    }
+
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), RoleError> {
+        let mut next = Instant::now();
+        loop {
+            let handled = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                kick = self.kicked.recv() => match kick {
+                    Some(offset) => Some(self.last_kick(offset)),
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep_until(next.into()), if !self.provider.config.paused => None,
+            };
+            let claim = Claim {
+                host: self.provider.fetcher.host().to_owned(),
+                priority: self.provider.config.priority,
+                freshness: self.provider.config.freshness,
+                due_at: next.min(Instant::now()),
+            };
+            let slot = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                slot = self.slots.acquire(claim) => slot,
+            };
+            self.metrics.waiting.set(self.slots.waiting() as i64);
+            let at = self.once(handled).await?;
+            drop(slot);
+            let pause = at.duration_since(Timestamp::now());
+            next = Instant::now() + Duration::try_from(pause).unwrap_or_default();
+        }
+    }
+
+    /// Several requests that wait are one fetch.
+    fn last_kick(&mut self, mut offset: u64) -> u64 {
+        while let Ok(later) = self.kicked.try_recv() {
+            offset = later;
+        }
+        offset
+    }
+
+    /// One fetch with all that it leads to; says when the next is due.
+    async fn once(&mut self, handled: Option<u64>) -> Result<Timestamp, RoleError> {
+        self.schedule.begin();
+        let (started, observed_at) = (Instant::now(), Timestamp::now());
+        let before = self.state.clone();
+        let fetch_id = Uuid::new_v4().to_string();
+        let provider = self.provider.clone();
+        let (topics, codec, committer) =
+            (self.topics.clone(), self.codec.clone(), self.committer.clone());
+        let publisher = Publisher {
+            topics: &topics,
+            codec: &codec,
+            committer: &committer,
+            provider: &provider.config.name,
+            source: format!("/v1/providers/{}", provider.config.name),
+            fetch_id,
+            observed_at,
+            max_events: self.options.transaction_events,
+            max_bytes: self.options.transaction_bytes,
+        };
+        let validators = Validators {
+            etag: self.state.etag.clone(),
+            last_modified: self.state.last_modified.clone(),
+        };
+        let outcome = match self.provider.fetcher.fetch(&validators).await {
+            Ok(Fetched::NotModified { fresh_until }) => Outcome {
+                word: "not_modified",
+                detail: None,
+                counts: Counts::default(),
+                faults: Vec::new(),
+                body_bytes: None,
+                payload_id: None,
+                ended: Ended::Good { changed: false, fresh_until },
+            },
+            Ok(Fetched::Body(body)) => self.take_body(body, &publisher).await?,
+            Err(error) => Outcome::failed(error.to_string(), ended_by(&error)),
+        };
+        let chance = rand::rng().random_range(0.0..1.0);
+        let next = self.schedule.end(Timestamp::now(), outcome.ended, chance);
+        self.measure(&outcome, started.elapsed());
+        let observed = self.observation(outcome, observed_at, started.elapsed(), &next);
+        let remembered = (self.state != before).then_some(&self.state);
+        publisher.observation(&observed, remembered, handled).await?;
+        Ok(next.at)
+    }
+
+    async fn take_body(
+        &mut self,
+        body: Body,
+        publisher: &Publisher<'_>,
+    ) -> Result<Outcome, RoleError> {
+        let payload_id = format!("{}.{}", self.provider.config.name, publisher.fetch_id);
+        let compared = self.compare(&body, publisher.observed_at, &payload_id).await?;
+        // A body that says nothing new is not kept, nor one that was kept last time already.
+        let is_news = match &compared {
+            Ok(comparison) => comparison.outbox.steps > 0 || comparison.suspect.is_some(),
+            Err(_) => true,
+        };
+        let keep = is_news && self.kept.as_deref() != Some(body.hash.as_str());
+        if keep {
+            publisher.payload(&payload_id, &body.file).await?;
+            self.kept = Some(body.hash.clone());
+        }
+        let payload_id = keep.then_some(payload_id);
+        let comparison = match compared {
+            Ok(comparison) => comparison,
+            Err(reason) => {
+                let ended = Ended::Bad { retry_after: None, worth_retrying: true };
+                return Ok(Outcome {
+                    body_bytes: Some(body.bytes),
+                    payload_id,
+                    ..Outcome::failed(reason, ended)
+                });
+            }
+        };
+        let Comparison { counts, suspect, .. } = &comparison;
+        let (counts, suspect) = (*counts, suspect.clone());
+        let faults = comparison.faults.clone();
+        let is_suspect = suspect.is_some();
+        if is_suspect {
+            self.state.suspect_bodies += 1;
+        } else {
+            publisher.steps(comparison, &mut self.state).await?;
+            // Only now: after a crash in between, the same body must count as new.
+            self.state.body_hash = Some(body.hash);
+            self.state.suspect_bodies = 0;
+            self.state.etag = body.validators.etag;
+            self.state.last_modified = body.validators.last_modified;
+        }
+        let word = match (is_suspect, counts.events() > 0) {
+            (true, _) => "suspect",
+            (false, true) => "changed",
+            (false, false) => "unchanged",
+        };
+        Ok(Outcome {
+            word,
+            detail: suspect,
+            counts,
+            faults,
+            body_bytes: Some(body.bytes),
+            payload_id,
+            ended: Ended::Good { changed: counts.events() > 0, fresh_until: body.fresh_until },
+        })
+    }
+
+    /// The inner error is the body's fault, the outer one ours.
+    async fn compare(
+        &self,
+        body: &Body,
+        now: Timestamp,
+        payload_id: &str,
+    ) -> Result<Result<Comparison, String>, RoleError> {
+        let record_faults = self.state.body_hash.as_deref() != Some(body.hash.as_str());
+        let mut file = body.file.try_clone().map_err(|error| RoleError::other(&error))?;
+        let (settings, options) = (self.settings.clone(), self.options.clone());
+        let (local, provider) = (self.local.clone(), self.state.clone());
+        let (codec, encoder) = (self.codec.clone(), self.encoder.clone());
+        let payload_id = payload_id.to_owned();
+        let compared = tokio::task::spawn_blocking(move || {
+            file.rewind()?;
+            let context = Context {
+                settings: &settings,
+                options: &options,
+                state: &local,
+                provider: &provider,
+                codec: &codec,
+                encoder: &encoder,
+                now,
+                payload_id: &payload_id,
+                record_faults,
+            };
+            compare(BufReader::with_capacity(256 << 10, file), &context)
+        });
+        match compared.await.map_err(|error| RoleError::other(&error))? {
+            Ok(comparison) => Ok(Ok(comparison)),
+            Err(CompareError::Body(error)) => Ok(Err(error.to_string())),
+            Err(error) => Err(RoleError::other(&error)),
+        }
+    }
+
+    fn observation(
+        &self,
+        outcome: Outcome,
+        observed_at: Timestamp,
+        took: Duration,
+        next: &Next,
+    ) -> FeedObservedRecord {
+        let faults = outcome.faults.into_iter().map(|fault| FaultRecord {
+            place: fault.place.to_string(),
+            subject: fault.subject,
+            reason: fault.reason,
+        });
+        FeedObservedRecord {
+            provider: self.provider.config.name.clone(),
+            observed_at: observed_at.as_millisecond(),
+            outcome: outcome.word.to_owned(),
+            detail: outcome.detail,
+            listed_plans: Some(self.state.listed_plans),
+            listed: outcome.counts.listed as i64,
+            changed: outcome.counts.changed as i64,
+            delisted: outcome.counts.delisted as i64,
+            relisted: outcome.counts.relisted as i64,
+            quarantined: outcome.counts.quarantined as i64,
+            faults: faults.collect(),
+            body_bytes: outcome.body_bytes.map(|bytes| bytes as i64),
+            duration_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+            breaker: self.schedule.breaker().as_str().to_owned(),
+            consecutive_failures: i64::from(self.schedule.failures()),
+            next_fetch_at: next.at.as_millisecond(),
+            next_fetch_reason: next.reason.to_owned(),
+            payload_id: outcome.payload_id,
+        }
+    }
+
+    fn measure(&self, outcome: &Outcome, took: Duration) {
+        let provider = &self.provider.config.name;
+        let counts = outcome.counts;
+        if outcome.word == "failed" || outcome.word == "suspect" {
+            let detail = outcome.detail.as_deref().unwrap_or_default();
+            tracing::warn!(
+                provider, outcome = outcome.word, detail,
+                breaker = self.schedule.breaker().as_str(), "fetch brought nothing"
+            );
+        } else {
+            tracing::info!(
+                provider, outcome = outcome.word, listed = counts.listed, changed = counts.changed,
+                delisted = counts.delisted, relisted = counts.relisted,
+                quarantined = counts.quarantined, took_ms = took.as_millis() as u64, "fetched"
+            );
+        }
+        let labels = FetchLabels { provider: provider.clone(), outcome: outcome.word };
+        self.metrics.fetches.get_or_create(&labels).inc();
+        let numbers = [counts.listed, counts.changed, counts.delisted, counts.relisted];
+        for ((_, event), number) in PLAN_EVENTS.iter().zip(numbers) {
+            let labels = EventLabels { provider: provider.clone(), event };
+            self.metrics.events.get_or_create(&labels).inc_by(number);
+        }
+        let labels = ProviderLabels { provider: provider.clone() };
+        self.metrics.quarantined.get_or_create(&labels).inc_by(counts.quarantined);
+        self.metrics.duration.observe(took.as_secs_f64());
+    }
+}
+
+fn ended_by(error: &FetchError) -> Ended {
+    Ended::Bad { retry_after: error.retry_after(), worth_retrying: error.worth_retrying() }
+}

@@ -1,0 +1,391 @@
+//! The owner of a partition of `ingest.requests`: the providers whose names fall into it, each on
+//! its own task, and one loop that commits what they write.
+
+use crate::{
+    config::{ConfigError, IngestOptions, ProviderConfig},
+    entry,
+    fetch::Fetcher,
+    metrics::IngestMetrics,
+    provider::ProviderTask,
+    slots::Slots,
+};
+use almanac_event_log::{
+    Append, EventLog, Offset, ReadLimit, Retention, TopicSpec, partitioner::partition_of,
+};
+use almanac_processor::{Input, LocalState, Owned, Role, RoleError, StateFolder};
+use almanac_schemas::{
+    Codec,
+    ingest::{self, FETCH_REQUESTED, FetchRequestedRecord, PROVIDER_STATE},
+    plans::{self, PlanEncoder, PlanStateRecord},
+};
+use async_trait::async_trait;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+const REQUEST_LIMIT: ReadLimit = ReadLimit { records: 100, bytes: 1 << 20 };
+/// Requests to fetch that wait per provider; one more is the same as the last.
+const MAX_WAITING_REQUESTS: usize = 16;
+
+/// The topics, with the installation's prefix.
+#[derive(Clone)]
+pub struct Topics {
+    pub(crate) plans: Arc<str>,
+    pub(crate) requests: Arc<str>,
+    pub(crate) state: Arc<str>,
+    pub(crate) payloads: Arc<str>,
+    pub(crate) quarantine: Arc<str>,
+    pub(crate) partitions: u32,
+}
+
+impl Topics {
+    pub fn new(prefix: &str, partitions: u32) -> Self {
+        let topic = |name: &str| -> Arc<str> { format!("{prefix}{name}").into() };
+        Self {
+            plans: topic(plans::TOPIC),
+            requests: topic(ingest::REQUESTS),
+            state: topic(ingest::STATE),
+            payloads: topic(ingest::PAYLOADS),
+            quarantine: topic(ingest::QUARANTINE),
+            partitions,
+        }
+    }
+
+    pub fn requests(&self) -> &str {
+        &self.requests
+    }
+
+    pub fn specs(&self, payload_retention: Duration) -> Vec<TopicSpec> {
+        let spec = |name: &Arc<str>, retention| TopicSpec {
+            name: name.to_string(),
+            partitions: self.partitions,
+            retention,
+            durability: almanac_event_log::Durability::Synced,
+        };
+        vec![
+            spec(&self.plans, Retention::Forever),
+            spec(&self.requests, Retention::For(Duration::from_secs(7 * 24 * 3600))),
+            spec(&self.state, Retention::Compacted),
+            spec(&self.payloads, Retention::For(payload_retention)),
+            spec(&self.quarantine, Retention::For(Duration::from_secs(90 * 24 * 3600))),
+        ]
+    }
+}
+
+/// One provider with what is made of its configuration once.
+pub(crate) struct Provider {
+    pub(crate) config: ProviderConfig,
+    pub(crate) fetcher: Fetcher,
+}
+
+pub struct Ingestor {
+    pub(crate) topics: Topics,
+    pub(crate) options: IngestOptions,
+    pub(crate) providers: Vec<Arc<Provider>>,
+    pub(crate) codec: Arc<Codec>,
+    pub(crate) encoder: Arc<PlanEncoder>,
+    pub(crate) slots: Slots,
+    pub(crate) metrics: IngestMetrics,
+    state: StateFolder,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IngestorError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("two providers are named {0}")]
+    SameName(String),
+    #[error(transparent)]
+    Codec(#[from] almanac_schemas::CodecError),
+}
+
+impl Ingestor {
+    pub fn new(
+        topics: Topics,
+        options: IngestOptions,
+        configs: &[ProviderConfig],
+        codec: Arc<Codec>,
+        state: StateFolder,
+        metrics: IngestMetrics,
+    ) -> Result<Self, IngestorError> {
+        let mut names = BTreeSet::new();
+        let mut providers = Vec::with_capacity(configs.len());
+        for config in configs {
+            config.validate()?;
+            config.feed_settings(&options)?;
+            if !names.insert(config.name.clone()) {
+                return Err(IngestorError::SameName(config.name.clone()));
+            }
+            let fetcher = Fetcher::new(config, &options)?;
+            providers.push(Arc::new(Provider { config: config.clone(), fetcher }));
+        }
+        let slots = Slots::new(
+            options.min_concurrency,
+            options.max_concurrency,
+            options.max_concurrency_per_host,
+        );
+        let encoder = Arc::new(PlanEncoder::new(&codec)?);
+        Ok(Self { topics, options, providers, codec, encoder, slots, metrics, state })
+    }
+
+    /// Folds `ingest.state` from where the local state stands.
+    async fn fold_state(&self, owned: &Owned) -> Result<LocalState, RoleError> {
+        let log = &owned.log;
+        let topic = log.topic(&self.topics.state).await?.id;
+        let (folder, partition) = (self.state.clone(), owned.partition());
+        let end = log
+            .end(&self.topics.state, partition, almanac_event_log::Isolation::Uncommitted)
+            .await?;
+        let (state, from) =
+            tokio::task::spawn_blocking(move || folder.partition(partition, topic, end))
+                .await
+                .map_err(|error| RoleError::other(&error))?
+                .map_err(|error| RoleError::other(&error))?;
+        let from = from.max(log.start(&self.topics.state, partition).await?);
+        let mut fold = owned.fold(&self.topics.state, from).await?;
+        let mut folded = 0;
+        while let Some(records) = fold.next().await? {
+            let mut changes = Vec::with_capacity(records.len());
+            let position = records.last().map(|record| record.offset + 1);
+            for stored in &records {
+                let Some(value) = &stored.record.value else { continue };
+                let decoded =
+                    self.codec.decode(value).await.map_err(|error| RoleError::other(&error))?;
+                let change = match decoded.record() {
+                    plans::STATE => decoded
+                        .read::<PlanStateRecord<'_>>()
+                        .and_then(|record| entry::from_state_record(&record, &self.encoder))
+                        .map_err(|error| RoleError::other(&error))?,
+                    PROVIDER_STATE => {
+                        let provider = String::from_utf8_lossy(&stored.record.key);
+                        Some((entry::provider_key(&provider), value.to_vec()))
+                    }
+                    _ => None,
+                };
+                changes.extend(change.map(|(key, value)| (key, Some(value))));
+            }
+            folded += changes.len();
+            state.apply(changes, position).map_err(|error| RoleError::other(&error))?;
+        }
+        state.apply([], Some(fold.end())).map_err(|error| RoleError::other(&error))?;
+        tracing::info!(partition, from, records = folded, "ingest state is complete");
+        Ok(state)
+    }
+}
+
+#[async_trait]
+impl Role for Ingestor {
+    async fn own(&self, owned: Owned) -> Result<(), RoleError> {
+        let mine: Vec<_> = self
+            .providers
+            .iter()
+            .filter(|provider| {
+                let name = provider.config.name.as_bytes();
+                partition_of(name, self.topics.partitions) == owned.partition()
+            })
+            .cloned()
+            .collect();
+        if mine.is_empty() {
+            // Nothing of ours falls into this partition: there is nothing to take over.
+            owned.cancelled.cancelled().await;
+            return Ok(());
+        }
+        let input = owned.take_over().await?;
+        let state = Arc::new(self.fold_state(&owned).await?);
+        let (commits, requests) = mpsc::channel(4);
+        let committer = Committer { partition: owned.partition(), commits };
+        let stop = owned.cancelled.child_token();
+        let _stop_on_return = stop.clone().drop_guard();
+        let mut tasks = JoinSet::new();
+        let mut kicks = HashMap::new();
+        for provider in mine {
+            let (kick, kicked) = mpsc::channel(MAX_WAITING_REQUESTS);
+            kicks.insert(provider.config.name.clone(), kick);
+            let task = ProviderTask::new(self, provider, state.clone(), committer.clone(), kicked)
+                .await?;
+            tasks.spawn(task.run(stop.clone()));
+        }
+        drop(committer);
+        CommitLoop { ingestor: self, owned, input, state, kicks, unhandled: BTreeSet::new() }
+            .run(requests, tasks)
+            .await
+    }
+}
+
+/// What goes into one transaction together.
+#[derive(Default)]
+pub(crate) struct CommitRequest {
+    pub(crate) appends: Vec<Append>,
+    pub(crate) bytes: usize,
+    /// Changes of the local state.
+    pub(crate) changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Offset of the request that is handled thereby.
+    pub(crate) handled: Option<Offset>,
+}
+
+impl CommitRequest {
+    pub(crate) fn append(&mut self, append: Append) {
+        self.bytes += append.record.size();
+        self.appends.push(append);
+    }
+}
+
+/// Hands transactions to the partition's loop.
+#[derive(Clone)]
+pub(crate) struct Committer {
+    pub(crate) partition: u32,
+    commits: mpsc::Sender<(CommitRequest, oneshot::Sender<()>)>,
+}
+
+pub(crate) struct PendingCommit(oneshot::Receiver<()>);
+
+impl Committer {
+    pub(crate) async fn submit(&self, request: CommitRequest) -> Result<PendingCommit, RoleError> {
+        let (done, pending) = oneshot::channel();
+        self.commits.send((request, done)).await.map_err(|_| given_up())?;
+        Ok(PendingCommit(pending))
+    }
+}
+
+impl PendingCommit {
+    pub(crate) async fn wait(self) -> Result<(), RoleError> {
+        self.0.await.map_err(|_| given_up())
+    }
+}
+
+/// The loop ended; its own error says why.
+fn given_up() -> RoleError {
+    RoleError::Other("the partition was given up".to_owned())
+}
+
+struct CommitLoop<'a> {
+    ingestor: &'a Ingestor,
+    owned: Owned,
+    input: Input,
+    state: Arc<LocalState>,
+    kicks: HashMap<String, mpsc::Sender<Offset>>,
+    /// Requests that were read and are not handled: the input position stays before them, so
+    /// that a successor reads them again.
+    unhandled: BTreeSet<Offset>,
+}
+
+impl CommitLoop<'_> {
+    async fn run(
+        mut self,
+        mut commits: mpsc::Receiver<(CommitRequest, oneshot::Sender<()>)>,
+        mut tasks: JoinSet<Result<(), RoleError>>,
+    ) -> Result<(), RoleError> {
+        let mut reader = self.input.reader(&*self.owned.log).await?;
+        let mut read_up_to = self.input.next_offset();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.owned.cancelled.cancelled() => break,
+                Some((request, done)) = commits.recv() => {
+                    self.commit(request, read_up_to).await?;
+                    let _ = done.send(());
+                }
+                Some(ended) = tasks.join_next() => {
+                    ended.map_err(|error| RoleError::other(&error))??;
+                }
+                batch = reader.next(REQUEST_LIMIT, Duration::from_secs(1)) => {
+                    for stored in batch?.records {
+                        read_up_to = stored.offset + 1;
+                        self.take_request(&stored).await?;
+                    }
+                }
+            }
+        }
+        // What is under way may still be committed, so that little is fetched twice; the
+        // runtime's patience bounds this.
+        drop(reader);
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    async fn take_request(
+        &mut self,
+        stored: &almanac_event_log::StoredRecord,
+    ) -> Result<(), RoleError> {
+        let Some(value) = &stored.record.value else { return Ok(()) };
+        let decoded = match self.ingestor.codec.decode(value).await {
+            Ok(decoded) if decoded.record() == FETCH_REQUESTED => decoded,
+            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+            _ => {
+                tracing::warn!(
+                    topic = %stored.topic, partition = stored.partition, offset = stored.offset,
+                    "passing over a request that cannot be read"
+                );
+                return Ok(());
+            }
+        };
+        let Ok(request) = decoded.read::<FetchRequestedRecord>() else { return Ok(()) };
+        if let Some(kick) = self.kicks.get(&request.provider)
+            && kick.try_send(stored.offset).is_ok()
+        {
+            self.unhandled.insert(stored.offset);
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, request: CommitRequest, read_up_to: Offset) -> Result<(), RoleError> {
+        if let Some(handled) = request.handled {
+            self.unhandled.retain(|offset| *offset > handled);
+        }
+        let next_offset = self.unhandled.first().copied().unwrap_or(read_up_to);
+        let next_offset = next_offset.max(self.input.next_offset());
+        let topic = self.ingestor.topics.state.clone();
+        let of_state: Vec<bool> =
+            request.appends.iter().map(|append| append.topic == topic).collect();
+        let offsets = self.input.commit(request.appends, next_offset).await?;
+        // The newest offset of a state record, if it is known: some acknowledgements lack one.
+        let position = offsets
+            .iter()
+            .zip(of_state)
+            .filter(|(_, of_state)| *of_state)
+            .map(|(offset, _)| *offset)
+            .next_back()
+            .flatten()
+            .map(|offset| offset + 1);
+        let state = self.state.clone();
+        let changes = request.changes;
+        tokio::task::spawn_blocking(move || state.apply(changes, position))
+            .await
+            .map_err(|error| RoleError::other(&error))?
+            .map_err(|error| RoleError::other(&error))
+    }
+}
+
+/// Asks for a fetch now: the request is durable when this returns.
+pub async fn request_fetch(
+    log: &dyn EventLog,
+    topics: &Topics,
+    codec: &Codec,
+    provider: &str,
+    requested_by: &str,
+) -> Result<(), RoleError> {
+    let now = jiff::Timestamp::now();
+    let record = FetchRequestedRecord {
+        provider: provider.to_owned(),
+        requested_at: now.as_millisecond(),
+        requested_by: requested_by.to_owned(),
+    };
+    let value = codec.encode(FETCH_REQUESTED, &record).map_err(|error| RoleError::other(&error))?;
+    let key = bytes::Bytes::copy_from_slice(provider.as_bytes());
+    let partition = partition_of(&key, topics.partitions);
+    let record = almanac_event_log::Record {
+        key,
+        value: Some(value),
+        headers: almanac_event_log::Headers::default(),
+        timestamp_ms: now.as_millisecond(),
+    };
+    log.append(vec![Append { topic: topics.requests.clone(), partition, record }]).await?;
+    Ok(())
+}

@@ -1,1 +1,88 @@
-fn main(){}
+//! The one binary: configuration, roles, and the operator's commands.
+
+mod admin;
+mod config;
+mod demo;
+mod engine;
+mod roles;
+mod schemas;
+mod telemetry;
+mod up;
+
+use clap::{Parser, Subcommand};
+use roles::Roles;
+use std::{path::PathBuf, process::ExitCode};
+
+/// Almanac keeps the calendars people plan by.
+///
+/// `almanac up` runs everything in one process, with a demonstration feed when none is configured.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// Configuration file; every key can also be set in the environment (ALMANAC__HTTP__LISTEN)
+    #[arg(long, global = true, value_name = "FILE", env = "ALMANAC_CONFIG")]
+    config: Option<PathBuf>,
+    /// How to log: text for people, json for machines
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: telemetry::Format,
+    /// What to log, such as info or almanac_ingestor=debug
+    #[arg(long, global = true, value_name = "FILTER", default_value = "info", env = "ALMANAC_LOG")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every role in one process, on one port
+    Up,
+    /// Fetch providers and publish what changed
+    Ingestor,
+    /// Fold events into tables
+    Projector,
+    /// Answer searches and other reads over HTTP
+    QueryApi,
+    /// Print the configuration that is in force, with secrets masked
+    Config,
+    /// Check and register event schemas
+    #[command(subcommand)]
+    Schemas(schemas::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("almanac: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    telemetry::start(arguments.log_format, &arguments.log)?;
+    let config = config::Config::load(arguments.config.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let none = Roles { ingestor: false, projector: false, query_api: false };
+    let outcome = match &arguments.command {
+        Command::Up => runtime.block_on(up::run(config, Roles::ALL, true)),
+        Command::Ingestor => {
+            runtime.block_on(up::run(config, Roles { ingestor: true, ..none }, false))
+        }
+        Command::Projector => {
+            runtime.block_on(up::run(config, Roles { projector: true, ..none }, false))
+        }
+        Command::QueryApi => {
+            runtime.block_on(up::run(config, Roles { query_api: true, ..none }, false))
+        }
+        Command::Config => {
+            print!("{}", toml::to_string(&config)?);
+            Ok(())
+        }
+        Command::Schemas(command) => runtime.block_on(schemas::run(command, &config)),
+    };
+    // A thread that is stuck in a library must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    outcome
+}

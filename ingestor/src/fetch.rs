@@ -19,7 +19,7 @@ use std::{
 use xxhash_rust::xxh3::Xxh3;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     #[error("the provider answered {status}")]
     Status { status: u16, retry_after: Option<Duration> },
     #[error("no {what} within {after_ms} ms")]
@@ -36,7 +36,7 @@ pub enum FetchError {
 
 impl FetchError {
     /// Whether time alone may mend it.
-    pub fn worth_retrying(&self) -> bool {
+    pub(crate) fn worth_retrying(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
             Self::TimedOut { .. } | Self::Network(_) | Self::Spool { .. } => true,
@@ -44,7 +44,7 @@ impl FetchError {
         }
     }
 
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
             _ => None,
@@ -54,27 +54,27 @@ impl FetchError {
 
 /// What to compare with.
 #[derive(Clone, Debug, Default)]
-pub struct Validators {
-    pub etag: Option<String>,
-    pub last_modified: Option<String>,
+pub(crate) struct Validators {
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
 }
 
-pub enum Fetched {
+pub(crate) enum Fetched {
     NotModified { fresh_until: Option<Timestamp> },
     Body(Body),
 }
 
-pub struct Body {
-    pub file: File,
+pub(crate) struct Body {
+    pub(crate) file: File,
     /// Decompressed.
-    pub bytes: u64,
-    pub hash: String,
-    pub validators: Validators,
-    pub fresh_until: Option<Timestamp>,
+    pub(crate) bytes: u64,
+    pub(crate) hash: String,
+    pub(crate) validators: Validators,
+    pub(crate) fresh_until: Option<Timestamp>,
 }
 
 /// Fetches one provider.
-pub struct Fetcher {
+pub(crate) struct Fetcher {
     client: Client,
     url: String,
     host: String,
@@ -83,7 +83,7 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    pub fn new(provider: &ProviderConfig, options: &IngestOptions) -> Result<Self, ConfigError> {
+    pub(crate) fn new(provider: &ProviderConfig, options: &IngestOptions) -> Result<Self, ConfigError> {
         let wrong = |detail: String| provider.wrong(detail);
         let mut headers = HeaderMap::new();
         let mut put = |name: &str, value: &str, secret: bool| -> Result<(), ConfigError> {
@@ -118,11 +118,11 @@ impl Fetcher {
         Ok(Self { client, url, host, headers, options: options.clone() })
     }
 
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    pub async fn fetch(&self, validators: &Validators) -> Result<Fetched, FetchError> {
+    pub(crate) async fn fetch(&self, validators: &Validators) -> Result<Fetched, FetchError> {
         let total = self.options.total_timeout;
         tokio::time::timeout(total, self.fetch_in_time(validators)).await.unwrap_or(Err(
             FetchError::TimedOut { what: "complete answer", after_ms: total.as_millis() },

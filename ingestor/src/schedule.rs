@@ -8,7 +8,7 @@ use std::time::Duration;
 const MAX_ASKED_PAUSE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaker {
+pub(crate) enum Breaker {
     Closed,
     Open,
     /// The next fetch is a probe that decides.
@@ -16,7 +16,7 @@ pub enum Breaker {
 }
 
 impl Breaker {
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Open => "open",
@@ -26,14 +26,14 @@ impl Breaker {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Next {
-    pub at: Timestamp,
-    pub reason: &'static str,
+pub(crate) struct Next {
+    pub(crate) at: Timestamp,
+    pub(crate) reason: &'static str,
 }
 
 /// How a fetch ended, as far as the schedule is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// A good answer. The provider's cache headers say that it stays the same until then.
     Good { changed: bool, fresh_until: Option<Timestamp> },
     /// No answer or a bad one. `worth_retrying` when time alone may mend it.
@@ -41,7 +41,7 @@ pub enum Ended {
 }
 
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     min: Duration,
     max: Duration,
     backoff: Duration,
@@ -55,7 +55,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    pub fn new(provider: &ProviderConfig, options: &IngestOptions) -> Self {
+    pub(crate) fn new(provider: &ProviderConfig, options: &IngestOptions) -> Self {
         Self {
             min: provider.interval,
             max: provider.max_interval,
@@ -69,23 +69,23 @@ impl Schedule {
         }
     }
 
-    pub fn breaker(&self) -> Breaker {
+    pub(crate) fn breaker(&self) -> Breaker {
         self.breaker
     }
 
-    pub fn failures(&self) -> u32 {
+    pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
     /// A fetch begins: an open breaker is then probed.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if self.breaker == Breaker::Open {
             self.breaker = Breaker::HalfOpen;
         }
     }
 
     /// A fetch ended at `now`; `chance` lies in `0.0..1.0`.
-    pub fn end(&mut self, now: Timestamp, ended: Ended, chance: f64) -> Next {
+    pub(crate) fn end(&mut self, now: Timestamp, ended: Ended, chance: f64) -> Next {
         match ended {
             Ended::Good { changed, fresh_until } => {
                 self.failures = 0;

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::oneshot;
 
 #[derive(Clone)]
-pub struct Slots(Arc<Mutex<State>>);
+pub(crate) struct Slots(Arc<Mutex<State>>);
 
 struct State {
     min: usize,
@@ -29,11 +29,11 @@ struct Waiting {
 
 /// Who wants to fetch.
 #[derive(Clone, Debug)]
-pub struct Claim {
-    pub host: String,
-    pub priority: u32,
-    pub freshness: Duration,
-    pub due_at: Instant,
+pub(crate) struct Claim {
+    pub(crate) host: String,
+    pub(crate) priority: u32,
+    pub(crate) freshness: Duration,
+    pub(crate) due_at: Instant,
 }
 
 impl Claim {
@@ -44,14 +44,14 @@ impl Claim {
 }
 
 /// The right to fetch, given back when dropped.
-pub struct Slot {
+pub(crate) struct Slot {
     /// `None` once it has been given back.
     slots: Option<Slots>,
     host: String,
 }
 
 impl Slots {
-    pub fn new(min: usize, max: usize, per_host: usize) -> Self {
+    pub(crate) fn new(min: usize, max: usize, per_host: usize) -> Self {
         let min = min.max(1);
         Self(Arc::new(Mutex::new(State {
             min,
@@ -64,7 +64,7 @@ impl Slots {
     }
 
     /// Waits for a slot. Dropping the future gives the claim up.
-    pub async fn acquire(&self, claim: Claim) -> Slot {
+    pub(crate) async fn acquire(&self, claim: Claim) -> Slot {
         loop {
             let (granted, grant) = oneshot::channel();
             {
@@ -79,7 +79,7 @@ impl Slots {
         }
     }
 
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.0.lock().waiting.len()
     }
 

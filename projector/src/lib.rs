@@ -1,0 +1,9 @@
+//! Projectors: fold events into tables that can be thrown away and folded again.
+
+mod metrics;
+pub mod plans;
+pub mod positions;
+mod role;
+
+pub use metrics::ProjectorMetrics;
+pub use role::{Projector, ProjectorOptions, Topics};

@@ -1,0 +1,68 @@
+//! The query API: reads, from caches that the projector's change feed keeps fresh.
+
+mod feed;
+mod health;
+mod metrics;
+mod search;
+mod state;
+mod v1;
+
+pub use metrics::QueryMetrics;
+pub use state::{ApiState, QueryOptions};
+
+use almanac_edge::{Problem, ProblemType, cors};
+use axum::{Router, middleware, routing::get};
+use http::StatusCode;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
+
+/// All routes.
+pub fn router(state: Arc<ApiState>) -> Router {
+    let search = Router::new().route(
+        "/search",
+        get(search::get)
+            .options(|| async {})
+            .layer(middleware::from_fn(cors::public_reads))
+            .fallback(|| async {
+                let detail = "only GET is answered here";
+                search::error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+            }),
+    );
+    let v1 = Router::new()
+        .route("/v1/plans", get(v1::plans::list))
+        .route("/v1/plans/{id}", get(v1::plans::one))
+        .route("/v1/plans/{id}/history", get(v1::plans::history))
+        .route("/v1/providers", get(v1::providers::list))
+        .route("/v1/providers/{name}", get(v1::providers::one))
+        .route("/v1/events/{topic}", get(v1::events::get))
+        .route("/subjects", get(v1::registry::subjects))
+        .route("/subjects/{subject}/versions", get(v1::registry::versions))
+        .route("/subjects/{subject}/versions/{version}", get(v1::registry::version))
+        .route("/schemas/ids/{id}", get(v1::registry::by_id))
+        .route("/openapi.json", get(v1::openapi))
+        .layer(middleware::from_fn(cors::public_reads))
+        .method_not_allowed_fallback(|| async {
+            Problem::new(ProblemType::MethodNotAllowed, "see the Allow header")
+        });
+    let health = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics));
+    Router::new()
+        .merge(search)
+        .merge(v1)
+        .merge(health)
+        .fallback(|| async { Problem::new(ProblemType::NotFound, "no such address") })
+        .layer(CompressionLayer::new())
+        .with_state(state)
+}
+
+/// Follows the change feed and keeps the caches fresh until `shutdown`.
+pub async fn run(state: Arc<ApiState>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = feed::follow(&state) => {}
+        () = feed::refresh(&state) => {}
+    }
+}

@@ -1,0 +1,147 @@
+//! The demonstration provider of `almanac up`: a feed on loopback that lists, changes and delists
+//! plans, and fails now and then, so that a newcomer sees all of it within a minute.
+
+use almanac_ingestor::config::{IngestOptions, ProviderConfig};
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, StatusCode, header};
+use std::{
+    fmt::Write,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+const FEED_1: &str = include_str!("../demo/feed-1.xml");
+const FEED_2: &str = include_str!("../demo/feed-2.xml");
+const GENERATED_PLANS: u64 = 3_000;
+/// How often the generated feed changes.
+const TICK: Duration = Duration::from_secs(5);
+
+struct Demo {
+    requests: AtomicU64,
+    started: Instant,
+}
+
+/// Starts it on a free port of loopback.
+pub(crate) async fn start(shutdown: CancellationToken) -> anyhow::Result<SocketAddr> {
+    let (listener, address) = almanac_edge::bind("127.0.0.1:0").await?;
+    let demo = Arc::new(Demo { requests: AtomicU64::new(0), started: Instant::now() });
+    let router = Router::new().route("/plans.xml", get(feed)).with_state(demo);
+    tokio::spawn(almanac_edge::serve(listener, router, shutdown));
+    Ok(address)
+}
+
+/// How `almanac up` fetches it: more often than anything real.
+pub(crate) fn provider(address: SocketAddr) -> ProviderConfig {
+    ProviderConfig {
+        name: "demo".to_owned(),
+        kind: almanac_ingestor::config::ProviderKind::FeverPlans,
+        url: format!("http://{address}/plans.xml"),
+        timezone: "Europe/Madrid".to_owned(),
+        interval: Duration::from_secs(2),
+        max_interval: Duration::from_secs(20),
+        freshness: Duration::from_secs(30),
+        priority: 1,
+        currency: Some("EUR".to_owned()),
+        url_template: Some("https://tickets.example/{base_plan_id}/{plan_id}".to_owned()),
+        headers: Default::default(),
+        header_files: Default::default(),
+        allow_redirects_to_other_hosts: false,
+        paused: false,
+    }
+}
+
+pub(crate) fn options(options: IngestOptions) -> IngestOptions {
+    IngestOptions {
+        backoff: Duration::from_millis(500),
+        breaker_failures: 3,
+        breaker_pause: Duration::from_secs(4),
+        ..options
+    }
+}
+
+async fn feed(State(demo): State<Arc<Demo>>, headers: HeaderMap) -> Response {
+    let request = demo.requests.fetch_add(1, Ordering::Relaxed);
+    // A single failure, later enough in a row to open the breaker, then now and then.
+    let fails = matches!(request, 5 | 12..=15) || (request > 20 && request % 9 == 0);
+    if fails {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the demonstration fails on purpose\n")
+            .into_response();
+    }
+    let (version, body) = match request {
+        0 | 1 => ("1".to_owned(), FEED_1.to_owned()),
+        2 | 3 => ("2".to_owned(), FEED_2.to_owned()),
+        _ => {
+            let tick = demo.started.elapsed().as_secs() / TICK.as_secs();
+            (format!("tick-{tick}"), generated(tick))
+        }
+    };
+    let tag = format!("\"{version}\"");
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+    }
+    let kind = "application/xml".to_owned();
+    ([(header::CONTENT_TYPE, kind), (header::ETAG, tag)], body).into_response()
+}
+
+const ARTISTS: [&str; 12] = [
+    "Camela en concierto", "Pantomima Full", "Los Morancos", "Orquesta de Cámara", "Noche de Jazz",
+    "Ópera en la Plaza", "Flamenco íntimo", "Improvisación", "Cine de Verano", "Danza Española",
+    "Magia para Todos", "Monólogos",
+];
+const ZONES: [&str; 3] = ["Platea", "Amfiteatre", "Grada 2"];
+
+/// A feed that changes a little with every tick: capacities fall, some plans are missing for a
+/// while. The dates lie around the end of 2026.
+pub(crate) fn generated(tick: u64) -> String {
+    let mut out = String::with_capacity(GENERATED_PLANS as usize * 420);
+    out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<planList version=\"1.0\"><output>\n");
+    for plan in 0..GENERATED_PLANS {
+        let mut random = mix(plan);
+        // One in two hundred is away during any tick.
+        if (plan + tick) % 200 == 0 {
+            continue;
+        }
+        let (month, day, hour) = (plan % 24, random % 28 + 1, 17 + random / 28 % 5);
+        let (year, month) = (2026 + month / 12, month % 12 + 1);
+        let title = ARTISTS[(random % 12) as usize];
+        let _ = write!(
+            out,
+            "<base_plan base_plan_id=\"g{plan}\" sell_mode=\"online\" organizer_company_id=\"{}\" title=\"{title} {plan}\">\
+             <plan plan_id=\"{plan}\" plan_start_date=\"{year}-{month:02}-{day:02}T{hour}:00:00\" \
+             plan_end_date=\"{year}-{month:02}-{day:02}T{}:30:00\" sell_from=\"2026-01-01T00:00:00\" \
+             sell_to=\"{year}-{month:02}-{day:02}T16:00:00\" sold_out=\"false\">",
+            plan % 40, hour + 1,
+        );
+        for (zone, name) in ZONES.iter().enumerate() {
+            random = mix(random);
+            // One plan in a hundred sells with every tick.
+            let sold = if plan % 100 == tick % 100 { tick % 50 } else { plan % 7 };
+            let _ = write!(
+                out,
+                "<zone zone_id=\"{}\" capacity=\"{}\" price=\"{}.00\" name=\"{name}\" numbered=\"{}\"/>",
+                plan * 3 + zone as u64, 60 - sold, 10 + random % 60, zone == 0,
+            );
+        }
+        out.push_str("</plan></base_plan>\n");
+    }
+    out.push_str("</output></planList>\n");
+    out
+}
+
+/// SplitMix64: the same numbers everywhere, for ever.
+fn mix(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

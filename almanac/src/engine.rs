@@ -1,0 +1,129 @@
+//! The two engines behind their ports. An installation uses one or the other.
+
+use crate::config::{Config, Engine};
+use almanac_event_log::{
+    EventLog, LogError, TopicSpec,
+    embedded::{EmbeddedLog, EmbeddedOptions},
+    kafka::KafkaLog,
+};
+use almanac_processor::StateFolder;
+use almanac_read_store::{ReadStore, embedded::EmbeddedStore, scylla::ScyllaStore};
+use almanac_schemas::{BuiltInRegistry, Codec, ConfluentRegistry, Registry};
+use anyhow::Context;
+use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// Everything that a role may need, opened.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) store: Arc<dyn ReadStore>,
+    pub(crate) codec: Arc<Codec>,
+}
+
+/// Opens the engine and makes the topics. Servers that are not there yet are waited for.
+pub(crate) async fn open(
+    config: &Config,
+    topics: &[TopicSpec],
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Opened> {
+    let (log, store): (Arc<dyn EventLog>, Arc<dyn ReadStore>) = match config.engine {
+        Engine::Embedded => {
+            let folder = config.data_dir.clone();
+            let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+                let log = EmbeddedLog::open(EmbeddedOptions::new(folder.join("log")))?;
+                let store = EmbeddedStore::open(&folder.join("tables"), 64 << 20)?;
+                Ok((log, store))
+            });
+            let (log, store) = opened.await??;
+            (Arc::new(log), Arc::new(store))
+        }
+        Engine::Cluster => {
+            let options = config.scylla_options()?;
+            let what = format!("the read store at {}", options.nodes.join(", "));
+            let log = KafkaLog::connect(config.kafka_options()?)?;
+            let connect = || ScyllaStore::connect(&options);
+            let store = wait_for(&what, connect, store_is_outage, shutdown).await?;
+            (Arc::new(log), Arc::new(store))
+        }
+    };
+    let what = format!("kafka at {}", config.kafka.bootstrap_servers);
+    let ensure = || log.ensure_topics(topics);
+    wait_for(&what, ensure, log_is_outage, shutdown).await?;
+    let codec = Arc::new(codec(config, shutdown).await?);
+    Ok(Opened { log, store, codec })
+}
+
+pub(crate) async fn codec(
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Codec> {
+    let registry = registry(config)?;
+    let what = format!("the schema registry at {}", config.schema_registry.url);
+    let make = || Codec::new(registry.clone());
+    wait_for(&what, make, almanac_schemas::CodecError::is_outage, shutdown).await
+}
+
+pub(crate) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
+    Ok(match config.engine {
+        Engine::Embedded => Arc::new(BuiltInRegistry),
+        Engine::Cluster => {
+            let credentials = config.registry_credentials()?;
+            let credentials = credentials.as_ref().map(|(name, word)| (name.as_str(), word.as_str()));
+            let registry = &config.schema_registry;
+            Arc::new(ConfluentRegistry::new(
+                &registry.url,
+                &config.topic_prefix,
+                credentials,
+                registry.timeout,
+            )?)
+        }
+    })
+}
+
+/// Local state of the ingestor.
+pub(crate) async fn state_folder(config: &Config) -> anyhow::Result<StateFolder> {
+    // The name says which form its entries have: another form starts anew.
+    let folder = config.data_dir.join("state").join("ingestor-1");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    let opened = tokio::task::spawn_blocking(move || StateFolder::open(&folder)).await?;
+    Ok(opened?)
+}
+
+fn log_is_outage(error: &LogError) -> bool {
+    error.retry() == almanac_event_log::Retry::Later
+}
+
+fn store_is_outage(error: &almanac_read_store::StoreError) -> bool {
+    error.retry() == almanac_read_store::Retry::Later
+}
+
+/// Tries again until it works, saying what is waited for; gives up on what time does not mend.
+pub(crate) async fn wait_for<T, E: Display + std::error::Error + Send + Sync + 'static, F>(
+    what: &str,
+    mut attempt: impl FnMut() -> F,
+    is_outage: impl Fn(&E) -> bool,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<T>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let error = tokio::select! {
+            () = shutdown.cancelled() => anyhow::bail!("stopped while waiting for {what}"),
+            result = attempt() => match result {
+                Ok(value) => return Ok(value),
+                Err(error) if is_outage(&error) => error,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        tracing::warn!(%error, "waiting for {what}");
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}

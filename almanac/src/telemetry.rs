@@ -1,0 +1,24 @@
+//! Logs: for people on a terminal, plain lines elsewhere, JSON on demand.
+
+use std::io::IsTerminal;
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+pub(crate) fn start(format: Format, filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter)?;
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        Format::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).init(),
+        Format::Text => {
+            let on_terminal = std::io::stderr().is_terminal();
+            let layer = fmt::layer().with_ansi(on_terminal).with_writer(std::io::stderr);
+            registry.with(layer.with_target(false)).init();
+        }
+    }
+    Ok(())
+}

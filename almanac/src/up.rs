@@ -1,0 +1,94 @@
+//! Runs a process with its roles until it is told to stop.
+
+use crate::{
+    config::{Config, Engine},
+    demo,
+    roles::{self, Roles},
+};
+use anyhow::bail;
+use std::{io::IsTerminal, net::SocketAddr, time::Instant};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) async fn run(mut config: Config, roles: Roles, everything: bool) -> anyhow::Result<()> {
+    if config.engine == Engine::Embedded && !everything {
+        bail!("engine = \"embedded\" is one process: run `almanac up`, or configure engine = \"cluster\"");
+    }
+    let started = Instant::now();
+    let shutdown = CancellationToken::new();
+    tokio::spawn(watch_signals(shutdown.clone()));
+    if !config.is_loopback() {
+        tracing::warn!(
+            listen = config.http.listen,
+            "listening beyond this machine; there is no identity yet, so anybody who reaches it can read"
+        );
+    }
+    let (listener, _) = almanac_edge::bind(&config.http.listen).await?;
+    let has_demo = everything && config.providers.is_empty();
+    if has_demo {
+        let address = demo::start(shutdown.clone()).await?;
+        config.providers.push(demo::provider(address));
+        config.ingest = demo::options(config.ingest);
+    }
+    let mut running = roles::start(&config, roles, listener, &shutdown).await?;
+    let (address, ready) = (running.address, running.ready());
+    let announcing = tokio::spawn(async move {
+        ready.await;
+        announce(&config, address, has_demo, started);
+    });
+    let failed = tokio::select! {
+        () = shutdown.cancelled() => None,
+        error = running.failed() => Some(error),
+    };
+    announcing.abort();
+    if let Some(error) = failed {
+        running.drain().await;
+        return Err(error);
+    }
+    tracing::info!("stopping; a second signal exits at once");
+    running.drain().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn announce(config: &Config, address: SocketAddr, has_demo: bool, started: Instant) {
+    tracing::info!(%address, ready_ms = started.elapsed().as_millis() as u64, "ready");
+    if !std::io::stdout().is_terminal() {
+        return;
+    }
+    println!("\n  Almanac is up.\n");
+    println!("  search     http://{address}/search?starts_at=2021-06-01T00:00:00Z");
+    println!("  plans      http://{address}/v1/plans?sale=on&limit=3");
+    println!("  providers  http://{address}/v1/providers");
+    println!("  events     http://{address}/v1/events/plans.events");
+    println!("  metrics    http://{address}/metrics");
+    if config.engine == Engine::Embedded {
+        println!("  data       {}", config.data_dir.display());
+    }
+    if has_demo {
+        println!("\n  No provider is configured: a demonstration feed lists, changes and delists plans,");
+        println!("  and fails now and then on purpose. See almanac.example.toml for your own.");
+    }
+    println!("\n  Ctrl-C stops.\n");
+}
+
+/// The first signal drains, the second exits at once.
+async fn watch_signals(shutdown: CancellationToken) {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    let mut first = true;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if !first {
+            std::process::exit(130);
+        }
+        first = false;
+        shutdown.cancel();
+    }
+}

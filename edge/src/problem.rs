@@ -1,0 +1,128 @@
+//! Problem documents (RFC 9457).
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// The published list of problem types. The last part of each `type` address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemType {
+    BadRequest,
+    UnknownParameter,
+    BadCursor,
+    NotFound,
+    Gone,
+    MethodNotAllowed,
+    TooLarge,
+    Unavailable,
+    Internal,
+}
+
+impl ProblemType {
+    fn parts(self) -> (&'static str, &'static str, StatusCode) {
+        match self {
+            Self::BadRequest => ("bad-request", "the request cannot be read", StatusCode::BAD_REQUEST),
+            Self::UnknownParameter => {
+                ("unknown-parameter", "a parameter is unknown", StatusCode::BAD_REQUEST)
+            }
+            Self::BadCursor => ("bad-cursor", "the cursor does not fit", StatusCode::BAD_REQUEST),
+            Self::NotFound => ("not-found", "there is nothing here", StatusCode::NOT_FOUND),
+            Self::Gone => ("gone", "it was here and is gone", StatusCode::GONE),
+            Self::MethodNotAllowed => (
+                "method-not-allowed",
+                "the method is not allowed here",
+                StatusCode::METHOD_NOT_ALLOWED,
+            ),
+            Self::TooLarge => {
+                ("too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            Self::Unavailable => {
+                ("unavailable", "not available right now", StatusCode::SERVICE_UNAVAILABLE)
+            }
+            Self::Internal => {
+                ("internal", "something went wrong here", StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+}
+
+/// One fault of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// JSON pointer as a URI fragment, or the name of a parameter.
+    pub pointer: String,
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    kind: ProblemType,
+    detail: String,
+    errors: Vec<FieldError>,
+    retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+    }
+
+    /// An error whose cause is logged and not told.
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "request failed");
+        Self::new(ProblemType::Internal, "the failure was logged")
+    }
+
+    /// An outage of something this server needs; the cause is logged and not told.
+    pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
+        tracing::warn!(%error, "request could not be answered");
+        let problem = Self::new(ProblemType::Unavailable, "a store does not answer; try again");
+        Self { retry_after_s: Some(1), ..problem }
+    }
+
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.kind.parts().2
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (name, title, status) = self.kind.parts();
+        let document = Document {
+            r#type: format!("/problems/{name}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, json);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

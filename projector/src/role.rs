@@ -1,0 +1,320 @@
+//! The owner of a partition of `plans.events`: folds it, in order, into the read store.
+//!
+//! Order of effects: rows, then the change feed, then the position. The group only assigns; the
+//! position is kept with the rows, and timestamps derived from positions keep a stale owner from
+//! moving a row back.
+
+use crate::{
+    metrics::{PartitionLabels, ProjectorMetrics},
+    plans::{self, Folded, Tables},
+    positions::{self, Position},
+};
+use almanac_event_log::{
+    Append, Durability, Headers, Offset, ReadBatch, ReadLimit, Record, Retention,
+    StoredRecord, TopicId, TopicSpec,
+};
+use almanac_processor::{Owned, Role, RoleError};
+use almanac_read_store::{Change, ReadStore, Slice, StoreError, Write, timestamp};
+use almanac_schemas::{
+    Codec,
+    projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord, TableChangeRecord},
+};
+use async_trait::async_trait;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+#[derive(Clone, Debug)]
+pub struct ProjectorOptions {
+    /// Events and bytes folded at once.
+    pub batch_events: usize,
+    pub batch_bytes: usize,
+    /// More parked keys than this in a partition stop the projection: then it is not single
+    /// events that are wrong.
+    pub max_parked: usize,
+}
+
+impl Default for ProjectorOptions {
+    fn default() -> Self {
+        Self { batch_events: 2_000, batch_bytes: 2 << 20, max_parked: 1_000 }
+    }
+}
+
+/// The topics, with the installation's prefix.
+#[derive(Clone)]
+pub struct Topics {
+    plans: Arc<str>,
+    changes: Arc<str>,
+    partitions: u32,
+}
+
+impl Topics {
+    pub fn new(prefix: &str, partitions: u32) -> Self {
+        Self {
+            plans: format!("{prefix}{}", almanac_schemas::plans::TOPIC).into(),
+            changes: format!("{prefix}{CHANGES}").into(),
+            partitions,
+        }
+    }
+
+    pub fn plans(&self) -> &str {
+        &self.plans
+    }
+
+    pub fn changes(&self) -> &Arc<str> {
+        &self.changes
+    }
+
+    pub fn specs(&self) -> Vec<TopicSpec> {
+        vec![TopicSpec {
+            name: self.changes.to_string(),
+            partitions: self.partitions,
+            retention: Retention::For(Duration::from_secs(24 * 3600)),
+            // Only derived from what is durable already.
+            durability: Durability::Buffered,
+        }]
+    }
+}
+
+pub struct Projector {
+    pub topics: Topics,
+    pub options: ProjectorOptions,
+    pub store: Arc<dyn ReadStore>,
+    pub codec: Arc<Codec>,
+    pub tables: Tables,
+    pub metrics: ProjectorMetrics,
+}
+
+impl Projector {
+    /// Creates the tables.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        self.store.create_table(&positions::table()?).await?;
+        for table in self.tables.all() {
+            self.store.create_table(table).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Role for Projector {
+    async fn own(&self, owned: Owned) -> Result<(), RoleError> {
+        let partition = owned.partition();
+        let topic_id = owned.log.topic(&self.topics.plans).await?.id;
+        let saved = positions::read(&*self.store, plans::PROJECTION, plans::VERSION)
+            .await
+            .map_err(|error| RoleError::other(&error))?;
+        let from = match saved.get(&partition) {
+            Some(saved) if saved.topic_id != topic_id => {
+                return Err(RoleError::Other(format!(
+                    "the tables were folded from topic {} with id {}, which now has id {topic_id}; drop the tables to fold them anew",
+                    self.topics.plans, saved.topic_id
+                )));
+            }
+            Some(saved) => saved.next_offset,
+            None => owned.log.start(&self.topics.plans, partition).await?,
+        };
+        let parked = self.load_parked(partition).await?;
+        let reader = owned.log.read(&self.topics.plans, &[(partition, from)]).await?;
+        Run { projector: self, owned, topic_id, parked, known_days: HashSet::new() }
+            .run(reader)
+            .await
+    }
+}
+
+impl Projector {
+    async fn load_parked(&self, partition: u32) -> Result<HashSet<Vec<u8>>, RoleError> {
+        let prefix = parked_prefix(partition);
+        let slice = Slice::prefix(&prefix);
+        let rows = self
+            .store
+            .slice(&self.tables.parked, plans::PROJECTION, &slice)
+            .await
+            .map_err(|error| RoleError::other(&error))?;
+        Ok(rows.iter().map(|row| row.clustering[prefix.len()..].as_bytes().to_vec()).collect())
+    }
+}
+
+fn parked_prefix(partition: u32) -> String {
+    format!("{partition:06}/")
+}
+
+struct Run<'a> {
+    projector: &'a Projector,
+    owned: Owned,
+    topic_id: TopicId,
+    parked: HashSet<Vec<u8>>,
+    /// Days that this run has written to `plan_days`, so that it does so once.
+    known_days: HashSet<String>,
+}
+
+/// Days remembered before the memory is emptied: ten years are 3,650.
+const MAX_KNOWN_DAYS: usize = 10_000;
+
+impl Run<'_> {
+    async fn run(
+        mut self,
+        mut reader: Box<dyn almanac_event_log::LogReader>,
+    ) -> Result<(), RoleError> {
+        let options = &self.projector.options;
+        let limit = ReadLimit { records: options.batch_events, bytes: options.batch_bytes };
+        loop {
+            let batch = tokio::select! {
+                () = self.owned.cancelled.cancelled() => return Ok(()),
+                batch = reader.next(limit, Duration::from_secs(5)) => batch?,
+            };
+            self.measure(&batch);
+            let Some(last) = batch.records.last() else { continue };
+            let next_offset = last.offset + 1;
+            self.fold(&batch.records, next_offset).await?;
+        }
+    }
+
+    async fn fold(
+        &mut self,
+        records: &[StoredRecord],
+        next_offset: Offset,
+    ) -> Result<(), RoleError> {
+        let mut folded = Folded::default();
+        for record in records {
+            if self.parked.contains(record.record.key.as_ref()) {
+                continue;
+            }
+            match self.fold_one(record).await? {
+                Ok(one) => {
+                    folded.index.extend(one.index);
+                    folded.own.extend(one.own);
+                }
+                Err(reason) => folded.index.push(self.park(record, &reason)?),
+            }
+        }
+        self.drop_known_days(&mut folded.index);
+        let changed = self.changed_partitions(&folded, next_offset);
+        let store = &self.projector.store;
+        let failed = |error: StoreError| RoleError::other(&error);
+        store.write(folded.index).await.map_err(failed)?;
+        store.write(folded.own).await.map_err(failed)?;
+        self.announce(&changed).await?;
+        let position = Position { topic_id: self.topic_id, next_offset };
+        let write = positions::write(
+            plans::PROJECTION,
+            plans::VERSION,
+            self.owned.partition(),
+            position,
+        )
+        .map_err(failed)?;
+        store.write(vec![write]).await.map_err(failed)
+    }
+
+    /// The inner error is the event's fault, the outer one an outage.
+    async fn fold_one(&self, record: &StoredRecord) -> Result<Result<Folded, String>, RoleError> {
+        let Some(value) = &record.record.value else {
+            return Ok(Err("a fact cannot be a tombstone".to_owned()));
+        };
+        let decoded = match self.projector.codec.decode(value).await {
+            Ok(decoded) => decoded,
+            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let tables = &self.projector.tables;
+        Ok(plans::fold(tables, &decoded, record.partition, record.offset)
+            .map_err(|error| error.to_string()))
+    }
+
+    /// Sets a key aside: its later events are passed over, others go on.
+    fn park(&mut self, record: &StoredRecord, reason: &str) -> Result<Write, RoleError> {
+        let key = String::from_utf8_lossy(&record.record.key).replace('\0', "\u{fffd}");
+        tracing::error!(
+            topic = %record.topic, partition = record.partition, offset = record.offset, key,
+            reason, "parking a key whose event cannot be folded"
+        );
+        self.parked.insert(record.record.key.to_vec());
+        if self.parked.len() > self.projector.options.max_parked {
+            return Err(RoleError::Other(format!(
+                "more than {} keys of {}/{} are parked, the last at offset {}: {reason}",
+                self.projector.options.max_parked, record.topic, record.partition, record.offset
+            )));
+        }
+        let body = serde_json::json!({ "offset": record.offset, "reason": reason });
+        Ok(Write {
+            table: self.projector.tables.parked.clone(),
+            change: Change::Put {
+                partition: plans::PROJECTION.to_owned(),
+                clustering: format!("{}{key}", parked_prefix(record.partition)),
+                timestamp: timestamp(record.offset, 0, true),
+                body: body.to_string().into(),
+            },
+        })
+    }
+
+    fn drop_known_days(&mut self, writes: &mut Vec<Write>) {
+        if self.known_days.len() > MAX_KNOWN_DAYS {
+            self.known_days.clear();
+        }
+        let days = &self.projector.tables.days;
+        writes.retain(|write| match &write.change {
+            Change::Put { clustering, .. } if write.table == *days => {
+                self.known_days.insert(clustering.clone())
+            }
+            _ => true,
+        });
+    }
+
+    fn changed_partitions(&self, folded: &Folded, next_offset: Offset) -> PartitionsChangedRecord {
+        let mut tables: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        // Single plans and their history are read by key and cached by nobody.
+        let uncached = [&self.projector.tables.plans, &self.projector.tables.history];
+        let writes = folded.index.iter().chain(&folded.own);
+        for write in writes.filter(|write| !uncached.contains(&&write.table)) {
+            tables.entry(write.table.name()).or_default().insert(write.change.partition());
+        }
+        let tables = tables.into_iter().map(|(table, partitions)| TableChangeRecord {
+            table: table.to_owned(),
+            partitions: partitions.into_iter().map(str::to_owned).collect(),
+        });
+        PartitionsChangedRecord {
+            projection: plans::PROJECTION.to_owned(),
+            version: plans::VERSION as i32,
+            source_topic: self.projector.topics.plans.to_string(),
+            source_partition: self.owned.partition() as i32,
+            position: next_offset as i64,
+            tables: tables.collect(),
+        }
+    }
+
+    async fn announce(&self, changed: &PartitionsChangedRecord) -> Result<(), RoleError> {
+        let value = self
+            .projector
+            .codec
+            .encode(PARTITIONS_CHANGED, changed)
+            .map_err(|error| RoleError::other(&error))?;
+        let record = Record {
+            key: changed.projection.clone().into(),
+            value: Some(value),
+            headers: Headers::default(),
+            timestamp_ms: jiff::Timestamp::now().as_millisecond(),
+        };
+        let (topic, partition) = (self.projector.topics.changes.clone(), self.owned.partition());
+        self.owned.log.append(vec![Append { topic, partition, record }]).await?;
+        Ok(())
+    }
+
+    fn measure(&self, batch: &ReadBatch) {
+        let labels = PartitionLabels {
+            projection: plans::PROJECTION,
+            partition: self.owned.partition(),
+        };
+        let metrics = &self.projector.metrics;
+        metrics.events.get_or_create(&labels).inc_by(batch.records.len() as u64);
+        if let Some(last) = batch.records.last() {
+            metrics.position.get_or_create(&labels).set(last.offset as i64 + 1);
+        }
+        if !batch.records.is_empty() || !batch.at_end.is_empty() {
+            let now = jiff::Timestamp::now().as_second();
+            metrics.last_progress.get_or_create(&labels).set(now);
+        }
+        metrics.parked.get_or_create(&labels).set(self.parked.len() as i64);
+    }
+}

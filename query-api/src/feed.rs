@@ -1,0 +1,90 @@
+//! Follows `projections.changes` and hands what changed to the caches.
+
+use crate::state::ApiState;
+use almanac_event_log::{Isolation, LogError, LogReader, ReadLimit};
+use almanac_projector::plans;
+use almanac_schemas::projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord};
+use std::{sync::atomic::Ordering, time::Duration};
+
+const LIMIT: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Follows the feed for as long as it is polled, through outages.
+pub(crate) async fn follow(state: &ApiState) {
+    loop {
+        if let Err(error) = follow_once(state).await {
+            state.feed_alive.store(false, Ordering::Relaxed);
+            tracing::warn!(%error, "the change feed is silent; caches may be out of date");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn follow_once(state: &ApiState) -> Result<(), LogError> {
+    let topic = format!("{}{CHANGES}", state.options.prefix);
+    let partitions = state.log.topic(&topic).await?.partitions;
+    let mut from = Vec::new();
+    for partition in 0..partitions {
+        from.push((partition, state.log.end(&topic, partition, Isolation::Committed).await?));
+    }
+    let mut reader = state.log.read(&topic, &from).await?;
+    // From here on nothing is missed; what was at hand before may have been.
+    warm(state).await?;
+    state.feed_alive.store(true, Ordering::Relaxed);
+    *state.unready.write() = None;
+    loop {
+        take(state, &mut *reader).await?;
+    }
+}
+
+async fn warm(state: &ApiState) -> Result<(), LogError> {
+    let unavailable = |error: almanac_read_store::StoreError| LogError::Unavailable {
+        what: "read store".to_owned(),
+        detail: error.to_string(),
+    };
+    state.search.load_days().await.map_err(unavailable)?;
+    state.search.mark_all_changed();
+    state.search.warm().await.map_err(unavailable)
+}
+
+async fn take(state: &ApiState, reader: &mut dyn LogReader) -> Result<(), LogError> {
+    let batch = reader.next(LIMIT, Duration::from_secs(5)).await?;
+    for record in batch.records {
+        let Some(value) = &record.record.value else { continue };
+        let changed = match state.codec.decode(value).await {
+            Ok(decoded) if decoded.record() == PARTITIONS_CHANGED => {
+                decoded.read::<PartitionsChangedRecord>()
+            }
+            Ok(_) => continue,
+            Err(error) => Err(error),
+        };
+        let Ok(changed) = changed else {
+            tracing::warn!(
+                topic = %record.topic, partition = record.partition, offset = record.offset,
+                "passing over a change that cannot be read"
+            );
+            continue;
+        };
+        if changed.projection != plans::PROJECTION || changed.version != plans::VERSION as i32 {
+            continue;
+        }
+        let by_start =
+            changed.tables.iter().filter(|table| table.table == state.tables.by_start.name());
+        for partition in by_start.flat_map(|table| &table.partitions) {
+            state.search.changed(partition);
+        }
+    }
+    state.metrics.cache_bytes.set(state.search.used_bytes() as i64);
+    state.metrics.out_of_date.set(state.search.out_of_date() as i64);
+    Ok(())
+}
+
+/// Reloads what changed, through outages of the read store.
+pub(crate) async fn refresh(state: &ApiState) {
+    loop {
+        if let Err(error) = state.search.refresh().await {
+            tracing::warn!(%error, "cached partitions cannot be loaded again; serving what is there");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

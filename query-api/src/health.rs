@@ -1,0 +1,38 @@
+//! Whether this process lives, whether it may be sent requests, and its metrics.
+
+use crate::state::ApiState;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header};
+use std::sync::{Arc, atomic::Ordering};
+
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(crate) async fn readyz(State(state): State<Arc<ApiState>>) -> Response {
+    let unready = state.unready.read().clone();
+    let change_feed = if state.feed_alive.load(Ordering::Relaxed) { "followed" } else { "silent" };
+    let (status, word) = match &unready {
+        None => (StatusCode::OK, "ready"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let body = serde_json::json!({
+        "status": word,
+        "waiting_for": unready,
+        "change_feed": change_feed,
+        "out_of_date_partitions": state.search.out_of_date(),
+    });
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+pub(crate) async fn metrics(State(state): State<Arc<ApiState>>) -> Response {
+    let mut text = String::new();
+    if prometheus_client::encoding::text::encode(&mut text, &state.registry).is_err() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}

@@ -1,0 +1,74 @@
+//! What every request has at hand.
+
+use crate::{metrics::QueryMetrics, search::cache::SearchCache};
+use almanac_event_log::EventLog;
+use almanac_projector::plans::{self, Tables};
+use almanac_read_store::{ReadStore, StoreResult};
+use almanac_schemas::Codec;
+use parking_lot::RwLock;
+use prometheus_client::registry::Registry;
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+#[derive(Clone, Debug)]
+pub struct QueryOptions {
+    /// Memory for cached partitions.
+    pub cache_bytes: usize,
+    /// Topic prefix of the installation.
+    pub prefix: String,
+    /// Whether the built-in registry is served: on the embedded engine.
+    pub serve_registry: bool,
+    /// Freshness objectives of the configured providers, in seconds.
+    pub freshness_s: HashMap<String, i64>,
+}
+
+pub struct ApiState {
+    pub(crate) log: Arc<dyn EventLog>,
+    pub(crate) store: Arc<dyn ReadStore>,
+    pub(crate) codec: Arc<Codec>,
+    pub(crate) tables: Tables,
+    pub(crate) search: SearchCache,
+    pub(crate) options: QueryOptions,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) metrics: QueryMetrics,
+    /// What is not ready yet, in words.
+    pub(crate) unready: RwLock<Option<String>>,
+    pub(crate) feed_alive: AtomicBool,
+}
+
+impl ApiState {
+    pub fn new(
+        log: Arc<dyn EventLog>,
+        store: Arc<dyn ReadStore>,
+        codec: Arc<Codec>,
+        options: QueryOptions,
+        metrics: QueryMetrics,
+        registry: Arc<Registry>,
+    ) -> StoreResult<Arc<Self>> {
+        let tables = Tables::of(plans::VERSION)?;
+        let search = SearchCache::new(store.clone(), tables.clone(), options.cache_bytes);
+        Ok(Arc::new(Self {
+            log,
+            store,
+            codec,
+            tables,
+            search,
+            options,
+            registry,
+            metrics,
+            unready: RwLock::new(Some("starting".to_owned())),
+            feed_alive: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn freshness_of(&self, provider: &str) -> Option<i64> {
+        self.options.freshness_s.get(provider).copied()
+    }
+
+    /// Whether caches are warm and the change feed is followed.
+    pub fn is_ready(&self) -> bool {
+        self.unready.read().is_none()
+    }
+}

@@ -1,0 +1,46 @@
+//! Cursors: where a page ended, bound to the filters it was made with. Opaque to clients.
+
+use almanac_edge::{Problem, ProblemType};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Makes a cursor of `key`, for requests with the same `filters`.
+pub(super) fn encode(filters: &str, key: &str) -> String {
+    let text = format!("{:016x}{key}", xxh3_64(filters.as_bytes()));
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The key of a cursor that was made with the same filters.
+pub(super) fn decode(filters: &str, cursor: &str) -> Result<String, Problem> {
+    let bad = || {
+        let detail = "it is not one of this installation, or of a request with other filters";
+        Problem::new(ProblemType::BadCursor, detail)
+    };
+    if cursor.len() % 2 != 0 || cursor.len() > 2_000 || !cursor.is_ascii() {
+        return Err(bad());
+    }
+    let bytes: Option<Vec<u8>> = (0..cursor.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&cursor[at..at + 2], 16).ok())
+        .collect();
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(bad)?;
+    let (hash, key) = text.split_at_checked(16).ok_or_else(bad)?;
+    if hash != format!("{:016x}", xxh3_64(filters.as_bytes())) {
+        return Err(bad());
+    }
+    Ok(key.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_fit_their_filters_only() {
+        let cursor = encode("a=1", "2021/ñ");
+        assert_eq!(decode("a=1", &cursor).unwrap(), "2021/ñ");
+        assert!(decode("a=2", &cursor).is_err());
+        for bad in ["", "zz", "abc", "ñ", &"a".repeat(5_000), &cursor[2..]] {
+            assert!(decode("a=1", bad).is_err(), "{bad}");
+        }
+    }
+}

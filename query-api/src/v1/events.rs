@@ -1,0 +1,250 @@
+//! `/v1/events/{topic}`: domain events as CloudEvents JSON, in pages or as server-sent events.
+
+use crate::state::ApiState;
+use almanac_edge::{
+    Problem, ProblemType, conditional,
+    query::{Parameters, bad},
+};
+use almanac_event_log::{
+    Isolation, LogError, LogReader, Offset, ReadLimit, Retry, StoredRecord, TopicId,
+};
+use axum::{
+    body::Body,
+    extract::{Path, RawQuery, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+
+/// Records that one page looks at, matching or not.
+const MAX_SCANNED: usize = 10_000;
+/// A stream says something at least so often, so that dead connections are noticed.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+fn log_problem(error: &LogError) -> Problem {
+    match error {
+        LogError::UnknownTopic { .. } => {
+            Problem::new(ProblemType::NotFound, "there is no such topic of events")
+        }
+        LogError::OffsetOutOfRange { .. } => {
+            Problem::new(ProblemType::BadCursor, "the position is outside the topic")
+        }
+        error if error.retry() == Retry::Later => Problem::unavailable(error),
+        error => Problem::internal(error),
+    }
+}
+
+/// What of a topic is wanted.
+struct Wanted {
+    key: Option<String>,
+    event_type: Option<String>,
+    since: Option<Timestamp>,
+}
+
+impl Wanted {
+    fn accepts(&self, item: &Value, record: &StoredRecord) -> bool {
+        self.key.as_ref().is_none_or(|key| record.record.key == key.as_bytes())
+            && self.event_type.as_ref().is_none_or(|wanted| item["type"] == *wanted)
+            && self.since.is_none_or(|since| record.record.timestamp_ms >= since.as_millisecond())
+    }
+}
+
+/// Next offsets of all partitions of a topic.
+#[derive(Clone)]
+struct Positions {
+    topic: TopicId,
+    next: Vec<Offset>,
+}
+
+impl Positions {
+    fn encode(&self) -> String {
+        let offsets: Vec<String> = self.next.iter().map(Offset::to_string).collect();
+        format!("{}_{}", self.topic.0.simple(), offsets.join("."))
+    }
+
+    fn decode(text: &str, topic: TopicId, partitions: usize) -> Option<Self> {
+        let (id, offsets) = text.split_once('_')?;
+        if id != topic.0.simple().to_string() {
+            return None;
+        }
+        let next: Vec<Offset> =
+            offsets.split('.').map(|offset| offset.parse().ok()).collect::<Option<_>>()?;
+        (next.len() == partitions).then_some(Self { topic, next })
+    }
+}
+
+pub(crate) async fn get(
+    State(state): State<Arc<ApiState>>,
+    Path(topic): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let known = ["after", "key", "type", "since", "limit"];
+    let parameters = Parameters::parse(query.as_deref(), &known)?;
+    if !topic.ends_with(".events") || topic.len() > 200 {
+        let detail = "only topics of domain events are served, such as plans.events";
+        return Err(Problem::new(ProblemType::NotFound, detail));
+    }
+    let topic = format!("{}{topic}", state.options.prefix);
+    let limit = parameters.limit()?;
+    let wanted = Wanted {
+        key: parameters.one("key")?.map(str::to_owned),
+        event_type: parameters.one("type")?.map(str::to_owned),
+        since: match parameters.one("since")? {
+            Some(text) => {
+                let since = text.replacen(' ', "+", 1).parse();
+                Some(since.map_err(|_| bad("since", "it must be an RFC 3339 date-time"))?)
+            }
+            None => None,
+        },
+    };
+    let last_event_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let after = last_event_id.or(parameters.one("after")?);
+    let positions = start(&state, &topic, after).await?;
+    let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
+        return stream(state, topic, positions, wanted).await;
+    }
+    let (items, positions) = page(&state, &topic, positions, &wanted, limit).await?;
+    let body = json!({"items": items, "next_cursor": positions.encode()});
+    Ok(conditional::json(&headers, body.to_string()))
+}
+
+async fn start(
+    state: &ApiState,
+    topic: &str,
+    after: Option<&str>,
+) -> Result<Positions, Problem> {
+    let described = state.log.topic(topic).await.map_err(|error| log_problem(&error))?;
+    let mut positions = Positions { topic: described.id, next: Vec::new() };
+    match after {
+        None | Some("beginning") => {
+            for partition in 0..described.partitions {
+                let start = state.log.start(topic, partition).await;
+                positions.next.push(start.map_err(|error| log_problem(&error))?);
+            }
+        }
+        Some("latest") => {
+            for partition in 0..described.partitions {
+                let end = state.log.end(topic, partition, Isolation::Committed).await;
+                positions.next.push(end.map_err(|error| log_problem(&error))?);
+            }
+        }
+        Some(text) => {
+            let partitions = described.partitions as usize;
+            positions = Positions::decode(text, described.id, partitions).ok_or_else(|| {
+                Problem::new(ProblemType::BadCursor, "after is no position of this topic")
+            })?;
+        }
+    }
+    Ok(positions)
+}
+
+async fn open(
+    state: &ApiState,
+    topic: &str,
+    positions: &Positions,
+) -> Result<Box<dyn LogReader>, Problem> {
+    let from: Vec<(u32, Offset)> =
+        positions.next.iter().enumerate().map(|(place, next)| (place as u32, *next)).collect();
+    state.log.read(topic, &from).await.map_err(|error| log_problem(&error))
+}
+
+async fn page(
+    state: &ApiState,
+    topic: &str,
+    mut positions: Positions,
+    wanted: &Wanted,
+    limit: usize,
+) -> Result<(Vec<Value>, Positions), Problem> {
+    let mut reader = open(state, topic, &positions).await?;
+    let mut items = Vec::new();
+    let mut scanned = 0;
+    let mut ended = vec![false; positions.next.len()];
+    while items.len() < limit && scanned < MAX_SCANNED && ended.contains(&false) {
+        let bound = ReadLimit { records: limit - items.len(), bytes: 4 << 20 };
+        let batch = reader.next(bound, Duration::from_secs(1)).await;
+        let batch = batch.map_err(|error| log_problem(&error))?;
+        if batch.records.is_empty() && batch.at_end.is_empty() {
+            break;
+        }
+        for place in batch.at_end {
+            ended[place] = true;
+        }
+        for record in batch.records {
+            scanned += 1;
+            positions.next[record.partition as usize] = record.offset + 1;
+            if let Some(item) = item(state, &record).await
+                && wanted.accepts(&item, &record)
+            {
+                items.push(item);
+            }
+        }
+    }
+    Ok((items, positions))
+}
+
+/// An event as CloudEvents JSON; `None` for what cannot be read, which consumers of the topic
+/// meet as well.
+async fn item(state: &ApiState, record: &StoredRecord) -> Option<Value> {
+    let headers = &record.record.headers;
+    let text = |name: &str| headers.get_str(name);
+    let decoded = state.codec.decode(record.record.value.as_deref()?).await.ok()?;
+    let data: Value = decoded.read().ok()?;
+    Some(json!({
+        "specversion": "1.0",
+        "id": text("ce_id"),
+        "source": text("ce_source"),
+        "type": text("ce_type"),
+        "subject": text("ce_subject"),
+        "time": text("ce_time"),
+        "datacontenttype": "application/json",
+        "correlationid": text("ce_correlationid"),
+        "partition": record.partition,
+        "offset": record.offset,
+        "sequence": text("ce_sequence").and_then(|sequence| sequence.parse::<u64>().ok()),
+        "data": data,
+    }))
+}
+
+/// Server-sent events to no end; their ids are positions, so that a client that comes back with
+/// `Last-Event-ID` goes on where it was.
+async fn stream(
+    state: Arc<ApiState>,
+    topic: String,
+    positions: Positions,
+    wanted: Wanted,
+) -> Result<Response, Problem> {
+    let reader = open(&state, &topic, &positions).await?;
+    let events = futures::stream::try_unfold(
+        (state, reader, positions, wanted),
+        |(state, mut reader, mut positions, wanted)| async move {
+            let bound = ReadLimit { records: 100, bytes: 1 << 20 };
+            let batch = reader.next(bound, HEARTBEAT).await.map_err(std::io::Error::other)?;
+            let mut text = String::new();
+            for record in &batch.records {
+                positions.next[record.partition as usize] = record.offset + 1;
+                if let Some(item) = item(&state, record).await
+                    && wanted.accepts(&item, record)
+                {
+                    let kind = item["type"].as_str().unwrap_or("message");
+                    let id = positions.encode();
+                    text.push_str(&format!("id: {id}\nevent: {kind}\ndata: {item}\n\n"));
+                }
+            }
+            if text.is_empty() {
+                text.push_str(": nothing new\n\n");
+            }
+            let next = (state, reader, positions, wanted);
+            Ok::<_, std::io::Error>(Some((Bytes::from(text), next)))
+        },
+    );
+    let mut response = Response::new(Body::from_stream(events));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

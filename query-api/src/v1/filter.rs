@@ -1,0 +1,254 @@
+//! Filters of `/v1/plans`.
+
+use almanac_edge::{
+    Problem,
+    query::{Parameters, bad},
+};
+use jiff::Timestamp;
+use rust_decimal::Decimal;
+use serde::Deserialize;
+use std::{borrow::Cow, collections::BTreeSet};
+
+pub(super) const KNOWN: &[&str] = &[
+    "starts_from", "starts_until", "ends_until", "overlaps_from", "overlaps_until", "provider",
+    "base_plan_id", "organizer_id", "id", "q", "min_price", "max_price", "sale", "listed", "sort",
+    "limit", "cursor",
+];
+
+/// What filters look at.
+#[derive(Deserialize)]
+pub(super) struct PlanView<'a> {
+    #[serde(borrow)]
+    pub(super) id: Cow<'a, str>,
+    #[serde(borrow)]
+    provider: Cow<'a, str>,
+    #[serde(borrow)]
+    base_plan_id: Cow<'a, str>,
+    #[serde(borrow)]
+    organizer_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    title: Cow<'a, str>,
+    starts_at: Timestamp,
+    ends_at: Option<Timestamp>,
+    sell_from: Option<Timestamp>,
+    sell_to: Option<Timestamp>,
+    sold_out: bool,
+    #[serde(borrow)]
+    min_price: Option<&'a serde_json::value::RawValue>,
+    #[serde(borrow)]
+    max_price: Option<&'a serde_json::value::RawValue>,
+    pub(super) listed: bool,
+}
+
+impl PlanView<'_> {
+    pub(super) fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    pub(super) fn min_price(&self) -> Option<Decimal> {
+        self.min_price?.get().parse().ok()
+    }
+
+    fn max_price(&self) -> Option<Decimal> {
+        self.max_price?.get().parse().ok()
+    }
+
+    /// Over once it began; otherwise sold out, not yet or no longer on sale, or on.
+    fn sale(&self, now: Timestamp) -> Sale {
+        let ended = self.ends_at.unwrap_or(self.starts_at) <= now;
+        if ended || self.sell_to.is_some_and(|to| to <= now) {
+            Sale::Over
+        } else if self.sold_out {
+            Sale::SoldOut
+        } else if self.sell_from.is_some_and(|from| from > now) {
+            Sale::Upcoming
+        } else {
+            Sale::On
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sale {
+    Upcoming,
+    On,
+    SoldOut,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    Start,
+    Price,
+}
+
+pub(super) struct Filter {
+    pub(super) starts_from: Option<Timestamp>,
+    pub(super) starts_until: Option<Timestamp>,
+    ends_until: Option<Timestamp>,
+    overlaps_from: Option<Timestamp>,
+    overlaps_until: Option<Timestamp>,
+    providers: BTreeSet<String>,
+    base_plan_ids: BTreeSet<String>,
+    organizer_ids: BTreeSet<String>,
+    pub(super) ids: BTreeSet<String>,
+    words: Vec<String>,
+    min_price: Option<Decimal>,
+    max_price: Option<Decimal>,
+    sale: BTreeSet<Sale>,
+    listed: Option<bool>,
+    pub(super) sort: Sort,
+    pub(super) descending: bool,
+    now: Timestamp,
+}
+
+impl Filter {
+    pub(super) fn parse(parameters: &Parameters) -> Result<Self, Problem> {
+        let time = |name| -> Result<Option<Timestamp>, Problem> {
+            match parameters.one(name)? {
+                None => Ok(None),
+                Some(text) => {
+                    // A plus that was not escaped arrives as a space.
+                    let parsed = text.replacen(' ', "+", 1).parse().map(Some);
+                    parsed.map_err(|_| bad(name, "it must be an RFC 3339 date-time with an offset"))
+                }
+            }
+        };
+        let price = |name| -> Result<Option<Decimal>, Problem> {
+            match parameters.one(name)? {
+                None => Ok(None),
+                Some(text) => {
+                    text.parse().map(Some).map_err(|_| bad(name, "it must be a decimal number"))
+                }
+            }
+        };
+        let texts = |name| parameters.all(name).map(str::to_owned).collect();
+        let sale = parameters
+            .all("sale")
+            .map(|word| match word {
+                "upcoming" => Ok(Sale::Upcoming),
+                "on" => Ok(Sale::On),
+                "sold_out" => Ok(Sale::SoldOut),
+                "over" => Ok(Sale::Over),
+                _ => Err(bad("sale", "it must be upcoming, on, sold_out or over")),
+            })
+            .collect::<Result<_, _>>()?;
+        let listed = match parameters.one("listed")? {
+            None => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => return Err(bad("listed", "it must be true or false")),
+        };
+        let (sort, descending) = match parameters.one("sort")? {
+            None | Some("start") => (Sort::Start, false),
+            Some("-start") => (Sort::Start, true),
+            Some("price") => (Sort::Price, false),
+            Some("-price") => (Sort::Price, true),
+            Some(_) => return Err(bad("sort", "it must be start, -start, price or -price")),
+        };
+        let mut ids = BTreeSet::new();
+        for id in parameters.all("id") {
+            let id: uuid::Uuid = id.parse().map_err(|_| bad("id", "it must be a UUID"))?;
+            ids.insert(id.to_string());
+        }
+        let words = parameters.one("q")?.map(words_of).unwrap_or_default();
+        Ok(Self {
+            starts_from: time("starts_from")?,
+            starts_until: time("starts_until")?,
+            ends_until: time("ends_until")?,
+            overlaps_from: time("overlaps_from")?,
+            overlaps_until: time("overlaps_until")?,
+            providers: texts("provider"),
+            base_plan_ids: texts("base_plan_id"),
+            organizer_ids: texts("organizer_id"),
+            ids,
+            words,
+            min_price: price("min_price")?,
+            max_price: price("max_price")?,
+            sale,
+            listed,
+            sort,
+            descending,
+            now: Timestamp::now(),
+        })
+    }
+
+    /// Instants in seconds between which starts may lie, both inclusive.
+    pub(super) fn start_range(&self) -> (i64, i64) {
+        let low = self.starts_from.map_or(i64::MIN, Timestamp::as_second);
+        let until = [self.starts_until, self.ends_until, self.overlaps_until];
+        let high = until.into_iter().flatten().map(Timestamp::as_second).min();
+        (low, high.unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn accepts(&self, plan: &PlanView<'_>) -> bool {
+        let any = |wanted: &BTreeSet<String>, found: Option<&str>| {
+            wanted.is_empty() || found.is_some_and(|found| wanted.contains(found))
+        };
+        let end = plan.ends_at.unwrap_or(plan.starts_at);
+        self.starts_from.is_none_or(|from| plan.starts_at >= from)
+            && self.starts_until.is_none_or(|until| plan.starts_at < until)
+            && self.ends_until.is_none_or(|until| plan.ends_at.is_some_and(|end| end < until))
+            && self.overlaps_from.is_none_or(|from| end > from || plan.starts_at >= from)
+            && self.overlaps_until.is_none_or(|until| plan.starts_at < until)
+            && any(&self.providers, Some(&plan.provider))
+            && any(&self.base_plan_ids, Some(&plan.base_plan_id))
+            && any(&self.organizer_ids, plan.organizer_id.as_deref())
+            && any(&self.ids, Some(&plan.id))
+            && self.listed.is_none_or(|listed| listed == plan.listed)
+            && (self.sale.is_empty() || self.sale.contains(&plan.sale(self.now)))
+            && self.min_price.is_none_or(|low| plan.max_price().is_some_and(|high| high >= low))
+            && self.max_price.is_none_or(|high| plan.min_price().is_some_and(|low| low <= high))
+            && self.matches_words(&plan.title)
+    }
+
+    fn matches_words(&self, title: &str) -> bool {
+        if self.words.is_empty() {
+            return true;
+        }
+        let title = words_of(title);
+        self.words.iter().all(|wanted| title.iter().any(|word| word.starts_with(wanted)))
+    }
+}
+
+/// Words with case and accents folded.
+pub(super) fn words_of(text: &str) -> Vec<String> {
+    let folded: String = text.chars().flat_map(char::to_lowercase).map(fold_accent).collect();
+    folded
+        .split(|character: char| !character.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The base letter of accented Latin letters, as the languages of ticket providers use them.
+fn fold_accent(character: char) -> char {
+    match character {
+        'à'..='å' | 'ā' | 'ă' | 'ą' => 'a',
+        'ç' | 'ć' | 'č' => 'c',
+        'ď' | 'đ' => 'd',
+        'è'..='ë' | 'ē' | 'ė' | 'ę' | 'ě' => 'e',
+        'ğ' => 'g',
+        'ì'..='ï' | 'ī' | 'į' | 'ı' => 'i',
+        'ł' => 'l',
+        'ñ' | 'ń' | 'ň' => 'n',
+        'ò'..='ö' | 'ø' | 'ō' | 'ő' => 'o',
+        'ř' => 'r',
+        'ś' | 'š' | 'ş' | 'ș' => 's',
+        'ť' | 'ţ' | 'ț' => 't',
+        'ù'..='ü' | 'ū' | 'ů' | 'ű' | 'ų' => 'u',
+        'ý' | 'ÿ' => 'y',
+        'ź' | 'ż' | 'ž' => 'z',
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_folded() {
+        assert_eq!(words_of("Ñandú: ¡El ÚLTIMO show!"), ["nandu", "el", "ultimo", "show"]);
+    }
+}

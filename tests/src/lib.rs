@@ -1,11 +1,16 @@
-//! What tests of the whole system share: addresses of the real servers, launching the binary.
+//! What tests of the whole system share: addresses of the real servers, a provider that does as
+//! it is told, launching the binary, and the oracle.
+
+pub mod oracle;
+pub mod process;
+pub mod provider;
 
 use almanac_event_log::kafka::KafkaOptions;
 use almanac_read_store::scylla::ScyllaOptions;
 
 /// An address that `tests/stack/stack.sh up` prints. A missing server fails a test; it is never
 /// skipped.
-fn address(name: &str) -> String {
+pub fn address(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: run `make test`, or `tests/stack/stack.sh up` and export what it prints")
     })
@@ -17,8 +22,4 @@ pub fn kafka() -> KafkaOptions {
 
 pub fn scylla(keyspace: &str) -> ScyllaOptions {
     ScyllaOptions::new(vec![address("ALMANAC_TEST_SCYLLA")], keyspace)
-}
-
-pub fn registry() -> String {
-    address("ALMANAC_TEST_REGISTRY")
 }

@@ -71,6 +71,7 @@ impl ScyllaOptions {
             .known_nodes(&self.nodes)
             .connection_timeout(self.connect_timeout)
             .fetch_schema_metadata(false)
+            .fetch_full_schema_metadata(false)
             .default_execution_profile_handle(profile.into_handle());
         if let (Some(username), Some(password)) = (&self.username, &self.password) {
             builder = builder.user(username, password);

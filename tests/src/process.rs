@@ -1,0 +1,236 @@
+//! The real binary, launched, killed and asked.
+
+use crate::address;
+use reqwest::StatusCode;
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// Beyond this a test has failed.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Embedded,
+    Cluster,
+}
+
+/// One client for all: making one reads the system's certificates.
+pub fn client() -> &'static reqwest::Client {
+    static CLIENT: std::sync::OnceLock<reqwest::Client> = std::sync::OnceLock::new();
+    CLIENT.get_or_init(|| reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap())
+}
+
+/// One installation: its folder, and the names it has on shared servers.
+pub struct Installation {
+    pub engine: Engine,
+    folder: tempfile::TempDir,
+    name: String,
+    providers: Vec<(String, String)>,
+    extra: String,
+}
+
+impl Installation {
+    pub fn new(engine: Engine) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let name = format!("t{}", &Uuid::new_v4().simple().to_string()[..10]);
+        Self { engine, folder, name, providers: Vec::new(), extra: String::new() }
+    }
+
+    pub fn with_provider(mut self, name: &str, url: &str) -> Self {
+        self.providers.push((name.to_owned(), url.to_owned()));
+        self
+    }
+
+    /// Lines of configuration for the top of the file.
+    pub fn with(mut self, lines: &str) -> Self {
+        self.extra.push_str(lines);
+        self.extra.push('\n');
+        self
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the configuration of one process and returns its file.
+    fn configure(&self, process: &str, port: u16) -> PathBuf {
+        let data = self.folder.path().join(process);
+        let mut text = format!(
+            "{}data_dir = {:?}\npartitions = 4\nsession_timeout = \"2s\"\ntopic_prefix = \"{}.\"\n\
+             [http]\nlisten = \"127.0.0.1:{port}\"\n\
+             [ingest]\nbackoff = \"50ms\"\nbreaker_pause = \"200ms\"\n",
+            self.extra, data, self.name
+        );
+        if self.engine == Engine::Cluster {
+            text = format!(
+                "engine = \"cluster\"\n{text}\
+                 [kafka]\nbootstrap_servers = \"{}\"\nreplication_factor = 1\nmin_insync_replicas = 1\n\
+                 [schema_registry]\nurl = \"{}\"\n\
+                 [scylla]\nnodes = [\"{}\"]\nkeyspace = \"{}\"\n\
+                 replication = \"{{'class': 'SimpleStrategy', 'replication_factor': 1}}\"\n",
+                address("ALMANAC_TEST_KAFKA"),
+                address("ALMANAC_TEST_REGISTRY"),
+                address("ALMANAC_TEST_SCYLLA"),
+                self.name,
+            );
+        }
+        for (name, url) in &self.providers {
+            text.push_str(&format!(
+                "[[providers]]\nname = {name:?}\nkind = \"fever-plans\"\nurl = {url:?}\n\
+                 timezone = \"Europe/Madrid\"\ninterval = \"50ms\"\nmax_interval = \"300ms\"\n"
+            ));
+        }
+        let file = self.folder.path().join(format!("{process}.toml"));
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// Starts a process; `name` names its data folder and log.
+    pub fn start(&self, role: &str, name: &str) -> Process {
+        let port = free_port();
+        let config = self.configure(name, port);
+        let log_path = self.folder.path().join(format!("{name}.log"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path).unwrap();
+        let child = Command::new(binary())
+            .arg("--config")
+            .arg(&config)
+            .arg(role)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts; `make test` builds it");
+        Process { child, base: format!("http://127.0.0.1:{port}"), log_path }
+    }
+
+    /// Starts everything in one process and waits until it is ready.
+    pub async fn up(&self) -> Process {
+        let process = self.start("up", "up");
+        process.ready().await;
+        process
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// `target/<profile>/almanac`, beside the tests' own `deps` folder.
+pub fn binary() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let profile = tests.parent().and_then(Path::parent).unwrap();
+    profile.join("almanac")
+}
+
+pub struct Process {
+    child: Child,
+    base: String,
+    log_path: PathBuf,
+}
+
+impl Process {
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log_path).unwrap_or_default()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`, and its end awaited.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// A signal by name, to this process.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(id).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Ends in order, within the patience.
+    pub fn stop(&mut self) -> std::process::ExitStatus {
+        self.signal("TERM");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not stop:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub async fn ready(&self) {
+        let what = "readiness";
+        self.until(what, || async {
+            let answer = client().get(self.url("/readyz")).send().await.ok()?;
+            (answer.status() == StatusCode::OK).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+        let answer = client().get(self.url(path)).send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// The events of a search.
+    pub async fn search(&self, query: &str) -> Vec<Value> {
+        let (status, body) = self.get(&format!("/search?{query}")).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        assert_eq!(body["error"], Value::Null);
+        body["data"]["events"].as_array().unwrap().clone()
+    }
+
+    /// What the provider's page says, once it was ever fetched.
+    pub async fn provider(&self, name: &str) -> Option<Value> {
+        let (status, body) = self.get(&format!("/v1/providers/{name}")).await;
+        (status == StatusCode::OK).then_some(body)
+    }
+
+    /// Tries until there is an answer; panics with the log past the patience.
+    pub async fn until<T, F: Future<Output = Option<T>>>(
+        &self,
+        what: &str,
+        mut attempt: impl FnMut() -> F,
+    ) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = attempt().await {
+                return found;
+            }
+            let log = self.log();
+            let end = log.len().saturating_sub(6_000);
+            let end = (end..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(log.len());
+            assert!(Instant::now() < deadline, "no {what} in time; the log ends:\n{}", &log[end..]);
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log_path.display(), self.log());
+        }
+    }
+}

@@ -29,9 +29,7 @@ pub(crate) fn router(
 ) -> Router {
     let providers = config.providers.iter().map(|provider| provider.name.clone()).collect();
     let admin = Admin { log, codec, topics, providers, allowed: config.is_loopback() };
-    Router::new()
-        .route("/v1/providers/{name}/fetches", post(fetch_now))
-        .with_state(Arc::new(admin))
+    Router::new().route("/v1/providers/{name}/fetches", post(fetch_now)).with_state(Arc::new(admin))
 }
 
 /// A fetch now; of an open breaker, the probe.
@@ -44,7 +42,10 @@ async fn fetch_now(
         return Err(Problem::new(ProblemType::NotFound, detail));
     }
     if !admin.providers.contains(&name) {
-        return Err(Problem::new(ProblemType::NotFound, "no provider with this name is configured"));
+        return Err(Problem::new(
+            ProblemType::NotFound,
+            "no provider with this name is configured",
+        ));
     }
     almanac_ingestor::request_fetch(&*admin.log, &admin.topics, &admin.codec, &name, "local")
         .await

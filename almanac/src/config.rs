@@ -5,7 +5,12 @@ use almanac_ingestor::config::{IngestOptions, ProviderConfig};
 use almanac_read_store::scylla::ScyllaOptions;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::ToSocketAddrs, path::{Path, PathBuf}, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::ToSocketAddrs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -253,7 +258,10 @@ impl Config {
 
     /// Whether only this machine can reach the HTTP address.
     pub(crate) fn is_loopback(&self) -> bool {
-        self.http.listen.to_socket_addrs().is_ok_and(|mut all| all.all(|one| one.ip().is_loopback()))
+        self.http
+            .listen
+            .to_socket_addrs()
+            .is_ok_and(|mut all| all.all(|one| one.ip().is_loopback()))
     }
 
     /// The name of this process in its groups: the same after a restart, another for another

@@ -94,9 +94,18 @@ async fn feed(State(demo): State<Arc<Demo>>, headers: HeaderMap) -> Response {
 }
 
 const ARTISTS: [&str; 12] = [
-    "Camela en concierto", "Pantomima Full", "Los Morancos", "Orquesta de Cámara", "Noche de Jazz",
-    "Ópera en la Plaza", "Flamenco íntimo", "Improvisación", "Cine de Verano", "Danza Española",
-    "Magia para Todos", "Monólogos",
+    "Camela en concierto",
+    "Pantomima Full",
+    "Los Morancos",
+    "Orquesta de Cámara",
+    "Noche de Jazz",
+    "Ópera en la Plaza",
+    "Flamenco íntimo",
+    "Improvisación",
+    "Cine de Verano",
+    "Danza Española",
+    "Magia para Todos",
+    "Monólogos",
 ];
 const ZONES: [&str; 3] = ["Platea", "Amfiteatre", "Grada 2"];
 
@@ -104,7 +113,9 @@ const ZONES: [&str; 3] = ["Platea", "Amfiteatre", "Grada 2"];
 /// while. The dates lie around the end of 2026.
 pub(crate) fn generated(tick: u64) -> String {
     let mut out = String::with_capacity(GENERATED_PLANS as usize * 420);
-    out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<planList version=\"1.0\"><output>\n");
+    out.push_str(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<planList version=\"1.0\"><output>\n",
+    );
     for plan in 0..GENERATED_PLANS {
         let mut random = mix(plan);
         // One in two hundred is away during any tick.
@@ -120,7 +131,8 @@ pub(crate) fn generated(tick: u64) -> String {
              <plan plan_id=\"{plan}\" plan_start_date=\"{year}-{month:02}-{day:02}T{hour}:00:00\" \
              plan_end_date=\"{year}-{month:02}-{day:02}T{}:30:00\" sell_from=\"2026-01-01T00:00:00\" \
              sell_to=\"{year}-{month:02}-{day:02}T16:00:00\" sold_out=\"false\">",
-            plan % 40, hour + 1,
+            plan % 40,
+            hour + 1,
         );
         for (zone, name) in ZONES.iter().enumerate() {
             random = mix(random);
@@ -129,7 +141,10 @@ pub(crate) fn generated(tick: u64) -> String {
             let _ = write!(
                 out,
                 "<zone zone_id=\"{}\" capacity=\"{}\" price=\"{}.00\" name=\"{name}\" numbered=\"{}\"/>",
-                plan * 3 + zone as u64, 60 - sold, 10 + random % 60, zone == 0,
+                plan * 3 + zone as u64,
+                60 - sold,
+                10 + random % 60,
+                zone == 0,
             );
         }
         out.push_str("</plan></base_plan>\n");

@@ -54,10 +54,7 @@ pub(crate) async fn open(
     Ok(Opened { log, store, codec })
 }
 
-pub(crate) async fn codec(
-    config: &Config,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<Codec> {
+pub(crate) async fn codec(config: &Config, shutdown: &CancellationToken) -> anyhow::Result<Codec> {
     let registry = registry(config)?;
     let what = format!("the schema registry at {}", config.schema_registry.url);
     let make = || Codec::new(registry.clone());
@@ -69,7 +66,8 @@ pub(crate) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
         Engine::Embedded => Arc::new(BuiltInRegistry),
         Engine::Cluster => {
             let credentials = config.registry_credentials()?;
-            let credentials = credentials.as_ref().map(|(name, word)| (name.as_str(), word.as_str()));
+            let credentials =
+                credentials.as_ref().map(|(name, word)| (name.as_str(), word.as_str()));
             let registry = &config.schema_registry;
             Arc::new(ConfluentRegistry::new(
                 &registry.url,

@@ -26,7 +26,13 @@ struct Arguments {
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     log_format: telemetry::Format,
     /// What to log, such as info or almanac_ingestor=debug
-    #[arg(long, global = true, value_name = "FILTER", default_value = "info,scylla=warn", env = "ALMANAC_LOG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        default_value = "info,scylla=warn",
+        env = "ALMANAC_LOG"
+    )]
     log: String,
     #[command(subcommand)]
     command: Command,

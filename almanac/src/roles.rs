@@ -99,21 +99,27 @@ pub(crate) async fn start(
     if roles.projector {
         let options = options("projector-plans-1", projector.topics.plans());
         let run = almanac_processor::run(
-            opened.log.clone(), options, projector.clone(), processors.clone(),
+            opened.log.clone(),
+            options,
+            projector.clone(),
+            processors.clone(),
         );
         tasks.push(("projector", tokio::spawn(async move { Ok(run.await?) })));
     }
     if let Some(ingestor) = ingestor {
         let options = options("ingestor", ingest_topics.requests());
-        let run =
-            almanac_processor::run(opened.log.clone(), options, ingestor, processors.clone());
+        let run = almanac_processor::run(opened.log.clone(), options, ingestor, processors.clone());
         tasks.push(("ingestor", tokio::spawn(async move { Ok(run.await?) })));
     }
     let follower_stop = CancellationToken::new();
     let http_stop = follower_stop.clone();
     let follower = tokio::spawn(almanac_query_api::run(api.clone(), follower_stop));
-    let router = almanac_query_api::router(api.clone())
-        .merge(admin::router(opened.log.clone(), opened.codec.clone(), ingest_topics, config));
+    let router = almanac_query_api::router(api.clone()).merge(admin::router(
+        opened.log.clone(),
+        opened.codec.clone(),
+        ingest_topics,
+        config,
+    ));
     let serving = almanac_edge::serve(listener, router, http_stop.clone());
     let http = tokio::spawn(async move { Ok(serving.await?) });
     Ok(Running { address, api, processors, tasks, http_stop, http, follower })

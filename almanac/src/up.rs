@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) async fn run(mut config: Config, roles: Roles, everything: bool) -> anyhow::Result<()> {
     if config.engine == Engine::Embedded && !everything {
-        bail!("engine = \"embedded\" is one process: run `almanac up`, or configure engine = \"cluster\"");
+        bail!(
+            "engine = \"embedded\" is one process: run `almanac up`, or configure engine = \"cluster\""
+        );
     }
     let started = Instant::now();
     let shutdown = CancellationToken::new();
@@ -66,7 +68,9 @@ fn announce(config: &Config, address: SocketAddr, has_demo: bool, started: Insta
         println!("  data       {}", config.data_dir.display());
     }
     if has_demo {
-        println!("\n  No provider is configured: a demonstration feed lists, changes and delists plans,");
+        println!(
+            "\n  No provider is configured: a demonstration feed lists, changes and delists plans,"
+        );
         println!("  and fails now and then on purpose. See almanac.example.toml for your own.");
     }
     println!("\n  Ctrl-C stops.\n");

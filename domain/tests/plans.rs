@@ -154,20 +154,27 @@ fn prices_are_those_of_zones_with_places_left() {
 fn public_ids_are_fixed() {
     // Clients keep these: a change of the namespace or of the name's form breaks them.
     assert_eq!(camela().identity.public_id().to_string(), "2642ee87-af6c-5ace-bfee-0879048edd62");
-    let other = PlanIdentity { base_plan_id: "29".to_owned(), plan_id: "1291".to_owned(), ..camela().identity };
+    let other = PlanIdentity {
+        base_plan_id: "29".to_owned(),
+        plan_id: "1291".to_owned(),
+        ..camela().identity
+    };
     assert_ne!(other.public_id(), camela().identity.public_id());
 }
 
 fn any_plan() -> impl Strategy<Value = Option<Plan>> {
     let parts = (0..3_u32, prop::sample::select(vec!["a", "b"]), any::<bool>(), 0..2_i64);
-    prop::option::weighted(0.8, parts.prop_map(|(capacity, title, online, days)| Plan {
-        title: title.to_owned(),
-        sell_mode: if online { SellMode::Online } else { SellMode::Offline },
-        starts_at: LocalTime::from_parts(1_625_000_000 + days * 86_400, 7_200).unwrap(),
-        ends_at: None,
-        zones: vec![zone(capacity, "20.00")],
-        ..camela()
-    }))
+    prop::option::weighted(
+        0.8,
+        parts.prop_map(|(capacity, title, online, days)| Plan {
+            title: title.to_owned(),
+            sell_mode: if online { SellMode::Online } else { SellMode::Offline },
+            starts_at: LocalTime::from_parts(1_625_000_000 + days * 86_400, 7_200).unwrap(),
+            ends_at: None,
+            zones: vec![zone(capacity, "20.00")],
+            ..camela()
+        }),
+    )
 }
 
 proptest! {

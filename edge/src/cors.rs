@@ -1,6 +1,10 @@
 //! Cross-origin reads: any origin may read what is public, and see the headers that matter.
 
-use axum::{extract::Request, middleware::Next, response::{IntoResponse, Response}};
+use axum::{
+    extract::Request,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 const EXPOSED: HeaderValue =

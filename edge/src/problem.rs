@@ -21,7 +21,9 @@ pub enum ProblemType {
 impl ProblemType {
     fn parts(self) -> (&'static str, &'static str, StatusCode) {
         match self {
-            Self::BadRequest => ("bad-request", "the request cannot be read", StatusCode::BAD_REQUEST),
+            Self::BadRequest => {
+                ("bad-request", "the request cannot be read", StatusCode::BAD_REQUEST)
+            }
             Self::UnknownParameter => {
                 ("unknown-parameter", "a parameter is unknown", StatusCode::BAD_REQUEST)
             }

@@ -64,9 +64,10 @@ async fn keeps_the_contract_with_tiny_segments() {
 #[tokio::test]
 async fn everything_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
-    for (options, name) in
-        [(EmbeddedOptions::new(folder.path().join("a")), "one"), (small_segments(&folder.path().join("b")), "many")]
-    {
+    for (options, name) in [
+        (EmbeddedOptions::new(folder.path().join("a")), "one"),
+        (small_segments(&folder.path().join("b")), "many"),
+    ] {
         let log = EmbeddedLog::open(options.clone()).unwrap();
         fill(&log, name, 200).await;
         let id = log.topic(name).await.unwrap().id;

@@ -11,7 +11,7 @@ use almanac_domain::plans::{Plan, PlanEvent, PlanFact, PlanIdentity, decide, del
 use almanac_processor::{LocalState, StateError};
 use almanac_schemas::{
     Codec, CodecError,
-    ingest::{QUARANTINED, ProviderStateRecord, QuarantinedRecord},
+    ingest::{ProviderStateRecord, QUARANTINED, QuarantinedRecord},
     plans::{CHANGED, DELISTED, LISTED, PlanEncoder, PlanRecord, RELISTED},
 };
 use jiff::Timestamp;
@@ -81,7 +81,10 @@ pub(crate) struct Context<'a> {
 }
 
 /// Blocks: reads the body and the local state.
-pub(crate) fn compare(body: impl BufRead, context: &Context<'_>) -> Result<Comparison, CompareError> {
+pub(crate) fn compare(
+    body: impl BufRead,
+    context: &Context<'_>,
+) -> Result<Comparison, CompareError> {
     let mut run = Run {
         context,
         outbox: Outbox::new(),

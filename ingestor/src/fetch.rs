@@ -83,7 +83,10 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(crate) fn new(provider: &ProviderConfig, options: &IngestOptions) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        provider: &ProviderConfig,
+        options: &IngestOptions,
+    ) -> Result<Self, ConfigError> {
         let wrong = |detail: String| provider.wrong(detail);
         let mut headers = HeaderMap::new();
         let mut put = |name: &str, value: &str, secret: bool| -> Result<(), ConfigError> {
@@ -186,7 +189,13 @@ impl Fetcher {
         }
         let mut file = writer.into_inner().map_err(|error| spool_error(error.into_error()))?;
         file.rewind().map_err(spool_error)?;
-        Ok(Body { file, bytes, hash: format!("{:032x}", hash.digest128()), validators, fresh_until })
+        Ok(Body {
+            file,
+            bytes,
+            hash: format!("{:032x}", hash.digest128()),
+            validators,
+            fresh_until,
+        })
     }
 }
 
@@ -278,14 +287,23 @@ mod tests {
         assert_eq!(seconds(&[("cache-control", "max-age=60"), ("age", "45")]), Some(15));
         assert_eq!(seconds(&[("cache-control", "no-cache, max-age=60")]), None);
         assert_eq!(seconds(&[("expires", "Wed, 30 Jun 2021 19:05:00 GMT")]), Some(300));
-        assert_eq!(seconds(&[("cache-control", "max-age=0"), ("expires", "Wed, 30 Jun 2021 19:05:00 GMT")]), Some(0));
+        assert_eq!(
+            seconds(&[
+                ("cache-control", "max-age=0"),
+                ("expires", "Wed, 30 Jun 2021 19:05:00 GMT")
+            ]),
+            Some(0)
+        );
         assert_eq!(seconds(&[("expires", "soon")]), None);
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         assert_eq!(retry_after(&headers(&[("retry-after", "17")])), Some(Duration::from_secs(17)));
-        assert_eq!(retry_after(&headers(&[("retry-after", "Wed, 30 Jun 2021 19:05:00 GMT")])), None);
+        assert_eq!(
+            retry_after(&headers(&[("retry-after", "Wed, 30 Jun 2021 19:05:00 GMT")])),
+            None
+        );
         assert_eq!(retry_after(&headers(&[("retry-after", "later")])), None);
     }
 }

@@ -18,7 +18,9 @@ pub(crate) enum Step {
         state: Vec<u8>,
         entry: Vec<u8>,
     },
-    Quarantine { record: Vec<u8> },
+    Quarantine {
+        record: Vec<u8>,
+    },
 }
 
 pub(crate) struct Outbox {

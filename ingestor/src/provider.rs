@@ -336,14 +336,23 @@ impl ProviderTask {
         if outcome.word == "failed" || outcome.word == "suspect" {
             let detail = outcome.detail.as_deref().unwrap_or_default();
             tracing::warn!(
-                provider, outcome = outcome.word, detail,
-                breaker = self.schedule.breaker().as_str(), "fetch brought nothing"
+                provider,
+                outcome = outcome.word,
+                detail,
+                breaker = self.schedule.breaker().as_str(),
+                "fetch brought nothing"
             );
         } else {
             tracing::info!(
-                provider, outcome = outcome.word, listed = counts.listed, changed = counts.changed,
-                delisted = counts.delisted, relisted = counts.relisted,
-                quarantined = counts.quarantined, took_ms = took.as_millis() as u64, "fetched"
+                provider,
+                outcome = outcome.word,
+                listed = counts.listed,
+                changed = counts.changed,
+                delisted = counts.delisted,
+                relisted = counts.relisted,
+                quarantined = counts.quarantined,
+                took_ms = took.as_millis() as u64,
+                "fetched"
             );
         }
         let labels = FetchLabels { provider: provider.clone(), outcome: outcome.word };

@@ -207,8 +207,8 @@ impl Role for Ingestor {
         for provider in mine {
             let (kick, kicked) = mpsc::channel(MAX_WAITING_REQUESTS);
             kicks.insert(provider.config.name.clone(), kick);
-            let task = ProviderTask::new(self, provider, state.clone(), committer.clone(), kicked)
-                .await?;
+            let task =
+                ProviderTask::new(self, provider, state.clone(), committer.clone(), kicked).await?;
             tasks.spawn(task.run(stop.clone()));
         }
         drop(committer);
@@ -335,7 +335,11 @@ impl CommitLoop<'_> {
         Ok(())
     }
 
-    async fn commit(&mut self, request: CommitRequest, read_up_to: Offset) -> Result<(), RoleError> {
+    async fn commit(
+        &mut self,
+        request: CommitRequest,
+        read_up_to: Offset,
+    ) -> Result<(), RoleError> {
         if let Some(handled) = request.handled {
             self.unhandled.retain(|offset| *offset > handled);
         }

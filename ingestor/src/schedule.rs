@@ -117,11 +117,16 @@ impl Schedule {
         }
     }
 
-    fn pause_after_failure(&mut self, worth_retrying: bool, chance: f64) -> (Duration, &'static str) {
+    fn pause_after_failure(
+        &mut self,
+        worth_retrying: bool,
+        chance: f64,
+    ) -> (Duration, &'static str) {
         let opens = self.breaker == Breaker::HalfOpen || self.failures >= self.breaker_failures;
         if opens {
             self.breaker = Breaker::Open;
-            let pause = doubled(self.breaker_pause, self.openings, self.max.max(self.breaker_pause));
+            let pause =
+                doubled(self.breaker_pause, self.openings, self.max.max(self.breaker_pause));
             self.openings = self.openings.saturating_add(1);
             return (pause, "circuit breaker is open; the next fetch is a probe");
         }

@@ -91,9 +91,8 @@ impl Slots {
             if state.running >= wanted.clamp(state.min, state.max) {
                 return;
             }
-            let free = |claim: &Claim| {
-                state.hosts.get(&claim.host).copied().unwrap_or(0) < state.per_host
-            };
+            let free =
+                |claim: &Claim| state.hosts.get(&claim.host).copied().unwrap_or(0) < state.per_host;
             let most_urgent = state
                 .waiting
                 .iter()

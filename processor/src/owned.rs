@@ -107,7 +107,10 @@ impl Input {
 
     /// A transaction for work that no input caused: it commits the unchanged position, which is
     /// what fences it.
-    pub async fn commit_in_place(&mut self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
+    pub async fn commit_in_place(
+        &mut self,
+        appends: Vec<Append>,
+    ) -> LogResult<Vec<Option<Offset>>> {
         self.commit(appends, self.next_offset).await
     }
 }

@@ -34,8 +34,10 @@ pub fn write(
     partition: u32,
     position: Position,
 ) -> StoreResult<Write> {
-    let body = serde_json::to_vec(&position)
-        .map_err(|error| StoreError::Refused { what: TABLE.to_owned(), detail: error.to_string() })?;
+    let body = serde_json::to_vec(&position).map_err(|error| StoreError::Refused {
+        what: TABLE.to_owned(),
+        detail: error.to_string(),
+    })?;
     Ok(Write {
         table: table()?,
         change: Change::Put {

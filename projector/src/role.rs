@@ -10,8 +10,8 @@ use crate::{
     positions::{self, Position},
 };
 use almanac_event_log::{
-    Append, Durability, Headers, Offset, ReadBatch, ReadLimit, Record, Retention,
-    StoredRecord, TopicId, TopicSpec,
+    Append, Durability, Headers, Offset, ReadBatch, ReadLimit, Record, Retention, StoredRecord,
+    TopicId, TopicSpec,
 };
 use almanac_processor::{Owned, Role, RoleError};
 use almanac_read_store::{Change, ReadStore, Slice, StoreError, Write, timestamp};
@@ -118,6 +118,13 @@ impl Role for Projector {
         };
         let parked = self.load_parked(partition).await?;
         let reader = owned.log.read(&self.topics.plans, &[(partition, from)]).await?;
+        tracing::info!(
+            projection = plans::PROJECTION,
+            partition,
+            from,
+            parked = parked.len(),
+            "folding a partition"
+        );
         Run { projector: self, owned, topic_id, parked, known_days: HashSet::new() }
             .run(reader)
             .await
@@ -198,13 +205,9 @@ impl Run<'_> {
         store.write(folded.own).await.map_err(failed)?;
         self.announce(&changed).await?;
         let position = Position { topic_id: self.topic_id, next_offset };
-        let write = positions::write(
-            plans::PROJECTION,
-            plans::VERSION,
-            self.owned.partition(),
-            position,
-        )
-        .map_err(failed)?;
+        let write =
+            positions::write(plans::PROJECTION, plans::VERSION, self.owned.partition(), position)
+                .map_err(failed)?;
         store.write(vec![write]).await.map_err(failed)
     }
 
@@ -302,10 +305,8 @@ impl Run<'_> {
     }
 
     fn measure(&self, batch: &ReadBatch) {
-        let labels = PartitionLabels {
-            projection: plans::PROJECTION,
-            partition: self.owned.partition(),
-        };
+        let labels =
+            PartitionLabels { projection: plans::PROJECTION, partition: self.owned.partition() };
         let metrics = &self.projector.metrics;
         metrics.events.get_or_create(&labels).inc_by(batch.records.len() as u64);
         if let Some(last) = batch.records.last() {

@@ -82,9 +82,14 @@ async fn slices_have_bounds_directions_and_limits(store: &dyn ReadStore) {
     let table = fresh(store, "slices").await;
     let writes = (0..10).map(|n| put(&table, "p", &format!("k{n}"), 1, "x"));
     // Neighbouring partitions must not leak in.
-    let around = [put(&table, "o", "k5", 1, "x"), put(&table, "p2", "k5", 1, "x"), put(&table, "q", "k5", 1, "x")];
+    let around = [
+        put(&table, "o", "k5", 1, "x"),
+        put(&table, "p2", "k5", 1, "x"),
+        put(&table, "q", "k5", 1, "x"),
+    ];
     store.write(writes.chain(around).collect()).await.unwrap();
-    let keys = |rows: Vec<Row>| -> Vec<String> { rows.into_iter().map(|row| row.clustering).collect() };
+    let keys =
+        |rows: Vec<Row>| -> Vec<String> { rows.into_iter().map(|row| row.clustering).collect() };
     let bound = |key: &str| Some(key.to_owned());
 
     let all = keys(store.slice(&table, "p", &Slice::all()).await.unwrap());
@@ -103,7 +108,8 @@ async fn slices_have_bounds_directions_and_limits(store: &dyn ReadStore) {
 async fn many_partitions_come_in_order(store: &dyn ReadStore) {
     let table = fresh(store, "many").await;
     let names: Vec<String> = (0..40).map(|n| format!("2021-01-{n:02}")).collect();
-    let writes = names.iter().enumerate().map(|(n, name)| put(&table, name, "k", 1, &n.to_string()));
+    let writes =
+        names.iter().enumerate().map(|(n, name)| put(&table, name, "k", 1, &n.to_string()));
     store.write(writes.collect()).await.unwrap();
     let slice = Slice::all();
     let found: Vec<(String, Vec<Row>)> =

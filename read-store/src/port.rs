@@ -138,8 +138,12 @@ pub trait ReadStore: Send + Sync + 'static {
 
     async fn write(&self, writes: Vec<Write>) -> StoreResult<()>;
 
-    async fn get(&self, table: &Table, partition: &str, clustering: &str)
-    -> StoreResult<Option<Row>>;
+    async fn get(
+        &self,
+        table: &Table,
+        partition: &str,
+        clustering: &str,
+    ) -> StoreResult<Option<Row>>;
 
     async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>>;
 

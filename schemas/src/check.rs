@@ -37,7 +37,9 @@ pub fn check(files: &[SchemaFile]) -> Vec<Finding> {
             undocumented.into_iter().map(|field| finding(format!("{field} has no doc sentence"))),
         );
         let earlier = files.iter().filter(|earlier| {
-            earlier.record == file.record && earlier.topic == file.topic && earlier.version < file.version
+            earlier.record == file.record
+                && earlier.topic == file.topic
+                && earlier.version < file.version
         });
         for earlier in earlier {
             let Ok(writer) = Schema::parse_str(earlier.text) else { continue };

@@ -102,7 +102,11 @@ impl Codec {
         Ok(Self { registry, own, writers: RwLock::new(writers) })
     }
 
-    pub fn encode<T: Serialize>(&self, record: &'static str, value: &T) -> Result<Bytes, CodecError> {
+    pub fn encode<T: Serialize>(
+        &self,
+        record: &'static str,
+        value: &T,
+    ) -> Result<Bytes, CodecError> {
         let own = self.own(record)?;
         let buffer = with_prefix(own.id, 256);
         let mut config = SerializerConfig::new(&own.schema);
@@ -163,7 +167,8 @@ fn writer_schema(id: u32, text: &str) -> Result<WriterSchema, CodecError> {
     let bad = |detail: &str| CodecError::BadSchema { id, detail: detail.to_owned() };
     let json: serde_json::Value =
         serde_json::from_str(text).map_err(|error| bad(&error.to_string()))?;
-    let name = json.get("name").and_then(|name| name.as_str()).ok_or_else(|| bad("it has no name"))?;
+    let name =
+        json.get("name").and_then(|name| name.as_str()).ok_or_else(|| bad("it has no name"))?;
     let record = match json.get("namespace").and_then(|namespace| namespace.as_str()) {
         Some(namespace) if !name.contains('.') => format!("{namespace}.{name}"),
         _ => name.to_owned(),

@@ -321,9 +321,10 @@ impl Head {
     fn complete(&self, values: &impl Serialize, plan_bytes: &[u8]) -> Result<Bytes, CodecError> {
         let buffer = with_prefix(self.id, 64 + plan_bytes.len());
         let mut config = SerializerConfig::new(&self.schema);
-        let mut buffer = serde_avro_fast::to_datum(values, buffer, &mut config).map_err(|error| {
-            CodecError::Encode { record: self.record, detail: error.to_string() }
-        })?;
+        let mut buffer =
+            serde_avro_fast::to_datum(values, buffer, &mut config).map_err(|error| {
+                CodecError::Encode { record: self.record, detail: error.to_string() }
+            })?;
         // An Avro record is its fields, one after the other: the last one is simply appended.
         buffer.extend_from_slice(plan_bytes);
         Ok(Bytes::from(buffer))

@@ -87,23 +87,23 @@ impl Registry for ConfluentRegistry {
         let schema = SuppliedSchema::new(name, SchemaType::Avro, file.text.to_owned());
         match post_schema(&self.settings, subject.clone(), schema).await {
             Ok(registered) => Ok(registered.id),
-            Err(error) if error.retriable => Err(RegistryError::Unavailable {
+            Err(error) if error.retriable => {
+                Err(RegistryError::Unavailable { url: self.url.clone(), detail: error.to_string() })
+            }
+            Err(error) => Err(RegistryError::Refused {
                 url: self.url.clone(),
+                subject,
                 detail: error.to_string(),
             }),
-            Err(error) => {
-                Err(RegistryError::Refused { url: self.url.clone(), subject, detail: error.to_string() })
-            }
         }
     }
 
     async fn fetch(&self, id: u32) -> Result<RegisteredSchema, RegistryError> {
         match get_schema_by_id(id, &self.settings).await {
             Ok(schema) => Ok(RegisteredSchema { id, text: schema.schema }),
-            Err(error) if error.retriable => Err(RegistryError::Unavailable {
-                url: self.url.clone(),
-                detail: error.to_string(),
-            }),
+            Err(error) if error.retriable => {
+                Err(RegistryError::Unavailable { url: self.url.clone(), detail: error.to_string() })
+            }
             Err(_) => Err(RegistryError::UnknownId { id }),
         }
     }

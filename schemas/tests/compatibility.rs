@@ -57,7 +57,13 @@ fn plan() -> Plan {
                 price: "75.00".parse().ok(),
                 numbered: true,
             },
-            Zone { zone_id: "186".to_owned(), name: None, capacity: 14, price: None, numbered: false },
+            Zone {
+                zone_id: "186".to_owned(),
+                name: None,
+                capacity: 14,
+                price: None,
+                numbered: false,
+            },
         ],
     }
 }
@@ -179,7 +185,10 @@ fn to_hex(bytes: &[u8]) -> String {
 
 fn from_hex(text: &str) -> Vec<u8> {
     let text = text.trim();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// What is written today is what was written when the version landed. `ALMANAC_WRITE_GOLDEN=1`
@@ -189,11 +198,13 @@ async fn golden_bytes_stay() {
     let encoded = encoded(&codec().await).await;
     for file in SchemaFile::all_newest() {
         let path = golden(file);
-        let bytes = encoded.get(file.record).unwrap_or_else(|| panic!("no sample of {}", file.record));
+        let bytes =
+            encoded.get(file.record).unwrap_or_else(|| panic!("no sample of {}", file.record));
         if !path.exists() && std::env::var_os("ALMANAC_WRITE_GOLDEN").is_some() {
             fs::write(&path, to_hex(bytes) + "\n").unwrap();
         }
-        let stored = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing", path.display()));
+        let stored =
+            fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing", path.display()));
         assert_eq!(to_hex(bytes), stored.trim(), "{} version {}", file.record, file.version);
     }
 }
@@ -207,7 +218,9 @@ async fn golden_bytes_are_read() {
         let decoded = codec.decode(&value).await.unwrap();
         assert_eq!(decoded.record(), file.record);
         match file.record {
-            FEED_OBSERVED => assert_eq!(decoded.read::<FeedObservedRecord>().unwrap(), feed_observed()),
+            FEED_OBSERVED => {
+                assert_eq!(decoded.read::<FeedObservedRecord>().unwrap(), feed_observed())
+            }
             FETCH_REQUESTED => drop(decoded.read::<FetchRequestedRecord>().unwrap()),
             PROVIDER_STATE => drop(decoded.read::<ProviderStateRecord>().unwrap()),
             PAYLOAD_CHUNK => {
@@ -238,9 +251,11 @@ fn bytes_are_those_of_apache_avro() {
         let value = from_hex(&fs::read_to_string(golden(file)).unwrap());
         let schema = apache_avro::Schema::parse_str(file.text).unwrap();
         let mut datum = &value[5..];
-        let read = GenericDatumReader::builder(&schema).build().unwrap().read_value(&mut datum).unwrap();
+        let read =
+            GenericDatumReader::builder(&schema).build().unwrap().read_value(&mut datum).unwrap();
         assert!(datum.is_empty(), "{}: {} bytes are left", file.record, datum.len());
-        let written = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(read).unwrap();
+        let written =
+            GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(read).unwrap();
         assert_eq!(to_hex(&written), to_hex(&value[5..]), "{}", file.record);
     }
 }

@@ -57,6 +57,11 @@ impl Installation {
         self.folder.path()
     }
 
+    /// The full name of a topic.
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}.{name}", self.name)
+    }
+
     /// Writes the configuration of one process and returns its file.
     fn configure(&self, process: &str, port: u16) -> PathBuf {
         let data = self.folder.path().join(process);

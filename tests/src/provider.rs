@@ -35,8 +35,7 @@ impl Provider {
         let shared = Arc::new(Shared { answer: Mutex::new(answer), requests: AtomicU64::new(0) });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router =
-            Router::new().route("/plans.xml", get(respond)).with_state(shared.clone());
+        let router = Router::new().route("/plans.xml", get(respond)).with_state(shared.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { address, shared }
     }

@@ -51,32 +51,22 @@ impl Changing {
     }
 }
 
-/// Waits until the frozen feed was read and folded: two fetches in a row without news, and the
-/// number of events at rest.
+/// Waits until the frozen feed was read and folded: three fetches in a row without news.
 async fn settled(process: &Process) {
-    let mut quiet = 0;
-    let mut last = String::new();
-    process
-        .until("rest", || {
-            let seen = process.provider("changing");
-            let next = async {
-                let provider = seen.await?;
-                let outcome = provider["last_outcome"].as_str()?.to_owned();
-                Some((outcome, provider["last_success_at"].to_string()))
-            };
-            async move { Some(next.await) }
-        })
-        .await;
-    while quiet < 3 {
-        tokio::time::sleep(Duration::from_millis(150)).await;
-        let Some(provider) = process.provider("changing").await else { continue };
-        let at = provider["last_success_at"].to_string();
-        if provider["last_outcome"] == "unchanged" && at != last {
-            quiet += 1;
-        } else if provider["last_outcome"] != "unchanged" {
-            quiet = 0;
+    let mut quiet_at = std::collections::BTreeSet::new();
+    while quiet_at.len() < 3 {
+        let provider = process
+            .until("observation of the frozen feed", || async {
+                let provider = process.provider("changing").await?;
+                let at = provider["last_success_at"].as_str()?.to_owned();
+                let is_news = !quiet_at.contains(&at);
+                is_news.then_some((provider["last_outcome"] == "unchanged", at))
+            })
+            .await;
+        match provider {
+            (true, at) => drop(quiet_at.insert(at)),
+            (false, _) => quiet_at.clear(),
         }
-        last = at;
     }
 }
 
@@ -108,7 +98,8 @@ async fn cluster_survives_kills() {
         Installation::new(Engine::Cluster).with_provider("changing", &changing.provider.url());
     let mut random = StdRng::seed_from_u64(2);
     let roles = ["ingestor", "ingestor", "projector", "projector", "query-api", "query-api"];
-    let start = |place: usize| installation.start(roles[place], &format!("{}-{place}", roles[place]));
+    let start =
+        |place: usize| installation.start(roles[place], &format!("{}-{place}", roles[place]));
     let mut processes: Vec<Process> = Vec::new();
     for place in 0..roles.len() {
         processes.push(start(place));
@@ -123,8 +114,11 @@ async fn cluster_survives_kills() {
     processes[4].ready().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let last = changing.freeze();
+    eprintln!("killed; waiting for rest at version {last}");
     settled(&processes[4]).await;
+    eprintln!("at rest; checking");
     oracle::check(&processes[4], PLANS, last).await;
+    eprintln!("checking the other instance");
     processes[5].ready().await;
     oracle::check(&processes[5], PLANS, last).await;
     for process in &mut processes {

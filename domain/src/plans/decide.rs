@@ -46,8 +46,7 @@ pub struct Changes {
 pub fn decide(known: Option<&Knowledge>, plan: Plan, now: Timestamp) -> Option<PlanEvent> {
     let Some(known) = known else {
         let ever_online = plan.sell_mode.is_online();
-        let after =
-            Knowledge { sequence: 1, plan, listed: true, ever_online, first_seen_at: now };
+        let after = Knowledge { sequence: 1, plan, listed: true, ever_online, first_seen_at: now };
         return Some(PlanEvent { fact: PlanFact::Listed, after, occurred_at: now });
     };
     let fields = plan.differences(&known.plan);

@@ -24,8 +24,7 @@ impl PlanIdentity {
     }
 
     pub fn public_id_of(provider: &str, base_plan_id: &str, plan_id: &str) -> Uuid {
-        let mut name =
-            Vec::with_capacity(provider.len() + base_plan_id.len() + plan_id.len() + 2);
+        let mut name = Vec::with_capacity(provider.len() + base_plan_id.len() + plan_id.len() + 2);
         name.extend_from_slice(provider.as_bytes());
         name.push(0);
         name.extend_from_slice(base_plan_id.as_bytes());

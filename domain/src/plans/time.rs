@@ -1,6 +1,10 @@
 //! Provider times: wall time as the provider said it, with the instant it means.
 
-use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::{Offset, TimeZone}};
+use jiff::{
+    SignedDuration, Timestamp,
+    civil::DateTime,
+    tz::{Offset, TimeZone},
+};
 
 /// A wall time at a provider, to the second, with the offset from UTC that it had there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,16 +30,17 @@ impl LocalTime {
         let text = text.trim();
         let not_a_time = || LocalTimeError::NotATime { text: clip(text) };
         // Without a time of day the parser would take midnight, which nobody said.
-        if text.len() < 16 || !text.is_ascii() || !matches!(text.as_bytes()[10], b'T' | b't' | b' ') {
+        if text.len() < 16 || !text.is_ascii() || !matches!(text.as_bytes()[10], b'T' | b't' | b' ')
+        {
             return Err(not_a_time());
         }
         if let Ok(instant) = text.parse::<Timestamp>() {
-            return Self::at(instant, zone).ok_or_else(|| LocalTimeError::OutOfRange { text: clip(text) });
+            return Self::at(instant, zone)
+                .ok_or_else(|| LocalTimeError::OutOfRange { text: clip(text) });
         }
         let wall: DateTime = text.parse().map_err(|_| not_a_time())?;
-        let zoned = zone
-            .to_zoned(wall)
-            .map_err(|_| LocalTimeError::OutOfRange { text: clip(text) })?;
+        let zoned =
+            zone.to_zoned(wall).map_err(|_| LocalTimeError::OutOfRange { text: clip(text) })?;
         Self::at(zoned.timestamp(), zone)
             .ok_or_else(|| LocalTimeError::OutOfRange { text: clip(text) })
     }
@@ -85,7 +90,12 @@ impl std::fmt::Display for LocalTime {
         write!(
             f,
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-            date.year(), date.month(), date.day(), time.hour(), time.minute(), time.second()
+            date.year(),
+            date.month(),
+            date.day(),
+            time.hour(),
+            time.minute(),
+            time.second()
         )?;
         let minutes = self.offset_seconds / 60;
         let sign = if self.offset_seconds < 0 { '-' } else { '+' };
@@ -128,8 +138,14 @@ mod tests {
     #[test]
     fn impossible_times_are_refused() {
         for text in [
-            "", "2021-09-31T20:00:00", "2021-06-30", "2021-06-30T25:00:00", "yesterday",
-            "99999-01-01T00:00:00", "2021-06-30T21:00:00+99:00", "２０21-06-30T21:00:00",
+            "",
+            "2021-09-31T20:00:00",
+            "2021-06-30",
+            "2021-06-30T25:00:00",
+            "yesterday",
+            "99999-01-01T00:00:00",
+            "2021-06-30T21:00:00+99:00",
+            "２０21-06-30T21:00:00",
             "0000-01-01T00:00:00",
         ] {
             assert!(parse(text, "Europe/Madrid").is_err(), "{text:?}");

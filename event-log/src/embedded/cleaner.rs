@@ -74,9 +74,7 @@ impl Cleaner {
     }
 
     #[expect(clippy::type_complexity, reason = "taken apart at once by the one caller")]
-    fn compacted_blocks(
-        &self,
-    ) -> Vec<(u16, u32, Vec<(super::index::BlockRef, Arc<SegmentFile>)>)> {
+    fn compacted_blocks(&self) -> Vec<(u16, u32, Vec<(super::index::BlockRef, Arc<SegmentFile>)>)> {
         let index = self.index.read();
         let mut found = Vec::new();
         for (number, topic) in index.topics.iter().enumerate() {
@@ -103,8 +101,10 @@ impl Cleaner {
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
-        let is_live = |topic: u16, partition: u32, offset: Offset, record: &crate::Record| {
-            match retentions.get(usize::from(topic)) {
+        let is_live =
+            |topic: u16, partition: u32, offset: Offset, record: &crate::Record| match retentions
+                .get(usize::from(topic))
+            {
                 Some(Retention::Compacted) => {
                     let key = (topic, partition, record.key.clone());
                     newest.get(&key).is_none_or(|newest| *newest <= offset)
@@ -114,8 +114,7 @@ impl Cleaner {
                     record.timestamp_ms > now_ms.saturating_sub(age_ms)
                 }
                 Some(Retention::Forever) | None => true,
-            }
-        };
+            };
 
         let new_path = file.path.with_extension("new");
         let new_file = OpenOptions::new()
@@ -130,7 +129,8 @@ impl Cleaner {
         let mut moved = Vec::new();
         let mut position = 0;
         while position < length {
-            let Some(payload) = segment::read_frame(&file.file, &file.path, position, length)? else {
+            let Some(payload) = segment::read_frame(&file.file, &file.path, position, length)?
+            else {
                 // Reading reports the damage with its place; cleaning must not hide it.
                 let _ = fs::remove_file(&new_path);
                 return Ok(());
@@ -149,9 +149,8 @@ impl Cleaner {
         if new_length * 2 > length {
             return fs::remove_file(&new_path).map_err(io_error("remove", &new_path));
         }
-        let new_file = out
-            .into_inner()
-            .map_err(|error| io_error("write", &new_path)(error.into_error()))?;
+        let new_file =
+            out.into_inner().map_err(|error| io_error("write", &new_path)(error.into_error()))?;
         self.replace(number, &file, new_file, new_length, moved)
     }
 
@@ -238,7 +237,8 @@ impl Cleaner {
             }
             for block in moved {
                 if let Block::Records { topic, partition, block } = block {
-                    let index = &mut index.topics[usize::from(topic)].partitions[partition as usize];
+                    let index =
+                        &mut index.topics[usize::from(topic)].partitions[partition as usize];
                     let at = index.blocks.partition_point(|known| known.base < block.base);
                     index.blocks.insert(at, block);
                 }
@@ -254,7 +254,8 @@ impl Cleaner {
         for topic in &mut index.topics {
             if matches!(topic.declaration.retention, Retention::For(_)) {
                 for partition in &mut topic.partitions {
-                    partition.start = partition.blocks.first().map_or(partition.end, |block| block.base);
+                    partition.start =
+                        partition.blocks.first().map_or(partition.end, |block| block.base);
                 }
             }
         }

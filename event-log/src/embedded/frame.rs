@@ -56,7 +56,8 @@ pub(super) fn parse_frame_header(header: &[u8]) -> Option<(usize, u32)> {
     }
     let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap_or_default());
     let length = word(4) as usize;
-    (word(12) == crc32c::crc32c(&header[..12]) && length <= MAX_PAYLOAD).then_some((length, word(8)))
+    (word(12) == crc32c::crc32c(&header[..12]) && length <= MAX_PAYLOAD)
+        .then_some((length, word(8)))
 }
 
 /// Appends a record block; `body` was made by [`encode_record`]. Returns where the body starts

@@ -70,7 +70,8 @@ impl Groups {
             serial
         };
         let topic: Arc<str> = options.topic.as_str().into();
-        let member = EmbeddedMember { groups: self.clone(), group, topic, partitions, serial, events };
+        let member =
+            EmbeddedMember { groups: self.clone(), group, topic, partitions, serial, events };
         member.start_rebalance();
         Box::new(member)
     }

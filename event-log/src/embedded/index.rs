@@ -69,9 +69,11 @@ impl Index {
     }
 
     pub(super) fn partition(&self, name: &str, partition: u32) -> LogResult<&PartitionIndex> {
-        self.topic(name)?.1.partitions.get(partition as usize).ok_or_else(|| {
-            LogError::UnknownPartition { topic: name.to_owned(), partition }
-        })
+        self.topic(name)?
+            .1
+            .partitions
+            .get(partition as usize)
+            .ok_or_else(|| LogError::UnknownPartition { topic: name.to_owned(), partition })
     }
 
     /// Takes in a block found in a file or just written. `false` when it contradicts what is

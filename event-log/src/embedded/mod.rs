@@ -253,10 +253,7 @@ impl EventLog for EmbeddedLog {
     async fn topic(&self, topic: &str) -> LogResult<TopicDescription> {
         let index = self.0.index.read();
         let (_, found) = index.topic(topic)?;
-        Ok(TopicDescription {
-            id: found.declaration.id,
-            partitions: found.declaration.partitions,
-        })
+        Ok(TopicDescription { id: found.declaration.id, partitions: found.declaration.partitions })
     }
 
     async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
@@ -320,7 +317,13 @@ impl EventLog for EmbeddedLog {
         };
         let generation = generation.number;
         let group = ownership.group.clone();
-        Ok(Box::new(EmbeddedTransactor { log: self.clone(), transactional_id, epoch, group, generation }))
+        Ok(Box::new(EmbeddedTransactor {
+            log: self.clone(),
+            transactional_id,
+            epoch,
+            group,
+            generation,
+        }))
     }
 }
 

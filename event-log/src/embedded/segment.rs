@@ -239,8 +239,10 @@ fn parse_index(path: &Path, number: u32, segment_length: u64) -> Option<(Vec<Blo
     let refs = refs
         .chunks_exact(BLOCK_REF)
         .map(|bytes| {
-            let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap_or_default());
-            let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+            let word =
+                |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap_or_default());
+            let long =
+                |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
             Block::Records {
                 topic: u16::from_le_bytes([bytes[0], bytes[1]]),
                 partition: word(2),

@@ -44,7 +44,10 @@ pub(super) enum Request {
         /// Answers with the base offset of each run.
         reply: oneshot::Sender<LogResult<Vec<Offset>>>,
     },
-    Declare { declaration: TopicDeclaration, reply: oneshot::Sender<LogResult<()>> },
+    Declare {
+        declaration: TopicDeclaration,
+        reply: oneshot::Sender<LogResult<()>>,
+    },
     /// Ends the thread once everything before it is written.
     Close,
 }
@@ -101,19 +104,17 @@ impl Writer {
                         self.write_group(&buffer, blocks, pending, true);
                         (buffer, blocks, pending) = (Vec::new(), Vec::new(), Vec::new());
                     }
-                    Request::Append { runs, fence, reply } => {
-                        match self.check(fence.as_ref()) {
-                            Err(error) => {
-                                let _ = reply.send(Err(error));
-                            }
-                            Ok(()) => {
-                                sync |= self.needs_sync(&runs, fence.is_some());
-                                let bases =
-                                    self.encode(runs, fence, &mut buffer, &mut blocks, &mut ends);
-                                pending.push(Pending::Appended(reply, bases));
-                            }
+                    Request::Append { runs, fence, reply } => match self.check(fence.as_ref()) {
+                        Err(error) => {
+                            let _ = reply.send(Err(error));
                         }
-                    }
+                        Ok(()) => {
+                            sync |= self.needs_sync(&runs, fence.is_some());
+                            let bases =
+                                self.encode(runs, fence, &mut buffer, &mut blocks, &mut ends);
+                            pending.push(Pending::Appended(reply, bases));
+                        }
+                    },
                 }
                 next = (buffer.len() < MAX_GROUP_BYTES).then(|| requests.try_recv().ok()).flatten();
             }
@@ -180,7 +181,11 @@ impl Writer {
         }
         if let Some(fence) = fence {
             frame::put_position(
-                buffer, &fence.group, fence.topic, fence.partition, fence.next_offset,
+                buffer,
+                &fence.group,
+                fence.topic,
+                fence.partition,
+                fence.next_offset,
             );
             blocks.push(Block::Position {
                 group: fence.group,
@@ -194,7 +199,13 @@ impl Writer {
     }
 
     /// Writes, syncs, publishes, answers.
-    fn write_group(&mut self, buffer: &[u8], blocks: Vec<Block>, pending: Vec<Pending>, sync: bool) {
+    fn write_group(
+        &mut self,
+        buffer: &[u8],
+        blocks: Vec<Block>,
+        pending: Vec<Pending>,
+        sync: bool,
+    ) {
         if buffer.is_empty() {
             return;
         }

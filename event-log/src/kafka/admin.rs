@@ -100,7 +100,8 @@ async fn check_settings(
     topics: &[TopicSpec],
     settings: &[Vec<(&str, String)>],
 ) -> Result<(), Check> {
-    let resources: Vec<_> = topics.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
+    let resources: Vec<_> =
+        topics.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
     let described =
         client.describe_configs(&resources, admin_options).await.map_err(Check::Kafka)?;
     for ((spec, settings), found) in topics.iter().zip(settings).zip(described) {
@@ -135,11 +136,10 @@ async fn check_settings(
 /// A topic that was just created takes a moment to be known everywhere.
 async fn check_partitions(options: &KafkaOptions, topics: &[TopicSpec]) -> LogResult<()> {
     let deadline = tokio::time::Instant::now() + options.call_timeout;
-    let consumer: Arc<BaseConsumer> = Arc::new(
-        options.reader("read_uncommitted").create().map_err(|error: KafkaError| {
+    let consumer: Arc<BaseConsumer> =
+        Arc::new(options.reader("read_uncommitted").create().map_err(|error: KafkaError| {
             LogError::Refused { what: "kafka configuration".to_owned(), detail: error.to_string() }
-        })?,
-    );
+        })?);
     for spec in topics {
         let found = loop {
             let (client, name, timeout) =

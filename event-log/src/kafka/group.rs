@@ -25,10 +25,7 @@ pub(super) struct Generation {
     pub(super) metadata: ConsumerGroupMetadata,
 }
 
-pub(super) fn join(
-    kafka: &KafkaOptions,
-    options: GroupOptions,
-) -> LogResult<Box<dyn GroupMember>> {
+pub(super) fn join(kafka: &KafkaOptions, options: GroupOptions) -> LogResult<Box<dyn GroupMember>> {
     let (sender, events) = mpsc::unbounded_channel();
     let context = MemberContext {
         group: options.group.as_str().into(),
@@ -68,7 +65,9 @@ fn poll(
                 let _ = events.send(Err(LogError::Fenced { transactional_id, detail }));
                 return;
             }
-            Some(Err(error)) => tracing::debug!(%error, "kafka group member goes on after an error"),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "kafka group member goes on after an error")
+            }
             _ => {}
         }
     }

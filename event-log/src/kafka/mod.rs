@@ -167,7 +167,9 @@ impl EventLog for KafkaLog {
         while self.end(topic, partition, Isolation::Committed).await? < to {
             if tokio::time::Instant::now() > deadline {
                 return Err(LogError::TimedOut {
-                    what: format!("waiting for open transactions below {to} of {topic}/{partition}"),
+                    what: format!(
+                        "waiting for open transactions below {to} of {topic}/{partition}"
+                    ),
                     after_ms: self.0.options.stable_timeout.as_millis(),
                 });
             }
@@ -190,12 +192,14 @@ impl EventLog for KafkaLog {
                 .reader("read_committed")
                 .set("group.id", ownership.group.as_ref())
                 .create()
-                .map_err(|error| query_error(&ownership.topic, Some(ownership.partition), &error))?;
+                .map_err(|error| {
+                    query_error(&ownership.topic, Some(ownership.partition), &error)
+                })?;
             let mut wanted = TopicPartitionList::new();
             wanted.add_partition(&ownership.topic, ownership.partition as i32);
-            let found = consumer
-                .committed_offsets(wanted, inner.options.call_timeout)
-                .map_err(|error| query_error(&ownership.topic, Some(ownership.partition), &error))?;
+            let found = consumer.committed_offsets(wanted, inner.options.call_timeout).map_err(
+                |error| query_error(&ownership.topic, Some(ownership.partition), &error),
+            )?;
             let offset = found
                 .find_partition(&ownership.topic, ownership.partition as i32)
                 .and_then(|element| element.offset().to_raw());

@@ -146,7 +146,7 @@ impl KafkaOptions {
             .set("enable.partition.eof", "true")
             // A fetch is answered as soon as there is one record; the wait only bounds idling.
             .set("fetch.min.bytes", "1")
-            .set("fetch.wait.max.ms", "500")
+            .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "20")
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", "32768");

@@ -39,9 +39,7 @@ pub(super) fn open(
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in from {
         let offset = KafkaOffset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
-        assignment
-            .add_partition_offset(topic, *partition as i32, offset)
-            .map_err(error)?;
+        assignment.add_partition_offset(topic, *partition as i32, offset).map_err(error)?;
     }
     consumer.assign(&assignment).map_err(error)?;
 

@@ -23,8 +23,8 @@ pub(super) fn describe(
     topic: &str,
     timeout: Duration,
 ) -> LogResult<TopicDescription> {
-    let name = CString::new(topic)
-        .map_err(|_| LogError::UnknownTopic { topic: topic.to_owned() })?;
+    let name =
+        CString::new(topic).map_err(|_| LogError::UnknownTopic { topic: topic.to_owned() })?;
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let mut names = [name.as_ptr()];
     // SAFETY: every pointer made here is checked before use and destroyed exactly once at the
@@ -71,7 +71,8 @@ unsafe fn read_answer(
     }
     // SAFETY: the caller vouches for `event`; what librdkafka returns from it lives as long.
     unsafe {
-        if sys::rd_kafka_event_error(event) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        if sys::rd_kafka_event_error(event) != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
             let text = sys::rd_kafka_event_error_string(event);
             let detail = if text.is_null() {
                 "unknown error".to_owned()

@@ -5,9 +5,7 @@
 //! its producer and the outcome is unknown. The next producer with the same id fences it.
 
 use super::{KafkaOptions, group::Generation, produce_error, to_kafka_headers};
-use crate::{
-    Append, InputPosition, LogError, LogResult, Offset, Ownership, Transactor,
-};
+use crate::{Append, InputPosition, LogError, LogResult, Offset, Ownership, Transactor};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rdkafka::{
@@ -38,11 +36,8 @@ pub(super) async fn start(
         })?;
     let (jobs, receiver) = mpsc::channel(1);
     let (ready, is_ready) = oneshot::channel();
-    let worker = Worker {
-        options: options.clone(),
-        transactional_id: transactional_id.clone(),
-        generation,
-    };
+    let worker =
+        Worker { options: options.clone(), transactional_id: transactional_id.clone(), generation };
     std::thread::Builder::new()
         .name("kafka-transactor".to_owned())
         .spawn(move || worker.run(ready, receiver))
@@ -150,8 +145,7 @@ impl Worker {
         }
         while let Some(job) = jobs.blocking_recv() {
             let result = self.transact(&producer, &job.appends, &job.input);
-            let ends =
-                result.as_ref().is_err_and(|error| error.retry() == crate::Retry::StartOver);
+            let ends = result.as_ref().is_err_and(|error| error.retry() == crate::Retry::StartOver);
             let _ = job.reply.send(result);
             if ends {
                 // librdkafka lacks KIP-890: a producer is not used again after any doubt.

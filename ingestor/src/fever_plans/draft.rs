@@ -105,7 +105,8 @@ impl PlanDraft {
 
     pub(super) fn add_zone(&mut self, zone: Zone, settings: &FeedSettings) {
         self.zone_bytes += zone.zone_id.len() + zone.name.as_ref().map_or(0, String::len) + 32;
-        let over = self.zones.len() >= settings.max_zones || self.zone_bytes > settings.max_plan_bytes;
+        let over =
+            self.zones.len() >= settings.max_zones || self.zone_bytes > settings.max_plan_bytes;
         if over {
             // Kept small from here on; a record of the log must stay below 1 MB.
             self.zones.clear();
@@ -237,9 +238,10 @@ fn flag(name: &str, value: Option<&str>) -> Result<bool, String> {
     match value.map(str::trim) {
         None | Some("" | "false" | "0") => Ok(false),
         Some("true" | "1") => Ok(true),
-        Some(other) => {
-            Err(format!("{name} is {:?}, not true or false", other.chars().take(40).collect::<String>()))
-        }
+        Some(other) => Err(format!(
+            "{name} is {:?}, not true or false",
+            other.chars().take(40).collect::<String>()
+        )),
     }
 }
 

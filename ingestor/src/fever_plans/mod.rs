@@ -62,9 +62,15 @@ pub struct Fault {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FeedItem {
-    Plan { plan: Box<Plan>, place: Place },
+    Plan {
+        plan: Box<Plan>,
+        place: Place,
+    },
     /// `plan` is named when a whole plan was refused whose identity is known: it is not gone.
-    Fault { fault: Fault, plan: Option<PlanIdentity> },
+    Fault {
+        fault: Fault,
+        plan: Option<PlanIdentity>,
+    },
 }
 
 const MAX_DEPTH: usize = 32;

@@ -45,7 +45,8 @@ impl<'a> StartKey<'a> {
         let end = parts.next()?;
         let start_offset = parts.next()?.parse().ok()?;
         let end_offset = parts.next()?.parse().ok()?;
-        let time = |unix_seconds, utc_offset_seconds| LocalTimeRecord { unix_seconds, utc_offset_seconds };
+        let time =
+            |unix_seconds, utc_offset_seconds| LocalTimeRecord { unix_seconds, utc_offset_seconds };
         let ends_at = match end {
             "-" => None,
             end => Some(time(seconds(end)?, end_offset)),
@@ -88,8 +89,16 @@ mod tests {
     #[test]
     fn keys_are_read_back_and_sort_by_start() {
         let mut last = String::new();
-        for unix_seconds in [-62_135_596_800, -1, 0, 951_782_400, 1_625_079_600, 4_107_542_400, 253_402_300_799] {
-            for ends_at in [None, Some(LocalTimeRecord { unix_seconds: unix_seconds.min(253_402_300_000) + 60, utc_offset_seconds: -3_600 })] {
+        for unix_seconds in
+            [-62_135_596_800, -1, 0, 951_782_400, 1_625_079_600, 4_107_542_400, 253_402_300_799]
+        {
+            for ends_at in [
+                None,
+                Some(LocalTimeRecord {
+                    unix_seconds: unix_seconds.min(253_402_300_000) + 60,
+                    utc_offset_seconds: -3_600,
+                }),
+            ] {
                 let starts_at = LocalTimeRecord { unix_seconds, utc_offset_seconds: 7_200 };
                 let key = StartKey { id: "0a", starts_at, ends_at };
                 let text = key.clustering();

@@ -37,7 +37,8 @@ impl Rendered {
 
     pub(super) fn history_body(&self, event: &PlanEventRecord<'_>, kind: &str) -> Option<String> {
         let mut out = String::with_capacity(self.plan.len() + 192);
-        write!(out, "{{\"sequence\":{},\"type\":\"{kind}\",\"occurred_at\":", event.sequence).ok()?;
+        write!(out, "{{\"sequence\":{},\"type\":\"{kind}\",\"occurred_at\":", event.sequence)
+            .ok()?;
         instant(&mut out, event.occurred_at)?;
         out.push_str(",\"changed\":[");
         for (place, field) in event.changed.iter().enumerate() {

@@ -105,7 +105,11 @@ impl SearchCache {
     /// The days whose starts may lie between two instants, in order.
     pub(crate) fn between(&self, low: i64, high: i64) -> Vec<Arc<Day>> {
         let day = |seconds: i64| {
-            i32::try_from(seconds.div_euclid(86_400)).unwrap_or(if seconds < 0 { i32::MIN } else { i32::MAX })
+            i32::try_from(seconds.div_euclid(86_400)).unwrap_or(if seconds < 0 {
+                i32::MIN
+            } else {
+                i32::MAX
+            })
         };
         let (low, high) = (day(low), day(high));
         if low > high {

@@ -158,11 +158,17 @@ mod tests {
         Row {
             clustering: format!("{start}/{name}/{end}/{offset}/{offset}"),
             timestamp: 1,
-            body: Bytes::from(format!("{{\"summary\":{{\"id\":\"{name}\"}},\"plan\":{{\"x\":1}}}}")),
+            body: Bytes::from(format!(
+                "{{\"summary\":{{\"id\":\"{name}\"}},\"plan\":{{\"x\":1}}}}"
+            )),
         }
     }
 
-    fn found(partition: &Partition, after: Option<(&str, bool)>, before: Option<(&str, bool)>) -> String {
+    fn found(
+        partition: &Partition,
+        after: Option<(&str, bool)>,
+        before: Option<(&str, bool)>,
+    ) -> String {
         let bound = |(text, wall): (&str, bool)| Bound {
             seconds: text.parse::<jiff::Timestamp>().unwrap().as_second(),
             wall,

@@ -21,6 +21,9 @@ use std::{sync::Arc, time::Duration};
 
 /// Records that one page looks at, matching or not.
 const MAX_SCANNED: usize = 10_000;
+/// A page takes no longer than this, and waits no longer than that for the next record.
+const PAGE_TIME: Duration = Duration::from_secs(3);
+const PAGE_WAIT: Duration = Duration::from_millis(500);
 /// A stream says something at least so often, so that dead connections are noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -113,11 +116,7 @@ pub(crate) async fn get(
     Ok(conditional::json(&headers, body.to_string()))
 }
 
-async fn start(
-    state: &ApiState,
-    topic: &str,
-    after: Option<&str>,
-) -> Result<Positions, Problem> {
+async fn start(state: &ApiState, topic: &str, after: Option<&str>) -> Result<Positions, Problem> {
     let described = state.log.topic(topic).await.map_err(|error| log_problem(&error))?;
     let mut positions = Positions { topic: described.id, next: Vec::new() };
     match after {
@@ -163,10 +162,22 @@ async fn page(
     let mut reader = open(state, topic, &positions).await?;
     let mut items = Vec::new();
     let mut scanned = 0;
-    let mut ended = vec![false; positions.next.len()];
-    while items.len() < limit && scanned < MAX_SCANNED && ended.contains(&false) {
+    // A page ends where the topic ended when it was asked for: a busy topic never does.
+    let mut ends = Vec::with_capacity(positions.next.len());
+    for partition in 0..positions.next.len() {
+        let end = state.log.end(topic, partition as u32, Isolation::Committed).await;
+        ends.push(end.map_err(|error| log_problem(&error))?);
+    }
+    let mut ended: Vec<bool> =
+        positions.next.iter().zip(&ends).map(|(next, end)| next >= end).collect();
+    let deadline = tokio::time::Instant::now() + PAGE_TIME;
+    while items.len() < limit
+        && scanned < MAX_SCANNED
+        && ended.contains(&false)
+        && tokio::time::Instant::now() < deadline
+    {
         let bound = ReadLimit { records: limit - items.len(), bytes: 4 << 20 };
-        let batch = reader.next(bound, Duration::from_secs(1)).await;
+        let batch = reader.next(bound, PAGE_WAIT).await;
         let batch = batch.map_err(|error| log_problem(&error))?;
         if batch.records.is_empty() && batch.at_end.is_empty() {
             break;
@@ -176,7 +187,9 @@ async fn page(
         }
         for record in batch.records {
             scanned += 1;
-            positions.next[record.partition as usize] = record.offset + 1;
+            let place = record.partition as usize;
+            positions.next[place] = record.offset + 1;
+            ended[place] |= positions.next[place] >= ends[place];
             if let Some(item) = item(state, &record).await
                 && wanted.accepts(&item, &record)
             {

@@ -10,9 +10,23 @@ use serde::Deserialize;
 use std::{borrow::Cow, collections::BTreeSet};
 
 pub(super) const KNOWN: &[&str] = &[
-    "starts_from", "starts_until", "ends_until", "overlaps_from", "overlaps_until", "provider",
-    "base_plan_id", "organizer_id", "id", "q", "min_price", "max_price", "sale", "listed", "sort",
-    "limit", "cursor",
+    "starts_from",
+    "starts_until",
+    "ends_until",
+    "overlaps_from",
+    "overlaps_until",
+    "provider",
+    "base_plan_id",
+    "organizer_id",
+    "id",
+    "q",
+    "min_price",
+    "max_price",
+    "sale",
+    "listed",
+    "sort",
+    "limit",
+    "cursor",
 ];
 
 /// What filters look at.

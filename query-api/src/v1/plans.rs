@@ -91,7 +91,9 @@ async fn by_start(
     limit: usize,
 ) -> Result<Page, Problem> {
     let (mut low, mut high) = filter.start_range();
-    if let Some(start) = after.and_then(|key| key.get(..20)).and_then(|at| at.parse::<jiff::Timestamp>().ok()) {
+    if let Some(start) =
+        after.and_then(|key| key.get(..20)).and_then(|at| at.parse::<jiff::Timestamp>().ok())
+    {
         if filter.descending {
             high = high.min(start.as_second());
         } else {
@@ -114,9 +116,8 @@ async fn by_start(
         }
         for row in &day {
             let key = start_and_id(&row.clustering);
-            let passed = after.is_some_and(|after| {
-                if filter.descending { key >= after } else { key <= after }
-            });
+            let passed = after
+                .is_some_and(|after| if filter.descending { key >= after } else { key <= after });
             if passed {
                 continue;
             }
@@ -225,9 +226,8 @@ pub(crate) async fn one(
         .get(&state.tables.plans, id_bucket(&id), &id)
         .await
         .map_err(|error| store_problem(&error))?;
-    let row = row.ok_or_else(|| {
-        Problem::new(ProblemType::NotFound, "there is no plan with this id")
-    })?;
+    let row =
+        row.ok_or_else(|| Problem::new(ProblemType::NotFound, "there is no plan with this id"))?;
     let seen = providers::last_good_bodies(&state).await?;
     let text = std::str::from_utf8(&row.body).map_err(|error| Problem::internal(&error))?;
     Ok(conditional::json(&headers, with_last_seen(text, &seen)))
@@ -255,15 +255,11 @@ pub(crate) async fn history(
     if rows.is_empty() && slice.from.as_deref() == Some(&format!("{id}/")) {
         return Err(Problem::new(ProblemType::NotFound, "there is no plan with this id"));
     }
-    let items: Vec<_> = rows
-        .iter()
-        .take(limit)
-        .filter_map(|row| std::str::from_utf8(&row.body).ok())
-        .collect();
+    let items: Vec<_> =
+        rows.iter().take(limit).filter_map(|row| std::str::from_utf8(&row.body).ok()).collect();
     let next = rows.get(limit).and_then(|_| rows.get(limit - 1));
-    let next = next.map_or("null".to_owned(), |row| {
-        format!("\"{}\"", cursor::encode(&id, &row.clustering))
-    });
+    let next = next
+        .map_or("null".to_owned(), |row| format!("\"{}\"", cursor::encode(&id, &row.clustering)));
     let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", items.join(","));
     Ok(conditional::json(&headers, body))
 }
@@ -286,7 +282,8 @@ mod tests {
     fn last_seen_follows_the_provider() {
         let plan = r#"{"id":"a","provider":"p","base_plan_id":"1","organizer_id":null,"title":",\"last_seen_at\":\"x","starts_at":"2021-06-30T19:00:00Z","ends_at":null,"sell_from":null,"sell_to":null,"sold_out":false,"min_price":null,"max_price":null,"listed":true,"last_seen_at":"2021-01-01T00:00:00.000Z","sequence":1}"#;
         let seen = HashMap::from([("p".to_owned(), "2022-01-01T00:00:00.000Z".to_owned())]);
-        let patched: serde_json::Value = serde_json::from_str(&with_last_seen(plan, &seen)).unwrap();
+        let patched: serde_json::Value =
+            serde_json::from_str(&with_last_seen(plan, &seen)).unwrap();
         assert_eq!(patched["last_seen_at"], "2022-01-01T00:00:00.000Z");
         assert_eq!(patched["title"], ",\"last_seen_at\":\"x");
         let gone = plan.replace("\"listed\":true", "\"listed\":false");

@@ -35,9 +35,7 @@ async fn observations(
 }
 
 /// When each provider last answered well.
-pub(super) async fn last_good_bodies(
-    state: &ApiState,
-) -> Result<HashMap<String, String>, Problem> {
+pub(super) async fn last_good_bodies(state: &ApiState) -> Result<HashMap<String, String>, Problem> {
     let providers = observations(state).await?;
     let time = |kinds: BTreeMap<String, Value>| {
         Some(kinds.get("success")?.get("observed_at")?.as_str()?.to_owned())

@@ -74,9 +74,7 @@ pub(crate) async fn version(
 pub(crate) async fn by_id(State(state): State<Arc<ApiState>>, Path(id): Path<String>) -> Response {
     let file = id.parse().ok().and_then(|id: u32| ALL.get(id.checked_sub(1)? as usize));
     match file.filter(|_| state.options.serve_registry) {
-        Some(file) => {
-            answer(StatusCode::OK, &json!({"schema": file.text, "schemaType": "AVRO"}))
-        }
+        Some(file) => answer(StatusCode::OK, &json!({"schema": file.text, "schemaType": "AVRO"})),
         None => missing(40403, "schema not found"),
     }
 }

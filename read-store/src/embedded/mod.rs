@@ -4,14 +4,14 @@
 //! a mark (row or tombstone), the write timestamp, and the body. Tombstones stay for
 //! [`TOMBSTONE_GRACE`], as in Cassandra, so that a late write cannot bring a deleted row back.
 
-use crate::{
-    Change, Direction, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write,
-};
+use crate::{Change, Direction, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions,
-    compaction::filter::{CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict},
+    compaction::filter::{
+        CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
+    },
 };
 use futures::{StreamExt, stream::BoxStream};
 use std::{
@@ -69,7 +69,10 @@ impl EmbeddedStore {
     ) -> StoreResult<T> {
         let inner = self.0.clone();
         tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|error| {
-            Err(StoreError::Unavailable { what: "read store".to_owned(), detail: error.to_string() })
+            Err(StoreError::Unavailable {
+                what: "read store".to_owned(),
+                detail: error.to_string(),
+            })
         })
     }
 }
@@ -222,10 +225,8 @@ fn stands_over(new: &[u8], current: &[u8]) -> bool {
 
 /// `None` for a tombstone.
 fn decode(table: &Table, clustering: &[u8], value: Bytes) -> StoreResult<Option<Row>> {
-    let corrupt = |detail: &str| StoreError::Corrupt {
-        table: table.to_string(),
-        detail: detail.to_owned(),
-    };
+    let corrupt =
+        |detail: &str| StoreError::Corrupt { table: table.to_string(), detail: detail.to_owned() };
     let header = value.get(..HEADER).ok_or_else(|| corrupt("value is too short"))?;
     match header[0] {
         TOMBSTONE => Ok(None),
@@ -233,9 +234,8 @@ fn decode(table: &Table, clustering: &[u8], value: Bytes) -> StoreResult<Option<
             let timestamp = i64::from_be_bytes(
                 header[1..].try_into().map_err(|_| corrupt("value is too short"))?,
             );
-            let clustering = std::str::from_utf8(clustering)
-                .map_err(|_| corrupt("key is not text"))?
-                .to_owned();
+            let clustering =
+                std::str::from_utf8(clustering).map_err(|_| corrupt("key is not text"))?.to_owned();
             Ok(Some(Row { clustering, timestamp, body: value.slice(HEADER..) }))
         }
         _ => Err(corrupt("unknown mark")),

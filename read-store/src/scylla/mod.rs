@@ -16,7 +16,10 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use scylla::{
     client::session::Session,
     errors::ExecutionError,
-    statement::{batch::{Batch, BatchType}, prepared::PreparedStatement},
+    statement::{
+        batch::{Batch, BatchType},
+        prepared::PreparedStatement,
+    },
 };
 use statements::Statements;
 use std::{collections::HashMap, sync::Arc};
@@ -76,14 +79,20 @@ impl Inner {
         batch.set_is_idempotent(true);
         let mut values = Vec::with_capacity(changes.len());
         for change in &changes {
-            let statement = self.prepare(table, statements::write_cql(&self.keyspace, table, change)).await?;
+            let statement =
+                self.prepare(table, statements::write_cql(&self.keyspace, table, change)).await?;
             values.push(statements::Values::of(table, change)?);
             batch.append_statement(statement.as_ref().clone());
         }
         if let ([only], Some(value)) = (changes.as_slice(), values.first()) {
             let cql = statements::write_cql(&self.keyspace, table, only);
             let statement = self.prepare(table, cql).await?;
-            return self.session.execute_unpaged(&statement, value).await.map(drop).map_err(|e| failed(&e));
+            return self
+                .session
+                .execute_unpaged(&statement, value)
+                .await
+                .map(drop)
+                .map_err(|e| failed(&e));
         }
         self.session.batch(&batch, values).await.map(drop).map_err(|error| failed(&error))
     }

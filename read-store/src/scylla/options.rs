@@ -3,7 +3,9 @@
 use crate::{StoreError, StoreResult};
 use openssl::ssl::{SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use scylla::{
-    client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
+    client::{
+        execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder,
+    },
     policies::load_balancing::DefaultPolicy,
     statement::Consistency,
 };

@@ -69,8 +69,7 @@ pub(super) fn get_cql(keyspace: &str, table: &Table) -> String {
 }
 
 pub(super) fn slice_cql(keyspace: &str, table: &Table, slice: &Slice) -> String {
-    let mut cql =
-        format!("SELECT item, position, body FROM {keyspace}.{table} WHERE bucket = ?");
+    let mut cql = format!("SELECT item, position, body FROM {keyspace}.{table} WHERE bucket = ?");
     if slice.from.is_some() {
         cql.push_str(" AND item >= ?");
     }

@@ -1,0 +1,199 @@
+//! Kafka's own failures, one at a time: what design rules protect against, and that they do.
+
+use almanac_event_log::{
+    Append, EventLog, Isolation, LogError, Ownership, Retry,
+    conformance::{append, assigned, everything, group_options, position, topic, unique},
+    kafka::{KafkaLog, KafkaOptions},
+};
+use rdkafka::{
+    ClientConfig, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    mocking::MockCluster,
+    producer::{BaseProducer, BaseRecord, Producer},
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
+use std::{sync::Arc, time::Duration};
+
+fn log(options: KafkaOptions) -> Arc<dyn EventLog> {
+    Arc::new(KafkaLog::connect(options).unwrap())
+}
+
+/// librdkafka accepts a transaction without offsets from a member that the group has forgotten:
+/// it fences nothing. That is why the port's `commit` cannot be called without a position.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_without_a_position_fences_nothing() {
+    let options = almanac_tests::kafka();
+    let log = log(options.clone());
+    let output = topic(&*log, "output", 1).await;
+    let input = topic(&*log, "input", 1).await;
+    let name = output.to_string();
+    tokio::task::spawn_blocking(move || {
+        // A consumer that never joined any group has no generation to be checked.
+        let outsider: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &options.bootstrap_servers)
+            .set("group.id", unique("outsider"))
+            .create()
+            .unwrap();
+        let metadata = outsider.group_metadata().unwrap();
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &options.bootstrap_servers)
+            .set("transactional.id", unique("careless"))
+            .create()
+            .unwrap();
+        producer.init_transactions(Duration::from_secs(10)).unwrap();
+        producer.begin_transaction().unwrap();
+        producer.send(BaseRecord::<(), [u8]>::to(&name).payload(b"let through")).unwrap();
+        producer
+            .send_offsets_to_transaction(
+                &TopicPartitionList::new(),
+                &metadata,
+                Duration::from_secs(10),
+            )
+            .expect("no offsets, no check");
+        producer.commit_transaction(Duration::from_secs(10)).unwrap();
+    })
+    .await
+    .unwrap();
+    assert_eq!(everything(&*log, &output, 0).await, ["let through"]);
+    assert_eq!(log.end(&input, 0, Isolation::Committed).await.unwrap(), 0);
+}
+
+/// A dead owner left a transaction open. The next owner's initialisation ends it at once, so the
+/// take-over reads to the high watermark without waiting for its time-out.
+#[tokio::test(flavor = "multi_thread")]
+async fn take_over_passes_an_open_transaction() {
+    let options = almanac_tests::kafka();
+    let log = log(options.clone());
+    let input = topic(&*log, "input", 1).await;
+    let output = topic(&*log, "output", 1).await;
+    let id = unique("tx");
+    log.append(vec![append(&output, 0, "fact")]).await.unwrap();
+    let (name, transactional_id) = (output.to_string(), id.clone());
+    let dead = tokio::task::spawn_blocking(move || {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &options.bootstrap_servers)
+            .set("transactional.id", &transactional_id)
+            .set("transaction.timeout.ms", "60000")
+            .create()
+            .unwrap();
+        producer.init_transactions(Duration::from_secs(10)).unwrap();
+        producer.begin_transaction().unwrap();
+        producer.send(BaseRecord::<(), [u8]>::to(&name).payload(b"never committed")).unwrap();
+        while producer.in_flight_count() > 0 {
+            producer.poll(Duration::from_millis(10));
+        }
+        producer
+    })
+    .await
+    .unwrap();
+    let high = log.end(&output, 0, Isolation::Uncommitted).await.unwrap();
+    let stable = log.end(&output, 0, Isolation::Committed).await.unwrap();
+    assert_eq!((high, stable), (2, 1), "the open transaction pins readers");
+
+    let mut member = log.join(group_options(&unique("group"), &input, "one")).await.unwrap();
+    let owned = assigned(&mut *member).await.remove(0);
+    let started = std::time::Instant::now();
+    let mut transactor = log.transactor(&id, &owned).await.unwrap();
+    assert_eq!(everything(&*log, &output, 0).await, ["fact"]);
+    assert!(started.elapsed() < Duration::from_secs(20), "long before the time-out of 60 s");
+    transactor.commit(vec![append(&output, 0, "next")], position(&input, 0, 0)).await.unwrap();
+    assert_eq!(everything(&*log, &output, 0).await, ["fact", "next"]);
+    drop(dead);
+    member.leave().await.unwrap();
+}
+
+/// A mock cluster with a transactor on it, to break.
+struct Broken {
+    cluster: MockCluster<'static, rdkafka::client::DefaultClientContext>,
+    log: Arc<dyn EventLog>,
+    owned: Ownership,
+    input: Arc<str>,
+    output: Arc<str>,
+    _member: Box<dyn almanac_event_log::GroupMember>,
+}
+
+impl Broken {
+    async fn new() -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        let options = KafkaOptions {
+            call_timeout: Duration::from_secs(3),
+            watchdog: Duration::from_secs(5),
+            ..KafkaOptions::new(cluster.bootstrap_servers())
+        };
+        for name in ["input", "output"] {
+            cluster.create_topic(name, 1, 1).unwrap();
+        }
+        let log = log(options);
+        let mut member = log.join(group_options("group", "input", "one")).await.unwrap();
+        let owned = assigned(&mut *member).await.remove(0);
+        let (input, output) = ("input".into(), "output".into());
+        Self { cluster, log, owned, input, output, _member: member }
+    }
+
+    fn appends(&self, text: &str) -> Vec<Append> {
+        vec![append(&self.output, 0, text)]
+    }
+}
+
+/// Errors at each call of a transaction. What can be retried inside is; after the others the
+/// caller knows whether nothing was written or nothing is known, and a fresh transactor works.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transactional_call_may_fail() {
+    use RDKafkaApiKey::{
+        AddOffsetsToTxn, AddPartitionsToTxn, EndTxn, InitProducerId, Produce, TxnOffsetCommit,
+    };
+    use RDKafkaRespErr as Error;
+    let cases: [(RDKafkaApiKey, RDKafkaRespErr, Option<Retry>); 9] = [
+        (AddPartitionsToTxn, Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, None),
+        (
+            AddPartitionsToTxn,
+            Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+            Some(Retry::Later),
+        ),
+        (Produce, Error::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, None),
+        (AddOffsetsToTxn, Error::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, None),
+        (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, Some(Retry::StartOver)),
+        (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, Some(Retry::StartOver)),
+        (EndTxn, Error::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, None),
+        (EndTxn, Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Some(Retry::StartOver)),
+        (InitProducerId, Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, None),
+    ];
+    let broken = Broken::new().await;
+    for (number, (call, error, expected)) in cases.into_iter().enumerate() {
+        broken.cluster.clear_request_errors(call);
+        let id = format!("tx-{number}");
+        if matches!(call, InitProducerId) {
+            broken.cluster.request_errors(call, &[error, error]);
+        }
+        let mut transactor = broken.log.transactor(&id, &broken.owned).await.unwrap();
+        broken.cluster.request_errors(call, &[error]);
+        let result = transactor.commit(broken.appends("a"), position(&broken.input, 0, 1)).await;
+        let found = result.as_ref().err().map(LogError::retry);
+        assert_eq!(found, expected, "{call:?} {error:?}: {result:?}");
+        broken.cluster.clear_request_errors(call);
+        if found == Some(Retry::StartOver) {
+            let again = transactor.commit(broken.appends("b"), position(&broken.input, 0, 1)).await;
+            assert!(again.is_err(), "a transactor in doubt is not used again");
+        }
+        let mut fresh = broken.log.transactor(&id, &broken.owned).await.unwrap();
+        fresh
+            .commit(broken.appends("c"), position(&broken.input, 0, 2))
+            .await
+            .unwrap_or_else(|failure| panic!("after {call:?} {error:?}: {failure}"));
+    }
+}
+
+/// Answers that never come: the watchdog gives up, says that the outcome is unknown, and a fresh
+/// transactor with the same id works once the brokers are back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hanging_call_is_abandoned() {
+    let broken = Broken::new().await;
+    let mut transactor = broken.log.transactor("tx", &broken.owned).await.unwrap();
+    transactor.commit(broken.appends("a"), position(&broken.input, 0, 1)).await.unwrap();
+    broken.cluster.broker_round_trip_time(1, Duration::from_secs(3_600)).unwrap();
+    let error =
+        transactor.commit(broken.appends("b"), position(&broken.input, 0, 2)).await.unwrap_err();
+    assert_eq!(error.retry(), Retry::StartOver, "{error}");
+    let again = transactor.commit(broken.appends("c"), position(&broken.input, 0, 2)).await;
+    assert!(matches!(again, Err(LogError::Ambiguous { .. })), "{again:?}");
+}

@@ -41,10 +41,10 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/subjects/{subject}/versions/{version}", get(v1::registry::version))
         .route("/schemas/ids/{id}", get(v1::registry::by_id))
         .route("/openapi.json", get(v1::openapi))
-        .layer(middleware::from_fn(cors::public_reads))
         .method_not_allowed_fallback(|| async {
             Problem::new(ProblemType::MethodNotAllowed, "see the Allow header")
-        });
+        })
+        .layer(middleware::from_fn(cors::public_reads));
     let health = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -22,7 +22,10 @@ pub enum Engine {
 /// One client for all: making one reads the system's certificates.
 pub fn client() -> &'static reqwest::Client {
     static CLIENT: std::sync::OnceLock<reqwest::Client> = std::sync::OnceLock::new();
-    CLIENT.get_or_init(|| reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap())
+    CLIENT.get_or_init(|| {
+        let builder = reqwest::Client::builder().no_gzip().no_brotli();
+        builder.pool_max_idle_per_host(0).build().unwrap()
+    })
 }
 
 /// One installation: its folder, and the names it has on shared servers.

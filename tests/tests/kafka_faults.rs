@@ -104,7 +104,7 @@ async fn take_over_passes_an_open_transaction() {
 
 /// A mock cluster with a transactor on it, to break.
 struct Broken {
-    cluster: MockCluster<'static, rdkafka::client::DefaultClientContext>,
+    cluster: MockCluster<'static, rdkafka::producer::DefaultProducerContext>,
     log: Arc<dyn EventLog>,
     owned: Ownership,
     input: Arc<str>,
@@ -124,7 +124,11 @@ impl Broken {
             cluster.create_topic(name, 1, 1).unwrap();
         }
         let log = log(options);
-        let mut member = log.join(group_options("group", "input", "one")).await.unwrap();
+        let options = almanac_event_log::GroupOptions {
+            session_timeout: Duration::from_secs(10),
+            ..group_options("group", "input", "one")
+        };
+        let mut member = log.join(options).await.unwrap();
         let owned = assigned(&mut *member).await.remove(0);
         let (input, output) = ("input".into(), "output".into());
         Self { cluster, log, owned, input, output, _member: member }

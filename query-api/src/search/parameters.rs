@@ -1,7 +1,7 @@
 //! The parameters of `/search`.
 
 use super::partition::{Bound, Bounds};
-use jiff::{Timestamp, civil::DateTime};
+use jiff::civil::DateTime;
 
 /// Reads the query string, or says what is wrong with it.
 pub(super) fn parse(query: &str) -> Result<Bounds, String> {
@@ -39,23 +39,42 @@ fn bound(text: &str, round_up: bool) -> Option<Bound> {
     if !is_date_time {
         return None;
     }
-    let zoned = text.get(19..)?.contains(['Z', 'z', '+', '-', ' ']);
-    let (seconds, nanoseconds) = if zoned {
-        // A plus that was not escaped arrives as a space.
-        let instant: Timestamp = match text.contains(' ') {
-            true => text.replacen(' ', "+", 1).parse().ok()?,
-            false => text.parse().ok()?,
-        };
-        (instant.as_second(), instant.subsec_nanosecond())
-    } else {
-        let wall: DateTime = text.parse().ok()?;
-        let zoned = wall.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-        (zoned.timestamp().as_second(), zoned.timestamp().subsec_nanosecond())
+    // The offset begins after the seconds and their fraction, if there is one.
+    let zone_at = text[19..].find(['Z', 'z', '+', '-', ' ']).map(|at| 19 + at);
+    let (clock, offset) = match zone_at {
+        Some(at) => (&text[..at], Some(offset_seconds(&text[at..])?)),
+        None => (text, None),
     };
+    let fraction = &clock[19..];
+    let is_fraction = fraction.strip_prefix('.').is_none_or(|digits| {
+        (1..=9).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    if !is_fraction || !(fraction.is_empty() || fraction.starts_with('.')) {
+        return None;
+    }
+    let clock: DateTime = clock.parse().ok()?;
+    // Not by way of an instant type: that of the library ends a day before the year 9999 does.
+    let since = clock.duration_since(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
     // Before 1970 the fraction counts down from the second above.
-    let floor = if nanoseconds < 0 { seconds - 1 } else { seconds };
-    let seconds = if round_up && nanoseconds != 0 { floor + 1 } else { floor };
-    Some(Bound { seconds, wall: !zoned })
+    let floor = since.as_secs() - i64::from(since.subsec_nanos() < 0);
+    let seconds = if round_up && since.subsec_nanos() != 0 { floor + 1 } else { floor };
+    Some(Bound { seconds: seconds - offset.unwrap_or(0), wall: offset.is_none() })
+}
+
+/// `Z` or `+hh:mm`. A plus that was not escaped arrives as a space.
+fn offset_seconds(text: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        let digits = text.get(range)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let sign = match text.as_bytes() {
+        b"Z" | b"z" => return Some(0),
+        [b'+' | b' ', _, _, b':', _, _] => 1,
+        [b'-', _, _, b':', _, _] => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = (number(1..3)?, number(4..6)?);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
 #[cfg(test)]
@@ -70,7 +89,7 @@ mod tests {
         assert_eq!(read("1970-01-01T02:01:00+02:00"), Some((60, false)));
         assert_eq!(read("1970-01-01T02:01:00 02:00"), Some((60, false)), "an unescaped plus");
         assert_eq!(read("1970-01-01t00:01:00.5z"), Some((60, false)));
-        assert_eq!(read("9999-12-30T23:59:59Z").map(|found| found.1), Some(false));
+        assert_eq!(read("9999-12-31T23:59:59Z"), Some((253_402_300_799, false)));
         for bad in [
             "",
             "yesterday",

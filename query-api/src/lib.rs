@@ -21,13 +21,10 @@ use tower_http::compression::CompressionLayer;
 pub fn router(state: Arc<ApiState>) -> Router {
     let search = Router::new().route(
         "/search",
-        get(search::get)
-            .options(|| async {})
-            .layer(middleware::from_fn(cors::public_reads))
-            .fallback(|| async {
-                let detail = "only GET is answered here";
-                search::error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
-            }),
+        get(search::get).options(cors::preflight).fallback(|| async {
+            let detail = "only GET is answered here";
+            search::error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
+        }),
     );
     let v1 = Router::new()
         .route("/v1/plans", get(v1::plans::list))
@@ -49,12 +46,11 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics));
+    let rest = v1.merge(health).layer(CompressionLayer::new());
     Router::new()
         .merge(search)
-        .merge(v1)
-        .merge(health)
+        .merge(rest)
         .fallback(|| async { Problem::new(ProblemType::NotFound, "no such address") })
-        .layer(CompressionLayer::new())
         .with_state(state)
 }
 

@@ -128,10 +128,11 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// `target/<profile>/almanac`, beside the tests' own `deps` folder.
+/// `target/<profile>/almanac`: beside a program, or beside the tests' own `deps` folder.
 pub fn binary() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let profile = tests.parent().and_then(Path::parent).unwrap();
+    let own = std::env::current_exe().unwrap();
+    let folder = own.parent().unwrap();
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
     profile.join("almanac")
 }
 

@@ -14,8 +14,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
+
+const MAX_REST: Duration = Duration::from_millis(250);
 
 pub(crate) struct SearchCache {
     store: Arc<dyn ReadStore>,
@@ -200,24 +203,31 @@ impl SearchCache {
         self.news.notify_one();
     }
 
-    /// Loads again what the change feed names, for as long as it is polled.
+    /// Loads again what the change feed names, for as long as it is polled. Between two rounds it
+    /// rests as long as the last one took: a single change is loaded at once, and a feed that
+    /// touches every day takes at most half of a core from those who write and search.
     pub(crate) async fn refresh(&self) -> StoreResult<()> {
         loop {
-            let next = self.dirty.lock().pop_first();
-            let Some(number) = next else {
+            let mut round = std::mem::take(&mut *self.dirty.lock());
+            if round.is_empty() {
                 self.news.notified().await;
                 continue;
-            };
-            let day = self.day(number);
-            let is_loaded = day.loaded.read().is_some();
-            if is_loaded {
+            }
+            let started = Instant::now();
+            while let Some(number) = round.pop_first() {
+                let day = self.day(number);
+                if day.loaded.read().is_none() {
+                    continue;
+                }
                 let _turn = day.loading.lock().await;
                 if let Err(error) = self.load(&day).await {
-                    // Still out of date: said again, so that the next round finds it.
-                    self.dirty.lock().insert(number);
+                    // Still out of date: said again, so that the next round finds them.
+                    round.insert(number);
+                    self.dirty.lock().append(&mut round);
                     return Err(error);
                 }
             }
+            tokio::time::sleep(started.elapsed().min(MAX_REST)).await;
         }
     }
 

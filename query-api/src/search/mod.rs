@@ -8,15 +8,17 @@ use crate::state::ApiState;
 use almanac_edge::{conditional, cors};
 use axum::{
     body::Body,
-    extract::{RawQuery, State},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use cache::Day;
 use futures::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use partition::{Bounds, Partition};
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_http::compression::CompressionLayer;
 use xxhash_rust::xxh3::Xxh3;
 
 const HEAD: &[u8] = b"{\"data\":{\"events\":[";
@@ -26,16 +28,31 @@ const AT_ONCE: usize = 256 << 10;
 /// Days loaded ahead of a stream.
 const AHEAD: usize = 4;
 
-pub(crate) async fn get(
-    State(state): State<Arc<ApiState>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    let bounds = match parameters::parse(query.as_deref().unwrap_or_default()) {
+/// The whole request is taken, since extracting its headers would copy them; and the answer is
+/// compressed here, since a layer would cost those who do not ask for it.
+pub(crate) async fn get(State(state): State<Arc<ApiState>>, request: Request) -> Response {
+    if !request.headers().contains_key(header::ACCEPT_ENCODING) {
+        let (parts, _) = request.into_parts();
+        return respond(&state, &parts).await;
+    }
+    let answer = service_fn(|request: Request| {
+        let state = state.clone();
+        let (parts, _) = request.into_parts();
+        async move { Ok::<_, Infallible>(respond(&state, &parts).await) }
+    });
+    match CompressionLayer::new().layer(answer).oneshot(request).await {
+        Ok(packed) => packed.map(Body::new),
+        Err(never) => match never {},
+    }
+}
+
+async fn respond(state: &Arc<ApiState>, request: &Parts) -> Response {
+    let bounds = match parameters::parse(request.uri.query().unwrap_or_default()) {
         Ok(bounds) => bounds,
         Err(detail) => return error(StatusCode::BAD_REQUEST, "BAD_REQUEST", &detail),
     };
-    let mut response = answer(&state, bounds, &headers).await.unwrap_or_else(|failure| {
+    let answered = answer(state, bounds, &request.headers).await;
+    let mut response = answered.unwrap_or_else(|failure| {
         tracing::warn!(error = %failure, "search could not be answered");
         let detail = "the read store does not answer; try again";
         let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", detail);
@@ -53,31 +70,31 @@ async fn answer(
 ) -> almanac_read_store::StoreResult<Response> {
     let (low, high) = bounds.starts();
     let days = state.search.between(low, high);
-    let mut parts = Parts::default();
+    let mut found = Found::default();
     for (place, day) in days.iter().enumerate() {
         let partition = match state.search.at_hand(day) {
             Some(partition) => partition,
             None => state.search.get(day).await?,
         };
-        parts.take(&partition, &bounds);
-        if parts.length > AT_ONCE {
+        found.take(&partition, &bounds);
+        if found.length > AT_ONCE {
             let rest = days[place + 1..].to_vec();
-            return Ok(streamed(state.clone(), bounds, parts, rest));
+            return Ok(streamed(state.clone(), bounds, found, rest));
         }
     }
-    let tag = parts.tag();
-    Ok(conditional::tagged(headers, &tag, || Body::from(parts.join())))
+    let tag = found.tag();
+    Ok(conditional::tagged(headers, &tag, || Body::from(found.join())))
 }
 
 /// Runs of rows, and what identifies them.
 #[derive(Default)]
-struct Parts {
+struct Found {
     runs: Vec<Bytes>,
     length: usize,
     hash: Xxh3,
 }
 
-impl Parts {
+impl Found {
     fn take(&mut self, partition: &Partition, bounds: &Bounds) {
         let before = self.runs.len();
         partition.matching(bounds, |run| {
@@ -114,9 +131,9 @@ impl Parts {
 
 /// A large answer: what is there so far, then day by day, in bounded memory. It carries no entity
 /// tag, which would have to be known before the last day is.
-fn streamed(state: Arc<ApiState>, bounds: Bounds, parts: Parts, rest: Vec<Arc<Day>>) -> Response {
+fn streamed(state: Arc<ApiState>, bounds: Bounds, found: Found, rest: Vec<Arc<Day>>) -> Response {
     let first = {
-        let mut body = parts.join().to_vec();
+        let mut body = found.join().to_vec();
         body.truncate(body.len() - TAIL.len());
         Bytes::from(body)
     };

@@ -48,8 +48,8 @@ fn topic_specs(config: &Config) -> Vec<TopicSpec> {
     specs
 }
 
-/// Opens the engine and starts the roles. The HTTP address answers from the first moment: every
-/// role has `/healthz`, `/readyz` and `/metrics`.
+/// Opens the engine and starts the roles. Every role answers `/healthz`, `/readyz` and `/metrics`
+/// once the engine is open; connections that come before wait.
 pub(crate) async fn start(
     config: &Config,
     roles: Roles,

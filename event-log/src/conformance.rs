@@ -118,6 +118,13 @@ pub async fn assigned(member: &mut dyn GroupMember) -> Vec<Ownership> {
     tokio::time::timeout(PATIENCE, waiting).await.expect("an assignment in time")
 }
 
+/// Joins a group of its own and returns the first partition.
+async fn sole_owner(log: &dyn EventLog, input: &str) -> (Box<dyn GroupMember>, Ownership) {
+    let mut member = log.join(group_options(&unique("group"), input, "one")).await.unwrap();
+    let owned = assigned(&mut *member).await.remove(0);
+    (member, owned)
+}
+
 pub fn position(topic: &Arc<str>, partition: u32, next_offset: u64) -> InputPosition {
     InputPosition { topic: topic.clone(), partition, next_offset }
 }
@@ -205,8 +212,7 @@ async fn one_reader_serves_many_partitions(log: &dyn EventLog) {
 async fn a_transaction_is_seen_whole(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 3).await;
-    let mut member = log.join(group_options(&unique("group"), &input, "one")).await.unwrap();
-    let owned = assigned(&mut *member).await.remove(0);
+    let (member, owned) = sole_owner(log, &input).await;
     let mut transactor = log.transactor(&unique("tx"), &owned).await.unwrap();
     let appends = (0..30).map(|n| append(&output, n % 3, &n.to_string())).collect();
     let offsets = transactor.commit(appends, position(&input, 0, 0)).await.unwrap();
@@ -221,8 +227,7 @@ async fn a_transaction_is_seen_whole(log: &dyn EventLog) {
 
 async fn positions_move_with_the_transaction(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
-    let mut member = log.join(group_options(&unique("group"), &input, "one")).await.unwrap();
-    let owned = assigned(&mut *member).await.remove(0);
+    let (member, owned) = sole_owner(log, &input).await;
     let mut transactor = log.transactor(&unique("tx"), &owned).await.unwrap();
     assert_eq!(log.committed(&owned).await.unwrap(), None);
     log.append((0..5).map(|n| append(&input, 0, &n.to_string())).collect()).await.unwrap();
@@ -236,8 +241,7 @@ async fn positions_move_with_the_transaction(log: &dyn EventLog) {
 async fn ends_are_reached_past_control_records(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 1).await;
-    let mut member = log.join(group_options(&unique("group"), &input, "one")).await.unwrap();
-    let owned = assigned(&mut *member).await.remove(0);
+    let (member, owned) = sole_owner(log, &input).await;
     let mut transactor = log.transactor(&unique("tx"), &owned).await.unwrap();
     for n in 0..5 {
         let appends = vec![append(&output, 0, &n.to_string())];
@@ -255,8 +259,7 @@ async fn ends_are_reached_past_control_records(log: &dyn EventLog) {
 async fn a_new_transactor_fences_the_old_one(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 1).await;
-    let mut member = log.join(group_options(&unique("group"), &input, "one")).await.unwrap();
-    let owned = assigned(&mut *member).await.remove(0);
+    let (member, owned) = sole_owner(log, &input).await;
     let id = unique("tx");
     let mut old = log.transactor(&id, &owned).await.unwrap();
     old.commit(vec![append(&output, 0, "old")], position(&input, 0, 0)).await.unwrap();
@@ -356,8 +359,7 @@ async fn partitions_move_between_members(log: &dyn EventLog) {
 async fn what_is_too_large_is_refused_and_nothing_written(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 1).await;
-    let mut member = log.join(group_options(&unique("group"), &input, "one")).await.unwrap();
-    let owned = assigned(&mut *member).await.remove(0);
+    let (member, owned) = sole_owner(log, &input).await;
     let mut transactor = log.transactor(&unique("tx"), &owned).await.unwrap();
     let huge: String = (0..2_000_000).map(|n| char::from(b'a' + (n * 7 % 26) as u8)).collect();
     let appends = vec![append(&output, 0, "small"), append(&output, 0, &huge)];

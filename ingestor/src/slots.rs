@@ -205,11 +205,16 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(3_600)).await;
             });
         }
-        while slots.0.lock().running + slots.waiting() < 20 {
+        let running = || slots.0.lock().running;
+        loop {
+            let running = running();
+            if running + slots.waiting() == 20 {
+                break;
+            }
             tokio::task::yield_now().await;
         }
-        assert_eq!(slots.0.lock().running, 5, "bounded though twenty want to run");
+        assert_eq!(running(), 5, "bounded though twenty want to run");
         tasks.shutdown().await;
-        assert_eq!(slots.0.lock().running, 0);
+        assert_eq!(running(), 0);
     }
 }

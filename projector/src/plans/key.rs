@@ -90,12 +90,12 @@ mod tests {
     fn keys_are_read_back_and_sort_by_start() {
         let mut last = String::new();
         for unix_seconds in
-            [-62_135_596_800, -1, 0, 951_782_400, 1_625_079_600, 4_107_542_400, 253_402_300_799]
+            [-62_135_596_800, -1, 0, 951_782_400, 1_625_079_600, 4_107_542_400, 253_402_207_199]
         {
             for ends_at in [
                 None,
                 Some(LocalTimeRecord {
-                    unix_seconds: unix_seconds.min(253_402_300_000) + 60,
+                    unix_seconds: unix_seconds.min(253_402_207_000) + 60,
                     utc_offset_seconds: -3_600,
                 }),
             ] {

@@ -1,0 +1,125 @@
+//! The runtime on the embedded log: every input is handled once, whoever owns its partition.
+
+use almanac_event_log::{
+    Append, EventLog, ReadLimit,
+    conformance::{append, everything, spec, text},
+    embedded::{EmbeddedLog, EmbeddedOptions},
+};
+use almanac_processor::{Owned, ProcessorOptions, Role, RoleError, StateFolder, run};
+use async_trait::async_trait;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+const PARTITIONS: u32 = 4;
+const LIMIT: ReadLimit = ReadLimit { records: 7, bytes: 1 << 20 };
+
+/// Copies input to output, and fails now and then.
+struct Copy {
+    batches: AtomicU32,
+}
+
+#[async_trait]
+impl Role for Copy {
+    async fn own(&self, owned: Owned) -> Result<(), RoleError> {
+        let mut input = owned.take_over().await?;
+        let mut reader = input.reader(&*owned.log).await?;
+        loop {
+            let batch = tokio::select! {
+                () = owned.cancelled.cancelled() => return Ok(()),
+                batch = reader.next(LIMIT, Duration::from_secs(1)) => batch?,
+            };
+            let Some(last) = batch.records.last() else { continue };
+            let next_offset = last.offset + 1;
+            if self.batches.fetch_add(1, Ordering::SeqCst) % 11 == 10 {
+                return Err(RoleError::Other("made to fail".to_owned()));
+            }
+            let copies: Vec<Append> = batch
+                .records
+                .iter()
+                .map(|record| append(&"output".into(), record.partition, &text(record)))
+                .collect();
+            input.commit(copies, next_offset).await?;
+        }
+    }
+}
+
+fn start(
+    log: &EmbeddedLog,
+    instance: &str,
+) -> (CancellationToken, tokio::task::JoinHandle<almanac_event_log::LogResult<()>>) {
+    let stop = CancellationToken::new();
+    let options = ProcessorOptions {
+        restart_pause: Duration::from_millis(1),
+        session_timeout: Duration::from_secs(2),
+        ..ProcessorOptions::new("copy", "input", instance)
+    };
+    let role = Arc::new(Copy { batches: AtomicU32::new(0) });
+    let task = tokio::spawn(run(Arc::new(log.clone()), options, role, stop.clone()));
+    (stop, task)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_input_is_handled_once_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(folder.path())).unwrap();
+    log.ensure_topics(&[spec("input", PARTITIONS), spec("output", PARTITIONS)]).await.unwrap();
+    let mut members = vec![start(&log, "one")];
+    for round in 0..20_u32 {
+        let inputs = (0..40)
+            .map(|n| append(&"input".into(), n % PARTITIONS, &format!("{round}.{n}")))
+            .collect();
+        log.append(inputs).await.unwrap();
+        // Members come and go; sometimes without saying so.
+        match round % 4 {
+            0 => members.push(start(&log, &format!("member {round}"))),
+            1 => members.remove(0).0.cancel(),
+            2 => members.push(start(&log, &format!("member {round}"))),
+            _ => members.remove(0).1.abort(),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    for partition in 0..PARTITIONS {
+        let expected: Vec<String> = (0..20)
+            .flat_map(|round| (0..40).map(move |n| (round, n)))
+            .filter(|(_, n)| n % PARTITIONS == partition)
+            .map(|(round, n)| format!("{round}.{n}"))
+            .collect();
+        loop {
+            let found = everything(&log, "output", partition).await;
+            if found.len() >= expected.len() || tokio::time::Instant::now() > deadline {
+                assert_eq!(found, expected);
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn local_state_knows_its_topic_and_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let topic = almanac_event_log::TopicId(uuid::Uuid::from_u128(7));
+    let other = almanac_event_log::TopicId(uuid::Uuid::from_u128(8));
+    let states = StateFolder::open(folder.path()).unwrap();
+    let (state, position) = states.partition(0, topic, 100).unwrap();
+    assert_eq!(position, 0);
+    state.apply([(b"a".to_vec(), Some(b"1".to_vec()))], Some(40)).unwrap();
+    state.apply([(b"b".to_vec(), Some(b"2".to_vec()))], None).unwrap();
+    drop(state);
+    let (state, position) = states.partition(0, topic, 100).unwrap();
+    assert_eq!((position, state.get(b"a").unwrap().as_deref()), (40, Some(&b"1"[..])));
+    assert_eq!(state.scan(b"").count(), 2);
+    // Ahead of the log, or of another topic, it is doubtful and starts anew.
+    let (state, position) = states.partition(0, topic, 39).unwrap();
+    assert_eq!((position, state.get(b"a").unwrap()), (0, None));
+    state.apply([(b"a".to_vec(), Some(b"1".to_vec()))], Some(40)).unwrap();
+    let (state, position) = states.partition(0, other, 100).unwrap();
+    assert_eq!((position, state.get(b"a").unwrap()), (0, None));
+}

@@ -12,19 +12,15 @@ use almanac_processor::{LocalState, StateError};
 use almanac_schemas::{
     Codec, CodecError,
     ingest::{ProviderStateRecord, QUARANTINED, QuarantinedRecord},
-    plans::{CHANGED, DELISTED, LISTED, PlanEncoder, PlanRecord, RELISTED},
+    plans::{PlanEncoder, PlanRecord},
 };
 use jiff::Timestamp;
 use std::io::BufRead;
 use uuid::Uuid;
 
-/// Record names by [`Step::Plan`]'s `kind`, with their CloudEvents types.
-pub(crate) const PLAN_EVENTS: [(&str, &str); 4] = [
-    (LISTED, "plan.listed"),
-    (CHANGED, "plan.changed"),
-    (DELISTED, "plan.delisted"),
-    (RELISTED, "plan.relisted"),
-];
+/// CloudEvents types by [`Step::Plan`]'s `kind`.
+pub(crate) const PLAN_EVENTS: [&str; 4] =
+    ["plan.listed", "plan.changed", "plan.delisted", "plan.relisted"];
 
 /// Faults that an observation names; quarantine holds all.
 const NAMED_FAULTS: usize = 20;
@@ -48,7 +44,7 @@ pub(crate) struct Comparison {
     pub(crate) outbox: Outbox,
     pub(crate) counts: Counts,
     pub(crate) faults: Vec<Fault>,
-    /// Why the body is implausible; then the outbox holds faults only.
+    /// Why the body is implausible; then the outbox is empty.
     pub(crate) suspect: Option<String>,
 }
 
@@ -175,7 +171,6 @@ impl Run<'_, '_> {
 
     /// New plans are numbered on; a plan that is new twice in one body has one number.
     fn new_ordinal(&mut self, id: Uuid) -> u64 {
-        // `fresh` is small: only this body's new plans.
         let next = self.plans;
         let ordinal = *self.seen.fresh.entry(id).or_insert(next);
         if ordinal == next {

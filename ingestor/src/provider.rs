@@ -358,7 +358,7 @@ impl ProviderTask {
         let labels = FetchLabels { provider: provider.clone(), outcome: outcome.word };
         self.metrics.fetches.get_or_create(&labels).inc();
         let numbers = [counts.listed, counts.changed, counts.delisted, counts.relisted];
-        for ((_, event), number) in PLAN_EVENTS.iter().zip(numbers) {
+        for (event, number) in PLAN_EVENTS.into_iter().zip(numbers) {
             let labels = EventLabels { provider: provider.clone(), event };
             self.metrics.events.get_or_create(&labels).inc_by(number);
         }

@@ -103,7 +103,7 @@ impl Publisher<'_> {
         let envelope = Envelope {
             id: &event_id,
             source: &self.source,
-            event_type: PLAN_EVENTS[usize::from(kind)].1,
+            event_type: PLAN_EVENTS[usize::from(kind)],
             subject,
             time,
             sequence: Some(sequence),

@@ -9,5 +9,5 @@ mod plan;
 mod time;
 
 pub use decide::{Changes, Knowledge, PlanEvent, PlanFact, decide, delist, evolve};
-pub use plan::{Field, Plan, PlanIdentity, SellMode, Zone};
+pub use plan::{Field, Plan, PlanIdentity, SellMode, Zone, price_range};
 pub use time::{LocalTime, LocalTimeError};

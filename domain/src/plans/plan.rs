@@ -134,15 +134,7 @@ impl Plan {
     /// The lowest and highest price over the zones with capacity left; `None` when none of them
     /// has a price.
     pub fn price_range(&self) -> Option<(Decimal, Decimal)> {
-        let mut range: Option<(Decimal, Decimal)> = None;
-        for zone in self.zones.iter().filter(|zone| zone.capacity > 0) {
-            let Some(price) = zone.price else { continue };
-            range = Some(match range {
-                None => (price, price),
-                Some((low, high)) => (low.min(price), high.max(price)),
-            });
-        }
-        range
+        price_range(self.zones.iter().map(|zone| (zone.capacity, zone.price)))
     }
 
     /// The fields in which the two differ. Identity is not compared.
@@ -163,6 +155,21 @@ impl Plan {
         ];
         comparisons.into_iter().filter_map(|(field, differs)| differs.then_some(field)).collect()
     }
+}
+
+/// The rule of [`Plan::price_range`], over capacities and prices of zones.
+pub fn price_range<C: PartialOrd + From<u8>>(
+    zones: impl IntoIterator<Item = (C, Option<Decimal>)>,
+) -> Option<(Decimal, Decimal)> {
+    let mut range: Option<(Decimal, Decimal)> = None;
+    for (capacity, price) in zones {
+        let Some(price) = price.filter(|_| capacity > C::from(0)) else { continue };
+        range = Some(match range {
+            None => (price, price),
+            Some((low, high)) => (low.min(price), high.max(price)),
+        });
+    }
+    range
 }
 
 fn same_zones(left: &[Zone], right: &[Zone]) -> bool {

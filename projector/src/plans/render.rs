@@ -57,22 +57,19 @@ struct Range<'a> {
     high: Option<&'a str>,
 }
 
-/// The lowest and highest price over the zones with capacity left, in the provider's digits.
-/// `None` when a price is no number, which nothing that we wrote is.
+/// The price range in the provider's digits. `None` when a price is no number, which nothing that
+/// we wrote is.
 fn price_range(zones: &[ZoneRecord<'_>]) -> Option<(Option<String>, Option<String>)> {
-    let mut range: Option<(Decimal, Decimal)> = None;
-    for zone in zones.iter().filter(|zone| zone.capacity > 0) {
-        let Some(price) = &zone.price else { continue };
-        let price: Decimal = price.parse().ok()?;
-        range = Some(match range {
-            None => (price, price),
-            Some((low, high)) => (low.min(price), high.max(price)),
-        });
+    let mut priced: Vec<(i64, Option<Decimal>)> = Vec::with_capacity(zones.len());
+    for zone in zones {
+        let price = match &zone.price {
+            Some(price) => Some(price.parse().ok()?),
+            None => None,
+        };
+        priced.push((zone.capacity, price));
     }
-    Some(match range {
-        Some((low, high)) => (Some(low.to_string()), Some(high.to_string())),
-        None => (None, None),
-    })
+    let range = almanac_domain::plans::price_range(priced);
+    Some(range.map(|(low, high)| (low.to_string(), high.to_string())).unzip())
 }
 
 fn summary(plan: &PlanRecord<'_>, range: &Range<'_>) -> Option<String> {

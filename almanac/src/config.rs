@@ -46,6 +46,9 @@ pub(crate) struct HttpConfig {
     pub(crate) listen: String,
     /// Memory for cached partitions of search.
     pub(crate) cache_bytes: usize,
+    /// How long a start may wait for that memory to fill before it counts as ready.
+    #[serde(with = "humantime_serde")]
+    pub(crate) warm_up: Duration,
 }
 
 /// Text that is masked wherever the configuration is shown.
@@ -147,7 +150,11 @@ impl Default for Config {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned(), cache_bytes: 512 << 20 }
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            cache_bytes: 512 << 20,
+            warm_up: Duration::from_secs(1),
+        }
     }
 }
 

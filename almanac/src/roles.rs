@@ -137,6 +137,7 @@ fn api_state(
     });
     let options = QueryOptions {
         cache_bytes: config.http.cache_bytes,
+        warm_up: config.http.warm_up,
         prefix: config.topic_prefix.clone(),
         serve_registry: config.engine == Engine::Embedded,
         freshness_s: freshness.collect(),

@@ -44,7 +44,7 @@ async fn warm(state: &ApiState) -> Result<(), LogError> {
     };
     state.search.load_days().await.map_err(unavailable)?;
     state.search.mark_all_changed();
-    state.search.warm().await.map_err(unavailable)
+    state.search.warm(state.options.warm_up).await.map_err(unavailable)
 }
 
 async fn take(state: &ApiState, reader: &mut dyn LogReader) -> Result<(), LogError> {

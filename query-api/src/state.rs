@@ -10,12 +10,15 @@ use prometheus_client::registry::Registry;
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 #[derive(Clone, Debug)]
 pub struct QueryOptions {
     /// Memory for cached partitions.
     pub cache_bytes: usize,
+    /// How long the first answer may wait for the cache to fill.
+    pub warm_up: Duration,
     /// Topic prefix of the installation.
     pub prefix: String,
     /// Whether the built-in registry is served: on the embedded engine.

@@ -1,15 +1,20 @@
 //! The cached partitions of `plans_by_start`, kept fresh by the projector's change feed.
 //!
-//! A partition that the feed names is loaded again in the background while the version at hand
-//! goes on being served: no request waits for a reload, and reloads of one partition never pile
-//! up. A partition that is not in memory is loaded by the request that wants it.
+//! Neighbouring days stand in blocks, so that a window of a month is one run of bytes. A day that
+//! the feed names is loaded again in the background while the version at hand goes on being
+//! served: no request waits for a reload, and reloads of one day never pile up. A day that is not
+//! in memory is loaded by the request that wants it.
 
-use super::partition::Partition;
+use super::{
+    partition::Partition,
+    shelves::{Block, Shelves},
+};
 use almanac_projector::plans::{DAYS_PARTITION, Tables};
 use almanac_read_store::{ReadStore, Slice, StoreResult};
-use parking_lot::{Mutex, RwLock};
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -19,33 +24,29 @@ use std::{
 use tokio::sync::Notify;
 
 const MAX_REST: Duration = Duration::from_millis(250);
+/// Days loaded at once.
+const TOGETHER: usize = 16;
 
 pub(crate) struct SearchCache {
     store: Arc<dyn ReadStore>,
     tables: Tables,
     limit_bytes: usize,
-    /// Days since 1970-01-01, with what is in memory of them.
-    days: RwLock<BTreeMap<i32, Arc<Day>>>,
+    /// Requests take the shelves as they are and never wait; a change makes new ones.
+    shelves: ArcSwap<Shelves>,
+    changing: Mutex<()>,
+    days: Mutex<HashMap<i32, Arc<Day>>>,
     used_bytes: AtomicUsize,
     clock: AtomicU64,
     dirty: Mutex<BTreeSet<i32>>,
     news: Notify,
 }
 
-pub(crate) struct Day {
-    number: i32,
-    loaded: RwLock<Option<Arc<Partition>>>,
+/// What loading a day has to know of it.
+#[derive(Default)]
+struct Day {
     /// Counts what the change feed said of this day.
     changes: AtomicU64,
-    last_used: AtomicU64,
     loading: tokio::sync::Mutex<()>,
-}
-
-impl Day {
-    /// The partition key.
-    pub(crate) fn name(&self) -> String {
-        day_name(self.number)
-    }
 }
 
 impl SearchCache {
@@ -54,7 +55,9 @@ impl SearchCache {
             store,
             tables,
             limit_bytes,
-            days: RwLock::default(),
+            shelves: ArcSwap::default(),
+            changing: Mutex::default(),
+            days: Mutex::default(),
             used_bytes: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
             dirty: Mutex::default(),
@@ -66,139 +69,121 @@ impl SearchCache {
     /// followed, so that no day is missed.
     pub(crate) async fn load_days(&self) -> StoreResult<()> {
         let rows = self.store.slice(&self.tables.days, DAYS_PARTITION, &Slice::all()).await?;
-        for row in rows {
-            if let Some(number) = row.clustering.get(..10).and_then(day_number) {
-                self.day(number);
+        let days = rows.iter().filter_map(|row| day_number(row.clustering.get(..10)?)).collect();
+        self.change(|shelves| shelves.with_days(days));
+        Ok(())
+    }
+
+    /// Loads what fits, days around today first, so that the first requests meet it. Ends when
+    /// `patience` passes: requests load the rest as they want it.
+    pub(crate) async fn warm(&self, patience: Duration) -> StoreResult<()> {
+        let today = (jiff::Timestamp::now().as_second() / 86_400) as i32;
+        let mut days = self.shelves.load().missing();
+        days.sort_by_key(|day| day.abs_diff(today));
+        let deadline = Instant::now() + patience;
+        for chunk in days.chunks(TOGETHER) {
+            let is_full = self.used_bytes() >= self.limit_bytes / 10 * 9;
+            if is_full || Instant::now() > deadline {
+                break;
             }
+            self.load(chunk).await?;
         }
         Ok(())
     }
 
-    /// Loads what fits, days around today first, so that the first requests meet it.
-    pub(crate) async fn warm(&self) -> StoreResult<()> {
-        let today = (jiff::Timestamp::now().as_second() / 86_400) as i32;
-        let mut days: Vec<Arc<Day>> = self.days.read().values().cloned().collect();
-        days.sort_by_key(|day| day.number.abs_diff(today));
-        for chunk in days.chunks(16) {
-            if self.used_bytes.load(Ordering::Relaxed) >= self.limit_bytes / 10 * 9 {
-                break;
-            }
-            futures::future::try_join_all(chunk.iter().map(|day| self.get(day))).await?;
+    pub(crate) fn shelves(&self) -> Guard<Arc<Shelves>> {
+        self.shelves.load()
+    }
+
+    /// Marks a block as used now.
+    pub(crate) fn touch(&self, block: &Block) {
+        block.touch(self.clock.load(Ordering::Relaxed));
+    }
+
+    /// The block that holds a day, loaded if it is not in memory.
+    pub(crate) async fn get(&self, number: i32) -> StoreResult<Arc<Block>> {
+        if let Some(block) = self.shelves.load().block_of(number) {
+            return Ok(block.clone());
         }
-        Ok(())
+        let mut blocks = self.load(&[number]).await?;
+        Ok(blocks.pop().unwrap_or_default())
     }
 
     fn day(&self, number: i32) -> Arc<Day> {
-        if let Some(day) = self.days.read().get(&number) {
-            return day.clone();
-        }
-        let mut days = self.days.write();
-        let new = || {
-            Arc::new(Day {
-                number,
-                loaded: RwLock::new(None),
-                changes: AtomicU64::new(0),
-                last_used: AtomicU64::new(0),
-                loading: tokio::sync::Mutex::new(()),
-            })
-        };
-        days.entry(number).or_insert_with(new).clone()
+        self.days.lock().entry(number).or_default().clone()
     }
 
-    /// The days whose starts may lie between two instants, in order.
-    pub(crate) fn between(&self, low: i64, high: i64) -> Vec<Arc<Day>> {
-        let day = |seconds: i64| {
-            i32::try_from(seconds.div_euclid(86_400)).unwrap_or(if seconds < 0 {
-                i32::MIN
-            } else {
-                i32::MAX
-            })
-        };
-        let (low, high) = (day(low), day(high));
-        if low > high {
-            return Vec::new();
+    /// Loads days; the blocks that were made hold them and perhaps their neighbours.
+    async fn load(&self, numbers: &[i32]) -> StoreResult<Vec<Arc<Block>>> {
+        let mut numbers = numbers.to_vec();
+        numbers.sort_unstable();
+        let days: Vec<Arc<Day>> = numbers.iter().map(|number| self.day(*number)).collect();
+        // One load per day at a time, so that an older one never replaces a newer. The ascending
+        // order keeps two that want several days from waiting for each other.
+        let mut turns = Vec::with_capacity(days.len());
+        for day in &days {
+            turns.push(day.loading.lock().await);
         }
-        self.days.read().range(low..=high).map(|(_, day)| day.clone()).collect()
+        let changes = |day: &Arc<Day>| day.changes.load(Ordering::Acquire);
+        let before: Vec<u64> = days.iter().map(changes).collect();
+        let loads = numbers.iter().map(|number| self.read(*number));
+        let partitions = futures::future::try_join_all(loads).await?;
+        let blocks = self.install(partitions);
+        // The feed may have passed a load; then its rows may be older than it said. What was
+        // loaded is newer than what was there, so it is served meanwhile.
+        let passed: Vec<i32> = (numbers.iter().zip(&days).zip(before))
+            .filter_map(|((number, day), before)| (changes(day) != before).then_some(*number))
+            .collect();
+        if !passed.is_empty() {
+            self.dirty.lock().extend(passed);
+            self.news.notify_one();
+        }
+        Ok(blocks)
     }
 
-    /// What is in memory of a day, if anything.
-    pub(crate) fn at_hand(&self, day: &Day) -> Option<Arc<Partition>> {
-        let loaded = day.loaded.read().clone()?;
-        day.last_used.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
-        Some(loaded)
+    async fn read(&self, number: i32) -> StoreResult<Partition> {
+        let rows =
+            self.store.slice(&self.tables.by_start, &day_name(number), &Slice::all()).await?;
+        let made = tokio::task::spawn_blocking(move || Partition::from_rows(number, &rows));
+        Ok(made.await.unwrap_or_default())
     }
 
-    /// A day, loaded if it is not in memory.
-    pub(crate) async fn get(&self, day: &Day) -> StoreResult<Arc<Partition>> {
-        if let Some(loaded) = self.at_hand(day) {
-            return Ok(loaded);
-        }
-        // One load per day; who waited finds it loaded.
-        let _turn = day.loading.lock().await;
-        if let Some(loaded) = self.at_hand(day) {
-            return Ok(loaded);
-        }
-        self.load(day).await
+    fn change(&self, make: impl FnOnce(&Shelves) -> Shelves) -> Arc<Shelves> {
+        let _one_at_a_time = self.changing.lock();
+        let made = Arc::new(make(&self.shelves.load()));
+        self.used_bytes.store(made.weight(), Ordering::Relaxed);
+        self.shelves.store(made.clone());
+        made
     }
 
-    async fn load(&self, day: &Day) -> StoreResult<Arc<Partition>> {
-        let name = day.name();
-        loop {
-            let before = day.changes.load(Ordering::Acquire);
-            let rows = self.store.slice(&self.tables.by_start, &name, &Slice::all()).await?;
-            let partition = tokio::task::spawn_blocking(move || Partition::from_rows(&rows))
-                .await
-                .unwrap_or_default();
-            let partition = Arc::new(partition);
-            self.install(day, partition.clone());
-            // The feed may have passed this load; then the rows may be older than it said. What
-            // was loaded is newer than what was there, so it is served meanwhile.
-            if day.changes.load(Ordering::Acquire) == before {
-                return Ok(partition);
-            }
+    fn install(&self, partitions: Vec<Partition>) -> Vec<Arc<Block>> {
+        let numbers: Vec<i32> = partitions.iter().map(Partition::first_day).collect();
+        let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
+        let shelves = self.change(|shelves| shelves.with_rows(partitions, now));
+        let blocks = numbers.iter().filter_map(|number| shelves.block_of(*number).cloned());
+        let blocks = blocks.collect();
+        if shelves.weight() > self.limit_bytes {
+            self.change(|shelves| shelves.within(self.limit_bytes / 10 * 9));
         }
-    }
-
-    fn install(&self, day: &Day, partition: Arc<Partition>) {
-        let added = partition.weight();
-        let removed = day.loaded.write().replace(partition).map_or(0, |old| old.weight());
-        self.used_bytes.fetch_add(added, Ordering::Relaxed);
-        self.used_bytes.fetch_sub(removed, Ordering::Relaxed);
-        day.last_used.store(self.clock.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-        if self.used_bytes.load(Ordering::Relaxed) > self.limit_bytes {
-            self.evict();
-        }
-    }
-
-    /// Drops the least recently used until a tenth of the memory is free.
-    fn evict(&self) {
-        let mut days: Vec<Arc<Day>> = self.days.read().values().cloned().collect();
-        days.sort_by_key(|day| day.last_used.load(Ordering::Relaxed));
-        for day in days {
-            if self.used_bytes.load(Ordering::Relaxed) <= self.limit_bytes / 10 * 9 {
-                return;
-            }
-            if let Some(dropped) = day.loaded.write().take() {
-                self.used_bytes.fetch_sub(dropped.weight(), Ordering::Relaxed);
-            }
-        }
+        blocks
     }
 
     /// The change feed names a partition of `plans_by_start`.
     pub(crate) fn changed(&self, partition: &str) {
         let Some(number) = day_number(partition) else { return };
-        let day = self.day(number);
-        day.changes.fetch_add(1, Ordering::AcqRel);
+        if !self.shelves.load().knows(number) {
+            self.change(|shelves| shelves.with_days(vec![number]));
+        }
+        self.day(number).changes.fetch_add(1, Ordering::AcqRel);
         self.dirty.lock().insert(number);
         self.news.notify_one();
     }
 
     /// The change feed was not followed for a while: anything in memory may be out of date.
     pub(crate) fn mark_all_changed(&self) {
-        let days: Vec<Arc<Day>> = self.days.read().values().cloned().collect();
-        for day in days.iter().filter(|day| day.loaded.read().is_some()) {
-            day.changes.fetch_add(1, Ordering::AcqRel);
-            self.dirty.lock().insert(day.number);
+        for number in self.shelves.load().loaded() {
+            self.day(number).changes.fetch_add(1, Ordering::AcqRel);
+            self.dirty.lock().insert(number);
         }
         self.news.notify_one();
     }
@@ -208,22 +193,21 @@ impl SearchCache {
     /// touches every day takes at most half of a core from those who write and search.
     pub(crate) async fn refresh(&self) -> StoreResult<()> {
         loop {
-            let mut round = std::mem::take(&mut *self.dirty.lock());
+            let round = std::mem::take(&mut *self.dirty.lock());
             if round.is_empty() {
                 self.news.notified().await;
                 continue;
             }
             let started = Instant::now();
-            while let Some(number) = round.pop_first() {
-                let day = self.day(number);
-                if day.loaded.read().is_none() {
-                    continue;
-                }
-                let _turn = day.loading.lock().await;
-                if let Err(error) = self.load(&day).await {
+            let mut left: Vec<i32> = {
+                let shelves = self.shelves.load();
+                round.into_iter().filter(|number| shelves.block_of(*number).is_some()).collect()
+            };
+            while !left.is_empty() {
+                let chunk = left.split_off(left.len().saturating_sub(TOGETHER));
+                if let Err(error) = self.load(&chunk).await {
                     // Still out of date: said again, so that the next round finds them.
-                    round.insert(number);
-                    self.dirty.lock().append(&mut round);
+                    self.dirty.lock().extend(left.into_iter().chain(chunk));
                     return Err(error);
                 }
             }
@@ -246,7 +230,7 @@ fn day_number(name: &str) -> Option<i32> {
     Some(date.since((jiff::Unit::Day, epoch)).ok()?.get_days())
 }
 
-fn day_name(number: i32) -> String {
+pub(crate) fn day_name(number: i32) -> String {
     almanac_projector::plans::StartKey::day_of(i64::from(number) * 86_400)
 }
 

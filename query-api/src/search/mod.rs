@@ -1,8 +1,10 @@
 //! `GET /search`, to the letter of the published contract (docs/search-openapi.yaml).
 
+mod body;
 pub(crate) mod cache;
 mod parameters;
 pub(crate) mod partition;
+mod shelves;
 
 use crate::state::ApiState;
 use almanac_edge::{conditional, cors};
@@ -11,22 +13,21 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use bytes::{BufMut, Bytes, BytesMut};
-use cache::Day;
-use futures::{StreamExt, stream};
+use body::Runs;
+use bytes::{Buf, Bytes};
+use futures::{StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use partition::{Bounds, Partition};
-use std::{convert::Infallible, sync::Arc};
+use shelves::Shelf;
+use std::{convert::Infallible, ops::RangeInclusive, sync::Arc};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::compression::CompressionLayer;
-use xxhash_rust::xxh3::Xxh3;
 
-const HEAD: &[u8] = b"{\"data\":{\"events\":[";
-const TAIL: &[u8] = b"]},\"error\":null}";
-/// Answers up to this size are made at once; larger ones are streamed.
-const AT_ONCE: usize = 256 << 10;
-/// Days loaded ahead of a stream.
-const AHEAD: usize = 4;
+const HEAD: Bytes = Bytes::from_static(b"{\"data\":{\"events\":[");
+const TAIL: Bytes = Bytes::from_static(b"]},\"error\":null}");
+/// Answers up to this size hold on to the cached rows they are made of until they are sent; larger
+/// ones take day after day.
+const AT_ONCE: usize = 4 << 20;
 
 /// The whole request is taken, since extracting its headers would copy them; and the answer is
 /// compressed here, since a layer would cost those who do not ask for it.
@@ -68,22 +69,38 @@ async fn answer(
     bounds: Bounds,
     headers: &HeaderMap,
 ) -> almanac_read_store::StoreResult<Response> {
-    let (low, high) = bounds.starts();
-    let days = state.search.between(low, high);
+    let (mut next, last) = bounds.days();
     let mut found = Found::default();
-    for (place, day) in days.iter().enumerate() {
-        let partition = match state.search.at_hand(day) {
-            Some(partition) => partition,
-            None => state.search.get(day).await?,
-        };
-        found.take(&partition, &bounds);
+    loop {
         if found.length > AT_ONCE {
-            let rest = days[place + 1..].to_vec();
-            return Ok(streamed(state.clone(), bounds, found, rest));
+            return Ok(streamed(state.clone(), bounds, found, next..=last));
         }
+        let missing = {
+            let shelves = state.search.shelves();
+            loop {
+                match shelves.at(next) {
+                    Some(Shelf::Loaded(block)) if block.rows.first_day() <= last => {
+                        state.search.touch(block);
+                        found.take(&block.rows, &bounds, next..=last);
+                        next = block.rows.last_day() + 1;
+                    }
+                    Some(Shelf::Missing(day)) if day <= last => break Some(day),
+                    _ => {
+                        let tag = found.tag();
+                        let body = || Body::new(found.body());
+                        return Ok(conditional::tagged(headers, &tag, body));
+                    }
+                }
+                if found.length > AT_ONCE {
+                    break None;
+                }
+            }
+        };
+        let Some(day) = missing else { continue };
+        let block = state.search.get(day).await?;
+        found.take(&block.rows, &bounds, day..=day);
+        next = day + 1;
     }
-    let tag = found.tag();
-    Ok(conditional::tagged(headers, &tag, || Body::from(found.join())))
 }
 
 /// Runs of rows, and what identifies them.
@@ -91,77 +108,77 @@ async fn answer(
 struct Found {
     runs: Vec<Bytes>,
     length: usize,
-    hash: Xxh3,
+    sum: u64,
 }
 
 impl Found {
-    fn take(&mut self, partition: &Partition, bounds: &Bounds) {
-        let before = self.runs.len();
-        partition.matching(bounds, |run| {
-            self.length += run.len() + 1;
-            self.runs.push(run);
+    fn take(&mut self, rows: &Partition, bounds: &Bounds, days: RangeInclusive<i32>) {
+        rows.matching(bounds, days, |run| {
+            self.length += run.bytes.len();
+            self.sum = self.sum.wrapping_add(run.sum);
+            self.runs.push(run.bytes);
         });
-        if self.runs.len() > before {
-            // The rows of a run follow from its partition, its address in it and its length.
-            self.hash.update(&partition.hash.to_le_bytes());
-            for run in &self.runs[before..] {
-                self.hash.update(&(run.len() as u64).to_le_bytes());
-                self.hash.update(&run[..run.len().min(64)]);
-            }
-        }
     }
 
     fn tag(&self) -> String {
-        conditional::tag_of(self.hash.digest128())
+        // The length beside the sum tells an empty answer from rows whose hashes cancel out.
+        conditional::tag_of((u128::from(self.sum) << 64) | self.length as u128)
     }
 
-    fn join(self) -> Bytes {
-        let mut body = BytesMut::with_capacity(HEAD.len() + self.length + TAIL.len());
-        body.put_slice(HEAD);
-        for (place, run) in self.runs.iter().enumerate() {
-            if place > 0 {
-                body.put_u8(b',');
-            }
-            body.put_slice(run);
-        }
-        body.put_slice(TAIL);
-        body.freeze()
+    fn body(self) -> Runs {
+        Runs::whole(HEAD, self.runs, TAIL)
     }
 }
 
-/// A large answer: what is there so far, then day by day, in bounded memory. It carries no entity
-/// tag, which would have to be known before the last day is.
-fn streamed(state: Arc<ApiState>, bounds: Bounds, found: Found, rest: Vec<Arc<Day>>) -> Response {
-    let first = {
-        let mut body = found.join().to_vec();
-        body.truncate(body.len() - TAIL.len());
-        Bytes::from(body)
-    };
-    let later = stream::iter(rest)
-        .map(move |day| {
-            let state = state.clone();
-            async move { state.search.get(&day).await }
-        })
-        .buffered(AHEAD)
-        .flat_map(move |partition| {
-            let chunks = match partition {
-                Ok(partition) => {
-                    let mut chunks = Vec::new();
-                    partition.matching(&bounds, |run| {
-                        chunks.push(Ok(Bytes::from_static(b",")));
-                        chunks.push(Ok(run));
-                    });
-                    chunks
-                }
-                // The status is sent already: the connection breaks, and the client sees that the
-                // answer is not whole.
-                Err(error) => vec![Err(std::io::Error::other(error))],
+/// A large answer: what is there so far, then block by block, in bounded memory. It carries no
+/// entity tag, which would have to be known before the last day is.
+fn streamed(
+    state: Arc<ApiState>,
+    bounds: Bounds,
+    found: Found,
+    days: RangeInclusive<i32>,
+) -> Response {
+    let (first, last) = days.into_inner();
+    let later = stream::try_unfold((state, first), move |(state, next)| async move {
+        if next > last {
+            return Ok(None);
+        }
+        let (wanted, block) = {
+            let shelf = match state.search.shelves().at(next) {
+                Some(Shelf::Loaded(block)) => Ok(block.clone()),
+                Some(Shelf::Missing(day)) => Err(day),
+                None => return Ok(None),
             };
-            stream::iter(chunks)
-        });
-    let tail = stream::iter([Ok(Bytes::from_static(TAIL))]);
-    let body = Body::from_stream(stream::iter([Ok(first)]).chain(later).chain(tail));
-    let mut response = Response::new(body);
+            match shelf {
+                Ok(block) => (next..=last, block),
+                Err(day) if day > last => return Ok(None),
+                Err(day) => {
+                    let block = state.search.get(day).await.map_err(std::io::Error::other)?;
+                    (day..=day, block)
+                }
+            }
+        };
+        if block.rows.first_day() > last {
+            return Ok(None);
+        }
+        let next = block.rows.last_day().min(*wanted.end()).saturating_add(1);
+        let mut runs = Vec::new();
+        block.rows.matching(&bounds, wanted, |run| runs.push(run.bytes));
+        Ok(Some((runs, (state, next))))
+    });
+    let runs = stream::iter([Ok::<_, std::io::Error>(found.runs)]).chain(later);
+    let mut is_first = true;
+    // An error cuts the answer off, so that no client takes it for complete.
+    let rows = runs.map_ok(move |mut runs| {
+        if let Some(first) = runs.first_mut().filter(|_| std::mem::take(&mut is_first)) {
+            first.advance(1);
+        }
+        stream::iter(runs.into_iter().map(Ok::<_, std::io::Error>))
+    });
+    let head = stream::iter([Ok(HEAD)]);
+    let tail = stream::iter([Ok(TAIL)]);
+    let chunks = head.chain(rows.try_flatten()).chain(tail);
+    let mut response = Response::new(Body::from_stream(chunks));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, no-cache"));

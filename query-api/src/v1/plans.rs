@@ -5,7 +5,10 @@ use super::{
     filter::{Filter, KNOWN, PlanView, Sort},
     providers, store_problem,
 };
-use crate::state::ApiState;
+use crate::{
+    search::{cache::day_name, partition::day_of},
+    state::ApiState,
+};
 use almanac_edge::{Problem, ProblemType, conditional, query::Parameters};
 use almanac_projector::plans::id_bucket;
 use almanac_read_store::{Row, Slice};
@@ -84,6 +87,12 @@ fn start_and_id(clustering: &str) -> &str {
     &clustering[..end]
 }
 
+/// Partitions of the index whose starts may lie between two instants, both inclusive.
+fn day_partitions(state: &ApiState, low: i64, high: i64) -> Vec<String> {
+    let shelves = state.search.shelves();
+    shelves.days(day_of(low), day_of(high)).iter().map(|day| day_name(*day)).collect()
+}
+
 async fn by_start(
     state: &ApiState,
     filter: &Filter,
@@ -100,8 +109,7 @@ async fn by_start(
             low = low.max(start.as_second());
         }
     }
-    let mut days: Vec<String> =
-        state.search.between(low, high).iter().map(|day| day.name()).collect();
+    let mut days = day_partitions(state, low, high);
     if filter.descending {
         days.reverse();
     }
@@ -160,7 +168,7 @@ async fn by_price(
         }
     };
     let (low, high) = filter.start_range();
-    let days: Vec<String> = state.search.between(low, high).iter().map(|day| day.name()).collect();
+    let days = day_partitions(state, low, high);
     let slice = Slice::all();
     let mut rows = state.store.slices(&state.tables.by_start, days, &slice, AHEAD);
     let mut best: std::collections::BTreeMap<Key, (Option<Decimal>, String)> = Default::default();

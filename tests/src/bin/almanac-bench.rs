@@ -1,6 +1,6 @@
 //! `make bench`: measures beside a baseline in the same run and prints a report in Markdown.
 //!
-//!   almanac-bench report          run everything
+//!   almanac-bench report [NAME…]  run everything, or the sections named
 //!   almanac-bench bare FILE PORT  the baseline server: answers the bytes of FILE from memory
 
 use almanac_tests::{
@@ -22,8 +22,8 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["bare", file, port] => bare(file, port).await,
-        ["report"] => report().await,
-        _ => panic!("usage: almanac-bench report | bare FILE PORT"),
+        ["report", sections @ ..] => report(sections).await,
+        _ => panic!("usage: almanac-bench report [{}] | bare FILE PORT", SECTIONS.join("|")),
     }
 }
 
@@ -42,18 +42,26 @@ async fn bare(file: &str, port: &str) {
     axum::serve(listener, router).await.expect("it serves");
 }
 
-async fn report() {
+const SECTIONS: [&str; 6] =
+    ["search", "ingest-embedded", "change-embedded", "ingest-cluster", "change-cluster", "start"];
+
+async fn report(wanted: &[&str]) {
     // Each section is printed when it is done: a run that is cut short still says something.
-    let mut out = String::new();
-    search(&mut out).await;
-    print!("{}", std::mem::take(&mut out));
-    for engine in [Engine::Embedded, Engine::Cluster] {
-        ingest(&mut out, engine).await;
-        change_to_visible(&mut out, engine).await;
-        print!("{}", std::mem::take(&mut out));
+    for section in SECTIONS {
+        if !wanted.is_empty() && !wanted.contains(&section) {
+            continue;
+        }
+        let mut out = String::new();
+        match section {
+            "search" => search(&mut out).await,
+            "ingest-embedded" => ingest(&mut out, Engine::Embedded).await,
+            "change-embedded" => change_to_visible(&mut out, Engine::Embedded).await,
+            "ingest-cluster" => ingest(&mut out, Engine::Cluster).await,
+            "change-cluster" => change_to_visible(&mut out, Engine::Cluster).await,
+            _ => startup(&mut out).await,
+        }
+        print!("{out}");
     }
-    startup(&mut out).await;
-    print!("{out}");
 }
 
 /// A feed of plans spread evenly over 24 months, with distinct starts.

@@ -32,7 +32,7 @@ pub(crate) async fn open(
             let folder = config.data_dir.clone();
             let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
                 let log = EmbeddedLog::open(EmbeddedOptions::new(folder.join("log")))?;
-                let store = EmbeddedStore::open(&folder.join("tables"), 64 << 20)?;
+                let store = EmbeddedStore::open(&folder.join("tables"), 32 << 20)?;
                 Ok((log, store))
             });
             let (log, store) = opened.await??;

@@ -15,7 +15,7 @@ use almanac_schemas::{
     plans::{PlanEncoder, PlanRecord},
 };
 use jiff::Timestamp;
-use std::io::BufRead;
+use std::{io::BufRead, sync::mpsc};
 use uuid::Uuid;
 
 /// CloudEvents types by [`Step::Plan`]'s `kind`.
@@ -61,6 +61,8 @@ pub(crate) enum CompareError {
     Spool(#[from] std::io::Error),
     #[error("local state of plan {0} is damaged")]
     Damaged(Uuid),
+    #[error("the parser of the body panicked")]
+    ParserPanicked,
 }
 
 pub(crate) struct Context<'a> {
@@ -76,9 +78,14 @@ pub(crate) struct Context<'a> {
     pub(crate) record_faults: bool,
 }
 
-/// Blocks: reads the body and the local state.
+/// Items handed from the parser to the comparison at once, and how many such batches may wait.
+const BATCH: usize = 256;
+const WAITING_BATCHES: usize = 8;
+
+/// Blocks: reads the body and the local state. The parser has a thread of its own, so that a large
+/// body takes the longer of the two works and not their sum.
 pub(crate) fn compare(
-    body: impl BufRead,
+    body: impl BufRead + Send,
     context: &Context<'_>,
 ) -> Result<Comparison, CompareError> {
     let mut run = Run {
@@ -89,20 +96,38 @@ pub(crate) fn compare(
         seen: Bits::default(),
         plans: context.provider.plans.max(0) as u64,
         known_listed_seen: 0,
-        failure: None,
     };
-    let read = fever_plans::read(body, context.settings, &mut |item| {
-        run.take(item).map_err(|failure| {
-            run.failure = Some(failure);
-            // Ends the reading; the failure itself is reported below.
-            BodyError::Io { place: Place::default(), detail: String::new() }
-        })
-    });
-    if let Some(failure) = run.failure {
-        return Err(failure);
-    }
-    read?;
+    let (items, waiting) = mpsc::sync_channel::<Vec<FeedItem>>(WAITING_BATCHES);
+    std::thread::scope(|scope| {
+        let parsing = scope.spawn(move || parse(body, context.settings, &items));
+        for item in waiting.iter().flatten() {
+            // Returning drops the channel, which ends the parser.
+            run.take(item)?;
+        }
+        let parsed = parsing.join().map_err(|_| CompareError::ParserPanicked)?;
+        Ok::<_, CompareError>(parsed?)
+    })?;
     run.finish()
+}
+
+/// Nothing that is handed out may be believed before this returns `Ok`.
+fn parse(
+    body: impl BufRead,
+    settings: &FeedSettings,
+    items: &mpsc::SyncSender<Vec<FeedItem>>,
+) -> Result<(), BodyError> {
+    let nobody_listens =
+        |_| BodyError::Io { place: Place::default(), detail: "the comparison ended".to_owned() };
+    let mut batch = Vec::with_capacity(BATCH);
+    fever_plans::read(body, settings, &mut |item| {
+        batch.push(item);
+        if batch.len() < BATCH {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+        items.send(full).map_err(nobody_listens)
+    })?;
+    items.send(batch).map_err(nobody_listens)
 }
 
 struct Run<'c, 'a> {
@@ -115,7 +140,6 @@ struct Run<'c, 'a> {
     plans: u64,
     /// Plans that were listed before and are in this body.
     known_listed_seen: u64,
-    failure: Option<CompareError>,
 }
 
 impl Run<'_, '_> {
@@ -139,11 +163,11 @@ impl Run<'_, '_> {
             Some(bytes) => Some(Entry::read(bytes).ok_or(CompareError::Damaged(id))?),
             None => None,
         };
-        let ordinal = match &known {
-            Some(known) => known.ordinal,
+        let (ordinal, is_first) = match &known {
+            Some(known) => (known.ordinal, self.seen.insert(known.ordinal)),
             None => self.new_ordinal(id),
         };
-        if !self.seen.insert(ordinal) {
+        if !is_first {
             let subject = format!("plan {}/{}", plan.identity.base_plan_id, plan.identity.plan_id);
             let reason = "it stands in the body before; the first counts".to_owned();
             return self.take_fault(Fault { place, subject, reason, fragment: String::new() });
@@ -169,14 +193,15 @@ impl Run<'_, '_> {
         }
     }
 
-    /// New plans are numbered on; a plan that is new twice in one body has one number.
-    fn new_ordinal(&mut self, id: Uuid) -> u64 {
-        let next = self.plans;
-        let ordinal = *self.seen.fresh.entry(id).or_insert(next);
-        if ordinal == next {
+    /// New plans are numbered on. Also says whether this body names the plan for the first time.
+    fn new_ordinal(&mut self, id: Uuid) -> (u64, bool) {
+        let ordinal = self.plans;
+        let is_first = self.seen.fresh.insert(id);
+        if is_first {
+            self.seen.insert(ordinal);
             self.plans += 1;
         }
-        ordinal
+        (ordinal, is_first)
     }
 
     fn mark_seen(&mut self, identity: &PlanIdentity) -> Result<(), CompareError> {
@@ -301,8 +326,8 @@ impl Run<'_, '_> {
 #[derive(Default)]
 struct Bits {
     words: Vec<u64>,
-    /// Numbers given out to plans that are new in this body.
-    fresh: std::collections::HashMap<Uuid, u64>,
+    /// Plans that are new in this body: no ordinal of theirs can be looked up yet.
+    fresh: std::collections::HashSet<Uuid>,
 }
 
 impl Bits {

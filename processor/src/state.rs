@@ -31,7 +31,7 @@ impl StateFolder {
     /// Blocks while it recovers. Refused when another process has the folder open.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
         let database = Database::builder(folder)
-            .cache_size(16 << 20)
+            .cache_size(8 << 20)
             .worker_threads(1)
             // Recovery replays the journals: small ones start faster.
             .max_journaling_size(64 << 20)
@@ -53,7 +53,7 @@ impl StateFolder {
             let folder = self.folder.to_path_buf();
             move |cause| StateError { action, folder, cause }
         };
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(16 << 20);
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(8 << 20);
         let open = || -> Result<LocalState, fjall::Error> {
             Ok(LocalState {
                 database: self.database.clone(),

@@ -66,9 +66,9 @@ impl LogReader for EmbeddedReader {
         loop {
             // Marked before looking, so that nothing appended meanwhile is missed.
             self.news.mark_unchanged();
-            let (found, at_end) = self.find();
-            if let Some((cursor, block, segment)) = found {
-                let records = self.load(cursor, block, segment, limit).await?;
+            let (found, at_end) = self.find(limit);
+            if let Some((cursor, blocks)) = found {
+                let records = self.load(cursor, blocks, limit).await?;
                 self.turn = cursor + 1;
                 if !records.is_empty() {
                     return Ok(ReadBatch { records, at_end });
@@ -88,9 +88,13 @@ impl LogReader for EmbeddedReader {
     }
 }
 
+/// Neighbouring blocks of one partition with the files that hold them.
+type Blocks = Vec<(BlockRef, Arc<SegmentFile>)>;
+
 impl EmbeddedReader {
-    /// The next block to read, and the partitions that turned out to be at their end.
-    fn find(&mut self) -> (Option<(usize, BlockRef, Arc<SegmentFile>)>, Vec<usize>) {
+    /// The next blocks to read, about as many as the limit takes, and the partitions that turned
+    /// out to be at their end.
+    fn find(&mut self, limit: ReadLimit) -> (Option<(usize, Blocks)>, Vec<usize>) {
         let index = self.index.read();
         let topic = &index.topics[usize::from(self.topic)];
         let mut at_end = Vec::new();
@@ -101,11 +105,20 @@ impl EmbeddedReader {
             let end = self.to.map_or(partition.end, |to| to.min(partition.end));
             // Retention may have overtaken a slow reader.
             cursor.next = cursor.next.max(partition.start);
-            let block = partition.block_at(cursor.next).filter(|_| cursor.next < end);
-            if let Some(block) = block
+            let mut blocks = Blocks::new();
+            let (mut next, mut bytes) = (cursor.next, 0);
+            while next < end
+                && bytes < limit.bytes
+                && next - cursor.next < limit.records as u64
+                && let Some(block) = partition.block_at(next)
                 && let Some(segment) = index.segments.get(&block.segment)
             {
-                return (Some((at, block, segment.clone())), at_end);
+                next = block.last + 1;
+                bytes += block.length as usize;
+                blocks.push((block, segment.clone()));
+            }
+            if !blocks.is_empty() {
+                return (Some((at, blocks)), at_end);
             }
             if cursor.told_end != Some(end) || self.to.is_some() {
                 cursor.told_end = Some(end);
@@ -118,18 +131,23 @@ impl EmbeddedReader {
     async fn load(
         &mut self,
         cursor: usize,
-        block: BlockRef,
-        segment: Arc<SegmentFile>,
+        blocks: Blocks,
         limit: ReadLimit,
     ) -> LogResult<Vec<StoredRecord>> {
-        let decoded = tokio::task::spawn_blocking(move || read_block(&segment, block))
-            .await
-            .map_err(|_| LogError::Closed)??;
+        let end = blocks.last().map_or(0, |(block, _)| block.last + 1);
+        let decoded = tokio::task::spawn_blocking(move || {
+            blocks
+                .iter()
+                .map(|(block, segment)| read_block(segment, *block))
+                .collect::<LogResult<Vec<_>>>()
+        })
+        .await
+        .map_err(|_| LogError::Closed)??;
         let cursor = &mut self.cursors[cursor];
         let mut records = Vec::new();
         let mut bytes = 0;
-        let mut next = block.last + 1;
-        for (offset, record) in decoded {
+        let mut next = end;
+        for (offset, record) in decoded.into_iter().flatten() {
             if offset < cursor.next {
                 continue;
             }

@@ -272,8 +272,6 @@ impl Parser<'_> {
 /// The raw tag, shortened.
 fn fragment(tag: &BytesStart<'_>) -> String {
     let text: &str = tag;
-    let mut fragment: String = text.chars().take(MAX_FRAGMENT).collect();
-    fragment.insert(0, '<');
-    fragment.push('>');
-    fragment
+    let end = text.floor_char_boundary(MAX_FRAGMENT.min(text.len()));
+    ["<", &text[..end], ">"].concat()
 }

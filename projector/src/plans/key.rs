@@ -1,5 +1,6 @@
 //! Keys of `plans_by_start`: readable, sorted by start and id, and with all that search compares.
 
+use almanac_domain::plans::LocalTime;
 use almanac_schemas::plans::LocalTimeRecord;
 use jiff::{Timestamp, civil::Date};
 
@@ -19,10 +20,12 @@ impl<'a> StartKey<'a> {
     }
 
     pub fn day_of(unix_seconds: i64) -> String {
-        let date = Date::new(1970, 1, 1)
-            .unwrap_or(Date::ZERO)
-            .saturating_add(jiff::Span::new().days(unix_seconds.div_euclid(86_400)));
-        date.to_string()
+        if let Some(time) = LocalTime::from_parts(unix_seconds, 0) {
+            return String::from_utf8_lossy(&time.to_text()[..10]).into_owned();
+        }
+        // The library's instants end a day before the year 9999 does; its dates do not.
+        let epoch = Date::constant(1970, 1, 1);
+        epoch.saturating_add(jiff::Span::new().days(unix_seconds.div_euclid(86_400))).to_string()
     }
 
     pub fn clustering(&self) -> String {
@@ -56,7 +59,10 @@ impl<'a> StartKey<'a> {
 }
 
 fn instant(unix_seconds: i64) -> String {
-    Timestamp::from_second(unix_seconds).unwrap_or_default().to_string()
+    match LocalTime::from_parts(unix_seconds, 0) {
+        Some(time) => String::from_utf8_lossy(&time.to_text()[..19]).into_owned() + "Z",
+        None => Timestamp::from_second(unix_seconds).unwrap_or_default().to_string(),
+    }
 }
 
 /// Seconds since the epoch of `YYYY-MM-DDTHH:MM:SSZ`, by Howard Hinnant's days_from_civil

@@ -89,15 +89,13 @@ fn date_and_time(out: &mut String, name: &str, time: Option<LocalTimeRecord>) ->
     let Some(time) = time else {
         return write!(out, ",\"{name}_date\":null,\"{name}_time\":null").ok();
     };
-    let (date, clock) = wall(time)?;
-    write!(out, ",\"{name}_date\":\"{date}\",\"{name}_time\":\"{clock}\"").ok()
-}
-
-/// Local date and time of day as text.
-fn wall(time: LocalTimeRecord) -> Option<(String, String)> {
-    let text = time.to_domain()?.to_string();
-    let (date, rest) = text.split_at_checked(10)?;
-    Some((date.to_owned(), rest.get(1..9)?.to_owned()))
+    let time = time.to_domain()?.to_text();
+    let time = std::str::from_utf8(&time).ok()?;
+    for part in [",\"", name, "_date\":\"", &time[..10], "\",\"", name, "_time\":\"", &time[11..19]] {
+        out.push_str(part);
+    }
+    out.push('"');
+    Some(())
 }
 
 fn prices(out: &mut String, range: &Range<'_>) -> Option<()> {
@@ -128,7 +126,12 @@ fn plan_text(event: &PlanEventRecord<'_>, range: &Range<'_>) -> Option<String> {
     ];
     for (name, time) in times {
         match time {
-            Some(time) => write!(out, ",\"{name}\":\"{}\"", time.to_domain()?).ok()?,
+            Some(time) => {
+                let time = time.to_domain()?.to_text();
+                for part in [",\"", name, "\":\"", std::str::from_utf8(&time).ok()?, "\""] {
+                    out.push_str(part);
+                }
+            }
             None => write!(out, ",\"{name}\":null").ok()?,
         }
     }

@@ -18,12 +18,16 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Cassandra's default `gc_grace_seconds`.
 pub const TOMBSTONE_GRACE: Duration = Duration::from_secs(10 * 24 * 3600);
 
+/// A table's memtable is written out at this size; all of them together are kept below that one.
+const MEMTABLE_BYTES: u64 = 8 << 20;
+const WRITE_BUFFER_BYTES: u64 = 64 << 20;
+const MAX_FLUSH_WAIT: Duration = Duration::from_millis(500);
 const MAX_ROW_BYTES: usize = 16 << 20;
 const TOMBSTONE: u8 = 0;
 const ROW: u8 = 1;
@@ -96,7 +100,7 @@ fn keyspace_name(table: &Table) -> String {
 }
 
 fn options() -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(16 << 20)
+    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
 }
 
 impl Inner {
@@ -118,12 +122,9 @@ impl Inner {
     }
 
     fn write(&self, writes: Vec<Write>) -> StoreResult<()> {
-        let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let now_s = unix_seconds();
-        let mut batch = self.database.batch();
-        // Rows that this very call has already changed, by table and key.
-        let mut changed: HashMap<(usize, Vec<u8>), Bytes> = HashMap::with_capacity(writes.len());
         let mut open: Vec<(Table, Keyspace)> = Vec::new();
+        let mut rows = Vec::with_capacity(writes.len());
         for write in writes {
             let place = match open.iter().position(|(table, _)| *table == write.table) {
                 Some(place) => place,
@@ -132,23 +133,43 @@ impl Inner {
                     open.len() - 1
                 }
             };
-            let keyspace = &open[place].1;
             let (key, value) = encode(&write, now_s)?;
-            let current = match changed.get(&(place, key.clone())) {
-                Some(value) => Some(value.clone()),
-                None => keyspace
-                    .get(&key)
-                    .map_err(|error| storage_error("read", &self.folder, &error))?
-                    .map(Bytes::from),
-            };
+            rows.push((place, key, value));
+        }
+        // In the order of keys, neighbours are found where the one before was; and changes of the
+        // same row come together.
+        rows.sort_by(|left, right| (left.0, &left.1).cmp(&(right.0, &right.1)));
+        rows.dedup_by(|later, kept| {
+            let same = (later.0, &later.1) == (kept.0, &kept.1);
+            if same && stands_over(&later.2, &kept.2) {
+                std::mem::swap(&mut kept.2, &mut later.2);
+            }
+            same
+        });
+        let mut batch = self.database.batch();
+        let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, key, value) in rows {
+            let keyspace = &open[place].1;
+            let current = keyspace
+                .get(&key)
+                .map_err(|error| storage_error("read", &self.folder, &error))?;
             if current.is_none_or(|current| stands_over(&value, &current)) {
-                changed.insert((place, key), value);
+                batch.insert(keyspace, key, value);
             }
         }
-        for ((place, key), value) in changed {
-            batch.insert(&open[place].1, key, value);
+        batch.commit().map_err(|error| storage_error("write", &self.folder, &error))?;
+        self.wait_for_flushes();
+        Ok(())
+    }
+
+    /// fjall asks its worker to turn a full memtable and writes on meanwhile, so that a writer that
+    /// is faster than the disk would fill the memory. Bounded, since a flush is only asked for by
+    /// the next write when the worker was too busy to hear of it.
+    fn wait_for_flushes(&self) {
+        let until = Instant::now() + MAX_FLUSH_WAIT;
+        while self.database.write_buffer_size() > WRITE_BUFFER_BYTES && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
         }
-        batch.commit().map_err(|error| storage_error("write", &self.folder, &error))
     }
 
     fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {

@@ -97,7 +97,8 @@ pub(crate) async fn start(
         )
     };
     if roles.projector {
-        let options = options("projector-plans-1", projector.topics.plans());
+        let role = format!("projector-{}-{}", plans::PROJECTION, plans::VERSION);
+        let options = options(&role, projector.topics.plans());
         let run = almanac_processor::run(
             opened.log.clone(),
             options,

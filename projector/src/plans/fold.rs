@@ -1,7 +1,7 @@
 //! From an event of `plans.events` to row changes.
 
 use super::{
-    DAYS_PARTITION, PROVIDERS_PARTITION, StartKey, Tables, id_bucket,
+    DAYS_PARTITION, PROVIDERS_PARTITION, StartKey, Tables, history_bucket, history_key, id_bucket,
     render::{Rendered, instant},
 };
 use almanac_read_store::{Change, Table, Write, timestamp};
@@ -102,10 +102,12 @@ fn fold_plan(
         let body = rendered.index_body();
         folded.index.push(put(&tables.by_start, &day, clustering, position, body));
     }
-    let bucket = id_bucket(&plan.id);
-    let place = format!("{}/{:012}", plan.id, event.sequence);
+    let sequence = u64::try_from(event.sequence).ok()?;
+    let bucket = history_bucket(&plan.id, sequence);
+    let place = history_key(&plan.id, sequence);
     let history = rendered.history_body(event, kind)?;
-    folded.index.push(put(&tables.history, bucket, place, position, history));
+    folded.index.push(put(&tables.history, &bucket, place, position, history));
+    let bucket = id_bucket(&plan.id);
     let own = put(&tables.plans, bucket, plan.id.to_string(), position, rendered.plan_body());
     folded.own.push(own);
     Some(folded)

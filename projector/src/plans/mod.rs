@@ -4,8 +4,8 @@
 //! |---|---|---|---|
 //! | `plans_by_start` | UTC day of the start | start, id, end, offsets | `{"summary": …, "plan": …}` |
 //! | `plan_days` | `days` | day, source partition | `{}` |
-//! | `plans` | three hex digits of the id | id | the plan with its zones |
-//! | `plan_history` | three hex digits of the id | id, sequence | the event |
+//! | `plans` | two hex digits of the id | id | the plan with its zones |
+//! | `plan_history` | two hex digits of the id, sixteenth part of the sequence | id, sequence | the event |
 //! | `providers` | `providers` | name, kind of observation | the observation |
 //! | `parked_keys` | `plans` | source partition, key | why |
 //!
@@ -23,7 +23,7 @@ use almanac_read_store::{StoreResult, Table};
 
 pub const PROJECTION: &str = "plans";
 /// Another version fills other tables.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 pub const DAYS_PARTITION: &str = "days";
 pub const PROVIDERS_PARTITION: &str = "providers";
@@ -56,8 +56,27 @@ impl Tables {
     }
 }
 
-/// The partition of a plan in `plans` and `plan_history`: 4,096 of them, so that writes batch and
-/// partitions stay small.
+/// The partition of a plan in `plans`: 256 of them, so that the rows of one fold share batches. A
+/// million plans are four thousand rows in each.
 pub fn id_bucket(id: &str) -> &str {
-    id.get(..3).unwrap_or(id)
+    id.get(..2).unwrap_or(id)
+}
+
+/// Events of one plan that stand in one partition of `plan_history`.
+const HISTORY_RUN: u64 = 16;
+
+/// The partition of one event in `plan_history`: plans with a long history go on in further
+/// partitions, so that none grows for ever.
+pub fn history_bucket(id: &str, sequence: u64) -> String {
+    format!("{}/{:06}", id_bucket(id), sequence / HISTORY_RUN)
+}
+
+/// The clustering key of one event in `plan_history`.
+pub fn history_key(id: &str, sequence: u64) -> String {
+    format!("{id}/{sequence:012}")
+}
+
+/// The sequence in a clustering key of `plan_history`.
+pub fn history_sequence(clustering: &str) -> Option<u64> {
+    clustering.rsplit_once('/')?.1.parse().ok()
 }

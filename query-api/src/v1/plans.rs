@@ -10,7 +10,7 @@ use crate::{
     state::ApiState,
 };
 use almanac_edge::{Problem, ProblemType, conditional, query::Parameters};
-use almanac_projector::plans::id_bucket;
+use almanac_projector::plans::{history_bucket, history_key, history_sequence, id_bucket};
 use almanac_read_store::{Row, Slice};
 use axum::{
     extract::{Path, RawQuery, State},
@@ -250,17 +250,29 @@ pub(crate) async fn history(
     let parameters = Parameters::parse(query.as_deref(), &["limit", "cursor"])?;
     let limit = parameters.limit()?;
     let id = parse_id(&id)?;
-    let mut slice = Slice { limit: limit + 1, ..Slice::prefix(&format!("{id}/")) };
-    if let Some(text) = parameters.one("cursor")? {
-        // Greater than the last key: no clustering key ends in the smallest character.
-        slice.from = Some(format!("{}\u{1}", cursor::decode(&id, text)?));
+    let mut next = match parameters.one("cursor")? {
+        // Events are numbered from 1 without gaps.
+        Some(text) => history_sequence(&cursor::decode(&id, text)?).unwrap_or(0) + 1,
+        None => 1,
+    };
+    let first = next;
+    let mut rows = Vec::new();
+    while rows.len() <= limit {
+        let slice = Slice {
+            from: Some(history_key(&id, next)),
+            limit: limit + 1 - rows.len(),
+            ..Slice::prefix(&format!("{id}/"))
+        };
+        let bucket = history_bucket(&id, next);
+        let found = state.store.slice(&state.tables.history, &bucket, &slice).await;
+        let found = found.map_err(|error| store_problem(&error))?;
+        let Some(last) = found.last().and_then(|row| history_sequence(&row.clustering)) else {
+            break;
+        };
+        next = last + 1;
+        rows.extend(found);
     }
-    let rows = state
-        .store
-        .slice(&state.tables.history, id_bucket(&id), &slice)
-        .await
-        .map_err(|error| store_problem(&error))?;
-    if rows.is_empty() && slice.from.as_deref() == Some(&format!("{id}/")) {
+    if rows.is_empty() && first == 1 {
         return Err(Problem::new(ProblemType::NotFound, "there is no plan with this id"));
     }
     let items: Vec<_> =

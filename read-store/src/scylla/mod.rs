@@ -75,24 +75,29 @@ impl Inner {
     /// One batch, or one statement when there is only one change: cheaper for the server.
     async fn write_run(&self, table: &Table, changes: Vec<Change>) -> StoreResult<()> {
         let failed = |error: &ExecutionError| server_error(&table.to_string(), error);
+        // A run has two kinds of statements at most.
+        let (mut put, mut delete) = (None, None);
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
         let mut values = Vec::with_capacity(changes.len());
         for change in &changes {
-            let statement =
-                self.prepare(table, statements::write_cql(&self.keyspace, table, change)).await?;
+            let known = match change {
+                Change::Put { .. } => &mut put,
+                Change::Delete { .. } => &mut delete,
+            };
+            let statement = match known {
+                Some(statement) => statement,
+                None => {
+                    let cql = statements::write_cql(&self.keyspace, table, change);
+                    known.insert(self.prepare(table, cql).await?)
+                }
+            };
             values.push(statements::Values::of(table, change)?);
+            if let [_] = changes.as_slice() {
+                let executed = self.session.execute_unpaged(statement, &values[0]).await;
+                return executed.map(drop).map_err(|error| failed(&error));
+            }
             batch.append_statement(statement.as_ref().clone());
-        }
-        if let ([only], Some(value)) = (changes.as_slice(), values.first()) {
-            let cql = statements::write_cql(&self.keyspace, table, only);
-            let statement = self.prepare(table, cql).await?;
-            return self
-                .session
-                .execute_unpaged(&statement, value)
-                .await
-                .map(drop)
-                .map_err(|e| failed(&e));
         }
         self.session.batch(&batch, values).await.map(drop).map_err(|error| failed(&error))
     }

@@ -1,6 +1,7 @@
 //! What tests of the whole system share: addresses of the real servers, a provider that does as
 //! it is told, launching the binary, and the oracle.
 
+pub mod bare_cluster;
 pub mod baseline;
 pub mod oracle;
 pub mod process;

@@ -1,0 +1,83 @@
+//! `make bench`: measures beside a baseline in the same run and prints a report in Markdown.
+//!
+//!   almanac-bench report [NAME…]  run everything, or the sections named
+//!   almanac-bench bare FILE PORT  the baseline server: answers the bytes of FILE from memory
+
+mod bare;
+mod feeds;
+mod ingest;
+mod load;
+mod search;
+mod start;
+mod visible;
+
+use almanac_tests::process::Engine;
+
+const SECTIONS: [&str; 7] = [
+    "search",
+    "ingest-embedded",
+    "ingest-cluster",
+    "visible-embedded",
+    "visible-cluster",
+    "search-while-ingesting",
+    "start",
+];
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["bare", file, port] => bare::serve(file, port).await,
+        ["report", sections @ ..] => report(sections).await,
+        _ => panic!("usage: almanac-bench report [{}] | bare FILE PORT", SECTIONS.join("|")),
+    }
+}
+
+async fn report(wanted: &[&str]) {
+    for section in SECTIONS {
+        if !wanted.is_empty() && !wanted.contains(&section) {
+            continue;
+        }
+        let mut out = String::new();
+        match section {
+            "search" => search::report(&mut out).await,
+            "ingest-embedded" => ingest::report(&mut out, Engine::Embedded).await,
+            "ingest-cluster" => ingest::report(&mut out, Engine::Cluster).await,
+            "visible-embedded" => visible::report(&mut out, Engine::Embedded).await,
+            "visible-cluster" => visible::report(&mut out, Engine::Cluster).await,
+            "search-while-ingesting" => search::while_ingesting(&mut out).await,
+            _ => start::report(&mut out).await,
+        }
+        // Each section is printed when it is done: a run that is cut short still says something.
+        println!("{out}");
+    }
+}
+
+/// Writes one line of the report.
+macro_rules! line {
+    ($out:expr, $($part:tt)*) => {{
+        use std::fmt::Write as _;
+        let _ = writeln!($out, $($part)*);
+    }};
+}
+pub(crate) use line;
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn percentile_99(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() * 99 / 100).or(values.last()).copied().unwrap_or(f64::NAN)
+}
+
+/// Resident memory of a process in MB: now, and at its peak since it began.
+fn resident_mb(pid: u32) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
+    };
+    (field("VmRSS"), field("VmHWM"))
+}

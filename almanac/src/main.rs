@@ -1,6 +1,7 @@
 //! The one binary: configuration, roles, and the operator's commands.
 
 mod admin;
+mod client;
 mod config;
 mod demo;
 mod engine;
@@ -55,6 +56,9 @@ enum Command {
     QueryApi,
     /// Print the configuration that is in force, with secrets masked
     Config,
+    /// Ask a running installation to fetch a provider or to read stored bodies again
+    #[command(subcommand)]
+    Ingest(client::IngestCommand),
     /// Check and register event schemas
     #[command(subcommand)]
     Schemas(schemas::Command),
@@ -75,25 +79,45 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     telemetry::start(arguments.log_format, &arguments.log)?;
     let config = config::Config::load(arguments.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let background = background_runtime()?;
     let none = Roles { ingestor: false, projector: false, query_api: false };
     let outcome = match &arguments.command {
-        Command::Up => runtime.block_on(up::run(config, Roles::ALL, true)),
+        Command::Up => runtime.block_on(up::run(config, Roles::ALL, true, background.handle())),
         Command::Ingestor => {
-            runtime.block_on(up::run(config, Roles { ingestor: true, ..none }, false))
+            let roles = Roles { ingestor: true, ..none };
+            runtime.block_on(up::run(config, roles, false, background.handle()))
         }
         Command::Projector => {
-            runtime.block_on(up::run(config, Roles { projector: true, ..none }, false))
+            let roles = Roles { projector: true, ..none };
+            runtime.block_on(up::run(config, roles, false, background.handle()))
         }
         Command::QueryApi => {
-            runtime.block_on(up::run(config, Roles { query_api: true, ..none }, false))
+            let roles = Roles { query_api: true, ..none };
+            runtime.block_on(up::run(config, roles, false, background.handle()))
         }
         Command::Config => {
             print!("{}", toml::to_string(&config)?);
             Ok(())
         }
+        Command::Ingest(command) => runtime.block_on(client::ingest(command, &config)),
         Command::Schemas(command) => runtime.block_on(schemas::run(command, &config)),
     };
     // A thread that is stuck in a library must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    background.shutdown_timeout(std::time::Duration::from_secs(5));
     outcome
+}
+
+/// Where fetching, comparing and folding run: on threads of their own, behind those that answer
+/// requests when both want the processor.
+fn background_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    const NICENESS: i32 = 5;
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name("background")
+        .on_thread_start(|| {
+            // On Linux this is the thread's own. Where it cannot be set, all are equal.
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS);
+        })
+        .enable_all()
+        .build()
 }

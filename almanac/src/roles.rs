@@ -55,6 +55,7 @@ pub(crate) async fn start(
     roles: Roles,
     listener: TcpListener,
     shutdown: &CancellationToken,
+    background: &tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the listener has no address")?;
     let opened = engine::open(config, &topic_specs(config), shutdown).await?;
@@ -105,16 +106,16 @@ pub(crate) async fn start(
             projector.clone(),
             processors.clone(),
         );
-        tasks.push(("projector", tokio::spawn(async move { Ok(run.await?) })));
+        tasks.push(("projector", background.spawn(async move { Ok(run.await?) })));
     }
     if let Some(ingestor) = ingestor {
         let options = options("ingestor", ingest_topics.requests());
         let run = almanac_processor::run(opened.log.clone(), options, ingestor, processors.clone());
-        tasks.push(("ingestor", tokio::spawn(async move { Ok(run.await?) })));
+        tasks.push(("ingestor", background.spawn(async move { Ok(run.await?) })));
     }
     let follower_stop = CancellationToken::new();
     let http_stop = follower_stop.clone();
-    let follower = tokio::spawn(almanac_query_api::run(api.clone(), follower_stop));
+    let follower = background.spawn(almanac_query_api::run(api.clone(), follower_stop));
     let router = almanac_query_api::router(api.clone()).merge(admin::router(
         opened.log.clone(),
         opened.codec.clone(),

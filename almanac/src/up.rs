@@ -10,7 +10,12 @@ use std::{io::IsTerminal, net::SocketAddr, time::Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) async fn run(mut config: Config, roles: Roles, everything: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    mut config: Config,
+    roles: Roles,
+    everything: bool,
+    background: &tokio::runtime::Handle,
+) -> anyhow::Result<()> {
     if config.engine == Engine::Embedded && !everything {
         bail!(
             "engine = \"embedded\" is one process: run `almanac up`, or configure engine = \"cluster\""
@@ -32,7 +37,7 @@ pub(crate) async fn run(mut config: Config, roles: Roles, everything: bool) -> a
         config.providers.push(demo::provider(address));
         config.ingest = demo::options(config.ingest);
     }
-    let mut running = roles::start(&config, roles, listener, &shutdown).await?;
+    let mut running = roles::start(&config, roles, listener, &shutdown, background).await?;
     let (address, ready) = (running.address, running.ready());
     let announcing = tokio::spawn(async move {
         ready.await;

@@ -111,6 +111,13 @@ pub struct IngestOptions {
     pub spool_dir: Option<PathBuf>,
 }
 
+impl IngestOptions {
+    /// Where bodies are spooled.
+    pub(crate) fn spool_dir(&self) -> PathBuf {
+        self.spool_dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
+}
+
 impl Default for IngestOptions {
     fn default() -> Self {
         Self {

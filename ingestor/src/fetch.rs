@@ -170,7 +170,7 @@ impl Fetcher {
             (value.len() <= 512).then(|| value.to_owned())
         };
         let validators = Validators { etag: header(ETAG), last_modified: header(LAST_MODIFIED) };
-        let folder = self.options.spool_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = self.options.spool_dir();
         let spool_error = |error: std::io::Error| FetchError::Spool {
             folder: folder.clone(),
             detail: error.to_string(),

@@ -10,6 +10,8 @@ mod metrics;
 mod outbox;
 mod provider;
 mod publish;
+mod replay;
+mod request;
 mod role;
 mod schedule;
 mod slots;
@@ -17,4 +19,5 @@ mod slots;
 mod tests;
 
 pub use metrics::IngestMetrics;
-pub use role::{Ingestor, IngestorError, Topics, request_fetch};
+pub use request::{request_fetch, request_replay};
+pub use role::{Ingestor, IngestorError, Topics};

@@ -8,10 +8,12 @@ use crate::{
     fever_plans::Fault,
     metrics::{EventLabels, FetchLabels, IngestMetrics, ProviderLabels},
     publish::Publisher,
-    role::{Committer, Ingestor, Provider, Topics},
+    replay::{Payload, Payloads},
+    role::{Committer, Ingestor, Kick, Provider, Topics, Wanted},
     schedule::{Ended, Next, Schedule},
     slots::{Claim, Slots},
 };
+use almanac_event_log::EventLog;
 use almanac_processor::{LocalState, RoleError};
 use almanac_schemas::{
     Codec,
@@ -40,12 +42,13 @@ pub(crate) struct ProviderTask {
     metrics: IngestMetrics,
     local: Arc<LocalState>,
     committer: Committer,
-    /// Offsets of requests to fetch now.
-    kicked: mpsc::Receiver<u64>,
+    log: Arc<dyn EventLog>,
+    kicked: mpsc::Receiver<Kick>,
     state: ProviderStateRecord,
     /// Hash of the body that was stored last: a bad one that stays is stored once.
     kept: Option<String>,
     schedule: Schedule,
+    next: Next,
 }
 
 /// What a fetch came to.
@@ -78,8 +81,9 @@ impl ProviderTask {
         ingestor: &Ingestor,
         provider: Arc<Provider>,
         local: Arc<LocalState>,
+        log: Arc<dyn EventLog>,
         committer: Committer,
-        kicked: mpsc::Receiver<u64>,
+        kicked: mpsc::Receiver<Kick>,
     ) -> Result<Self, RoleError> {
         let name = provider.config.name.clone();
         let stored =
@@ -112,20 +116,22 @@ impl ProviderTask {
             slots: ingestor.slots.clone(),
             metrics: ingestor.metrics.clone(),
             local,
+            log,
             committer,
             kicked,
             state,
             kept: None,
+            next: Next { at: Timestamp::now(), reason: "start" },
         })
     }
 
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), RoleError> {
         let mut next = Instant::now();
         loop {
-            let handled = tokio::select! {
+            let kick = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 kick = self.kicked.recv() => match kick {
-                    Some(offset) => Some(self.last_kick(offset)),
+                    Some(kick) => Some(self.with_waiting_kicks(kick)),
                     None => return Ok(()),
                 },
                 () = tokio::time::sleep_until(next.into()), if !self.provider.config.paused => None,
@@ -141,23 +147,37 @@ impl ProviderTask {
                 slot = self.slots.acquire(claim) => slot,
             };
             self.metrics.waiting.set(self.slots.waiting() as i64);
-            let at = self.once(handled).await?;
+            match kick {
+                Some(Kick { wanted: Wanted::Replay { since_ms }, offset }) => {
+                    self.replay(since_ms, offset).await?;
+                    // What the provider says now counts last, whatever the stored bodies said.
+                    self.next = Next { at: Timestamp::now(), reason: "after a replay" };
+                }
+                fetch => self.once(fetch.map(|kick| kick.offset)).await?,
+            }
             drop(slot);
-            let pause = at.duration_since(Timestamp::now());
+            let pause = self.next.at.duration_since(Timestamp::now());
             next = Instant::now() + Duration::try_from(pause).unwrap_or_default();
         }
     }
 
-    /// Several requests that wait are one fetch.
-    fn last_kick(&mut self, mut offset: u64) -> u64 {
+    /// Several requests that wait are one: a replay, which a fetch follows, if any of them is one,
+    /// and that of the most bodies.
+    fn with_waiting_kicks(&mut self, mut kick: Kick) -> Kick {
         while let Ok(later) = self.kicked.try_recv() {
-            offset = later;
+            let wanted = match (kick.wanted, later.wanted) {
+                (Wanted::Fetch, other) | (other, Wanted::Fetch) => other,
+                (Wanted::Replay { since_ms: one }, Wanted::Replay { since_ms: other }) => {
+                    Wanted::Replay { since_ms: one.into_iter().chain(other).min() }
+                }
+            };
+            kick = Kick { offset: later.offset, wanted };
         }
-        offset
+        kick
     }
 
-    /// One fetch with all that it leads to; says when the next is due.
-    async fn once(&mut self, handled: Option<u64>) -> Result<Timestamp, RoleError> {
+    /// One fetch with all that it leads to.
+    async fn once(&mut self, handled: Option<u64>) -> Result<(), RoleError> {
         self.schedule.begin();
         let (started, observed_at) = (Instant::now(), Timestamp::now());
         let before = self.state.clone();
@@ -194,12 +214,83 @@ impl ProviderTask {
             Err(error) => Outcome::failed(error.to_string(), ended_by(&error)),
         };
         let chance = rand::rng().random_range(0.0..1.0);
-        let next = self.schedule.end(Timestamp::now(), outcome.ended, chance);
+        self.next = self.schedule.end(Timestamp::now(), outcome.ended, chance);
         self.measure(&outcome, started.elapsed());
-        let observed = self.observation(outcome, observed_at, started.elapsed(), &next);
+        let observed = self.observation(outcome, observed_at, started.elapsed());
         let remembered = (self.state != before).then_some(&self.state);
-        publisher.observation(&observed, remembered, handled).await?;
-        Ok(next.at)
+        publisher.observation(&observed, remembered, handled).await
+    }
+
+    /// Reads stored bodies again: those fetched since then, oldest first, or the newest only.
+    async fn replay(&mut self, since_ms: Option<i64>, handled: u64) -> Result<(), RoleError> {
+        let (codec, provider) = (self.codec.clone(), self.provider.clone());
+        // With validators the provider would answer that nothing changed, and what its present
+        // body says to the present parser would never be known.
+        (self.state.etag, self.state.last_modified) = (None, None);
+        let mut payloads = Payloads::open(
+            &*self.log,
+            &self.topics,
+            &codec,
+            &provider.config.name,
+            self.committer.partition,
+            since_ms.unwrap_or(i64::MIN),
+            self.options.spool_dir(),
+        )
+        .await?;
+        if since_ms.is_some() {
+            while let Some(payload) = payloads.next().await? {
+                self.replay_one(payload).await?;
+            }
+        } else if let Some(payload) = payloads.newest().await? {
+            self.replay_one(payload).await?;
+        }
+        self.committer.handled(&provider.config.name, handled).await
+    }
+
+    async fn replay_one(&mut self, payload: Payload) -> Result<(), RoleError> {
+        let (started, observed_at) = (Instant::now(), Timestamp::now());
+        let (topics, codec, committer) =
+            (self.topics.clone(), self.codec.clone(), self.committer.clone());
+        let provider = self.provider.clone();
+        let publisher = Publisher {
+            topics: &topics,
+            codec: &codec,
+            committer: &committer,
+            provider: &provider.config.name,
+            source: format!("/v1/providers/{}", provider.config.name),
+            fetch_id: Uuid::new_v4().to_string(),
+            observed_at,
+            max_events: self.options.transaction_events,
+            max_bytes: self.options.transaction_bytes,
+        };
+        let id = payload.id.clone();
+        let fetched_at = Timestamp::from_millisecond(payload.fetched_at_ms).unwrap_or_default();
+        let (limit, spool_dir) = (self.options.max_body_bytes, self.options.spool_dir());
+        let body = tokio::task::spawn_blocking(move || payload.into_body(limit, &spool_dir))
+            .await
+            .map_err(|error| RoleError::other(&error))?;
+        let mut detail = format!("stored body {id}, fetched at {fetched_at:.3}");
+        let mut outcome =
+            Outcome::failed(String::new(), Ended::Good { changed: false, fresh_until: None });
+        match body {
+            Err(error) => detail.push_str(&format!(": cannot be read: {error}")),
+            Ok(body) => match self.compare(&body, observed_at, &id, true).await? {
+                Err(reason) => detail.push_str(&format!(": refused: {reason}")),
+                Ok(comparison) => {
+                    outcome.body_bytes = Some(body.bytes);
+                    outcome.counts = comparison.counts;
+                    outcome.faults = comparison.faults.clone();
+                    match comparison.suspect {
+                        Some(suspect) => detail.push_str(&format!(": passed over: {suspect}")),
+                        None => publisher.steps(comparison, &mut self.state).await?,
+                    }
+                }
+            },
+        }
+        (outcome.word, outcome.detail, outcome.payload_id) = ("replayed", Some(detail), Some(id));
+        self.measure(&outcome, started.elapsed());
+        let observed = self.observation(outcome, observed_at, started.elapsed());
+        publisher.observation(&observed, Some(&self.state), None).await
     }
 
     async fn take_body(
@@ -208,7 +299,8 @@ impl ProviderTask {
         publisher: &Publisher<'_>,
     ) -> Result<Outcome, RoleError> {
         let payload_id = format!("{}.{}", self.provider.config.name, publisher.fetch_id);
-        let compared = self.compare(&body, publisher.observed_at, &payload_id).await?;
+        let is_new = self.state.body_hash.as_deref() != Some(body.hash.as_str());
+        let compared = self.compare(&body, publisher.observed_at, &payload_id, is_new).await?;
         // A body that says nothing new is not kept, nor one that was kept last time already.
         let is_news = match &compared {
             Ok(comparison) => comparison.outbox.steps > 0 || comparison.suspect.is_some(),
@@ -267,8 +359,8 @@ impl ProviderTask {
         body: &Body,
         now: Timestamp,
         payload_id: &str,
+        record_faults: bool,
     ) -> Result<Result<Comparison, String>, RoleError> {
-        let record_faults = self.state.body_hash.as_deref() != Some(body.hash.as_str());
         let mut file = body.file.try_clone().map_err(|error| RoleError::other(&error))?;
         let (settings, options) = (self.settings.clone(), self.options.clone());
         let (local, provider) = (self.local.clone(), self.state.clone());
@@ -301,7 +393,6 @@ impl ProviderTask {
         outcome: Outcome,
         observed_at: Timestamp,
         took: Duration,
-        next: &Next,
     ) -> FeedObservedRecord {
         let faults = outcome.faults.into_iter().map(|fault| FaultRecord {
             place: fault.place.to_string(),
@@ -324,8 +415,8 @@ impl ProviderTask {
             duration_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
             breaker: self.schedule.breaker().as_str().to_owned(),
             consecutive_failures: i64::from(self.schedule.failures()),
-            next_fetch_at: next.at.as_millisecond(),
-            next_fetch_reason: next.reason.to_owned(),
+            next_fetch_at: self.next.at.as_millisecond(),
+            next_fetch_reason: self.next.reason.to_owned(),
             payload_id: outcome.payload_id,
         }
     }

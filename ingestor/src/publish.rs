@@ -167,6 +167,7 @@ impl Publisher<'_> {
         };
         let key = Bytes::copy_from_slice(self.provider.as_bytes());
         let partition = partition_of(&key, self.topics.partitions);
+        let handled = handled.map(|offset| (self.provider.to_owned(), offset));
         let mut batch = CommitRequest { handled, ..CommitRequest::default() };
         batch.append(Append {
             topic: self.topics.plans.clone(),

@@ -10,17 +10,20 @@ use crate::{
     slots::Slots,
 };
 use almanac_event_log::{
-    Append, EventLog, Offset, ReadLimit, Retention, TopicSpec, partitioner::partition_of,
+    Append, Offset, ReadLimit, Retention, TopicSpec, partitioner::partition_of,
 };
 use almanac_processor::{Input, LocalState, Owned, Role, RoleError, StateFolder};
 use almanac_schemas::{
     Codec,
-    ingest::{self, FETCH_REQUESTED, FetchRequestedRecord, PROVIDER_STATE},
+    ingest::{
+        self, FETCH_REQUESTED, FetchRequestedRecord, PROVIDER_STATE, REPLAY_REQUESTED,
+        ReplayRequestedRecord,
+    },
     plans::{self, PlanEncoder, PlanStateRecord},
 };
 use async_trait::async_trait;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -207,15 +210,37 @@ impl Role for Ingestor {
         for provider in mine {
             let (kick, kicked) = mpsc::channel(MAX_WAITING_REQUESTS);
             kicks.insert(provider.config.name.clone(), kick);
-            let task =
-                ProviderTask::new(self, provider, state.clone(), committer.clone(), kicked).await?;
+            let task = ProviderTask::new(
+                self,
+                provider,
+                state.clone(),
+                owned.log.clone(),
+                committer.clone(),
+                kicked,
+            )
+            .await?;
             tasks.spawn(task.run(stop.clone()));
         }
         drop(committer);
-        CommitLoop { ingestor: self, owned, input, state, kicks, unhandled: BTreeSet::new() }
+        CommitLoop { ingestor: self, owned, input, state, kicks, unhandled: BTreeMap::new() }
             .run(requests, tasks)
             .await
     }
+}
+
+/// A request for a provider that was read from the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kick {
+    pub(crate) offset: Offset,
+    pub(crate) wanted: Wanted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A fetch now.
+    Fetch,
+    /// Stored bodies read again: those fetched since then, or the newest.
+    Replay { since_ms: Option<i64> },
 }
 
 /// What goes into one transaction together.
@@ -225,8 +250,8 @@ pub(crate) struct CommitRequest {
     pub(crate) bytes: usize,
     /// Changes of the local state.
     pub(crate) changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Offset of the request that is handled thereby.
-    pub(crate) handled: Option<Offset>,
+    /// Provider and offset of the request that is handled thereby, with all of its before.
+    pub(crate) handled: Option<(String, Offset)>,
 }
 
 impl CommitRequest {
@@ -253,6 +278,14 @@ impl Committer {
     }
 }
 
+impl Committer {
+    /// Marks a request as handled when nothing else is to be committed with that.
+    pub(crate) async fn handled(&self, provider: &str, offset: Offset) -> Result<(), RoleError> {
+        let handled = Some((provider.to_owned(), offset));
+        self.submit(CommitRequest { handled, ..CommitRequest::default() }).await?.wait().await
+    }
+}
+
 impl PendingCommit {
     pub(crate) async fn wait(self) -> Result<(), RoleError> {
         self.0.await.map_err(|_| given_up())
@@ -269,10 +302,10 @@ struct CommitLoop<'a> {
     owned: Owned,
     input: Input,
     state: Arc<LocalState>,
-    kicks: HashMap<String, mpsc::Sender<Offset>>,
-    /// Requests that were read and are not handled: the input position stays before them, so
-    /// that a successor reads them again.
-    unhandled: BTreeSet<Offset>,
+    kicks: HashMap<String, mpsc::Sender<Kick>>,
+    /// Requests that were read and are not handled, with their provider: the input position stays
+    /// before them, so that a successor reads them again.
+    unhandled: BTreeMap<Offset, String>,
 }
 
 impl CommitLoop<'_> {
@@ -315,22 +348,31 @@ impl CommitLoop<'_> {
         stored: &almanac_event_log::StoredRecord,
     ) -> Result<(), RoleError> {
         let Some(value) = &stored.record.value else { return Ok(()) };
-        let decoded = match self.ingestor.codec.decode(value).await {
-            Ok(decoded) if decoded.record() == FETCH_REQUESTED => decoded,
+        let request = match self.ingestor.codec.decode(value).await {
             Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
-            _ => {
-                tracing::warn!(
-                    topic = %stored.topic, partition = stored.partition, offset = stored.offset,
-                    "passing over a request that cannot be read"
-                );
-                return Ok(());
-            }
+            Err(error) => Err(error),
+            Ok(decoded) => match decoded.record() {
+                FETCH_REQUESTED => decoded
+                    .read::<FetchRequestedRecord>()
+                    .map(|request| Some((request.provider, Wanted::Fetch))),
+                REPLAY_REQUESTED => decoded.read::<ReplayRequestedRecord>().map(|request| {
+                    Some((request.provider, Wanted::Replay { since_ms: request.since }))
+                }),
+                _ => Ok(None),
+            },
         };
-        let Ok(request) = decoded.read::<FetchRequestedRecord>() else { return Ok(()) };
-        if let Some(kick) = self.kicks.get(&request.provider)
-            && kick.try_send(stored.offset).is_ok()
-        {
-            self.unhandled.insert(stored.offset);
+        let Ok(Some((provider, wanted))) = request else {
+            tracing::warn!(
+                topic = %stored.topic, partition = stored.partition, offset = stored.offset,
+                "passing over a request that cannot be read"
+            );
+            return Ok(());
+        };
+        let Some(kick) = self.kicks.get(&provider) else { return Ok(()) };
+        if kick.try_send(Kick { offset: stored.offset, wanted }).is_ok() {
+            self.unhandled.insert(stored.offset, provider);
+        } else {
+            tracing::warn!(provider, ?wanted, "passing over a request: too many of it wait");
         }
         Ok(())
     }
@@ -340,10 +382,10 @@ impl CommitLoop<'_> {
         request: CommitRequest,
         read_up_to: Offset,
     ) -> Result<(), RoleError> {
-        if let Some(handled) = request.handled {
-            self.unhandled.retain(|offset| *offset > handled);
+        if let Some((of, handled)) = &request.handled {
+            self.unhandled.retain(|offset, provider| provider != of || offset > handled);
         }
-        let next_offset = self.unhandled.first().copied().unwrap_or(read_up_to);
+        let next_offset = self.unhandled.keys().next().copied().unwrap_or(read_up_to);
         let next_offset = next_offset.max(self.input.next_offset());
         let topic = self.ingestor.topics.state.clone();
         let of_state: Vec<bool> =
@@ -365,31 +407,4 @@ impl CommitLoop<'_> {
             .map_err(|error| RoleError::other(&error))?
             .map_err(|error| RoleError::other(&error))
     }
-}
-
-/// Asks for a fetch now: the request is durable when this returns.
-pub async fn request_fetch(
-    log: &dyn EventLog,
-    topics: &Topics,
-    codec: &Codec,
-    provider: &str,
-    requested_by: &str,
-) -> Result<(), RoleError> {
-    let now = jiff::Timestamp::now();
-    let record = FetchRequestedRecord {
-        provider: provider.to_owned(),
-        requested_at: now.as_millisecond(),
-        requested_by: requested_by.to_owned(),
-    };
-    let value = codec.encode(FETCH_REQUESTED, &record).map_err(|error| RoleError::other(&error))?;
-    let key = bytes::Bytes::copy_from_slice(provider.as_bytes());
-    let partition = partition_of(&key, topics.partitions);
-    let record = almanac_event_log::Record {
-        key,
-        value: Some(value),
-        headers: almanac_event_log::Headers::default(),
-        timestamp_ms: now.as_millisecond(),
-    };
-    log.append(vec![Append { topic: topics.requests.clone(), partition, record }]).await?;
-    Ok(())
 }

@@ -35,6 +35,9 @@ pub const ALL: &[SchemaFile] = &[
     schema!("ingest.payloads", "almanac.ingest", "PayloadChunk", 1),
     schema!("ingest.quarantine", "almanac.ingest", "Quarantined", 1),
     schema!("projections.changes", "almanac.projections", "PartitionsChanged", 1),
+    schema!("ingest.requests", "almanac.ingest", "ReplayRequested", 1),
+    // Only its documentation differs: a further outcome.
+    schema!("plans.events", "almanac.plans", "FeedObserved", 2),
 ];
 
 impl SchemaFile {

@@ -8,6 +8,7 @@ pub const PAYLOADS: &str = "ingest.payloads";
 pub const QUARANTINE: &str = "ingest.quarantine";
 
 pub const FETCH_REQUESTED: &str = "almanac.ingest.FetchRequested";
+pub const REPLAY_REQUESTED: &str = "almanac.ingest.ReplayRequested";
 pub const PROVIDER_STATE: &str = "almanac.ingest.ProviderState";
 pub const PAYLOAD_CHUNK: &str = "almanac.ingest.PayloadChunk";
 pub const QUARANTINED: &str = "almanac.ingest.Quarantined";
@@ -17,6 +18,14 @@ pub struct FetchRequestedRecord {
     pub provider: String,
     pub requested_at: i64,
     pub requested_by: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayRequestedRecord {
+    pub provider: String,
+    pub requested_at: i64,
+    pub requested_by: String,
+    pub since: Option<i64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,8 @@ use almanac_schemas::{
     files::{ALL, SchemaFile},
     ingest::{
         FETCH_REQUESTED, FetchRequestedRecord, PAYLOAD_CHUNK, PROVIDER_STATE, PayloadChunkRecord,
-        ProviderStateRecord, QUARANTINED, QuarantinedRecord,
+        ProviderStateRecord, QUARANTINED, QuarantinedRecord, REPLAY_REQUESTED,
+        ReplayRequestedRecord,
     },
     plans::{
         FEED_OBSERVED, FaultRecord, FeedObservedRecord, PlanEncoder, PlanEventRecord, PlanRecord,
@@ -127,6 +128,13 @@ async fn encoded(codec: &Codec) -> BTreeMap<String, Vec<u8>> {
         requested_by: "local".to_owned(),
     };
     put(FETCH_REQUESTED, codec.encode(FETCH_REQUESTED, &requested));
+    let replay = ReplayRequestedRecord {
+        provider: "fever".to_owned(),
+        requested_at: now().as_millisecond(),
+        requested_by: "local".to_owned(),
+        since: Some(now().as_millisecond() - 1),
+    };
+    put(REPLAY_REQUESTED, codec.encode(REPLAY_REQUESTED, &replay));
     let state = ProviderStateRecord {
         provider: "fever".to_owned(),
         etag: Some("\"abc\"".to_owned()),
@@ -222,6 +230,10 @@ async fn golden_bytes_are_read() {
                 assert_eq!(decoded.read::<FeedObservedRecord>().unwrap(), feed_observed())
             }
             FETCH_REQUESTED => drop(decoded.read::<FetchRequestedRecord>().unwrap()),
+            REPLAY_REQUESTED => {
+                let replay = decoded.read::<ReplayRequestedRecord>().unwrap();
+                assert_eq!(replay.since, Some(replay.requested_at - 1));
+            }
             PROVIDER_STATE => drop(decoded.read::<ProviderStateRecord>().unwrap()),
             PAYLOAD_CHUNK => {
                 assert_eq!(decoded.read::<PayloadChunkRecord<'_>>().unwrap().bytes, [0, 1, 255]);

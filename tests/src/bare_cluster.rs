@@ -45,8 +45,7 @@ impl Stage {
         let input = format!("{name}.input");
         log.ensure_topics(&[spec(&topic, PARTITIONS), spec(&input, 1)]).await.unwrap();
         let mut options = scylla(&name);
-        options.replication =
-            "{'class': 'SimpleStrategy', 'replication_factor': 1}".to_owned();
+        options.replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}".to_owned();
         let store = ScyllaStore::connect(&options).await.unwrap();
         let tables = Tables::of(plans::VERSION).unwrap();
         for table in tables.all() {
@@ -104,8 +103,7 @@ async fn records_of(log: &KafkaLog, topic: &str) -> Vec<StoredRecord> {
 async fn codec(installation: &Installation) -> Codec {
     let prefix = installation.topic("");
     let url = crate::address("ALMANAC_TEST_REGISTRY");
-    let registry =
-        ConfluentRegistry::new(&url, &prefix, None, Duration::from_secs(10)).unwrap();
+    let registry = ConfluentRegistry::new(&url, &prefix, None, Duration::from_secs(10)).unwrap();
     Codec::new(Arc::new(registry)).await.unwrap()
 }
 

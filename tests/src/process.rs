@@ -35,13 +35,22 @@ pub struct Installation {
     name: String,
     providers: Vec<(String, String)>,
     extra: String,
+    /// What the providers' naive times mean.
+    pub timezone: String,
 }
 
 impl Installation {
     pub fn new(engine: Engine) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let name = format!("t{}", &Uuid::new_v4().simple().to_string()[..10]);
-        Self { engine, folder, name, providers: Vec::new(), extra: String::new() }
+        Self {
+            engine,
+            folder,
+            name,
+            providers: Vec::new(),
+            extra: String::new(),
+            timezone: "Europe/Madrid".to_owned(),
+        }
     }
 
     pub fn with_provider(mut self, name: &str, url: &str) -> Self {
@@ -88,14 +97,21 @@ impl Installation {
             );
         }
         for (name, url) in &self.providers {
+            let timezone = &self.timezone;
             text.push_str(&format!(
                 "[[providers]]\nname = {name:?}\nkind = \"fever-plans\"\nurl = {url:?}\n\
-                 timezone = \"Europe/Madrid\"\ninterval = \"50ms\"\nmax_interval = \"300ms\"\n"
+                 timezone = \"{timezone}\"\ninterval = \"50ms\"\nmax_interval = \"300ms\"\n"
             ));
         }
         let file = self.folder.path().join(format!("{process}.toml"));
         std::fs::write(&file, text).unwrap();
         file
+    }
+
+    /// Runs a command of the binary against a process that was started under this name.
+    pub fn command(&self, process: &str, arguments: &[&str]) -> std::process::Output {
+        let config = self.folder.path().join(format!("{process}.toml"));
+        Command::new(binary()).arg("--config").arg(config).args(arguments).output().unwrap()
     }
 
     /// Starts a process; `name` names its data folder and log.

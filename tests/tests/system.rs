@@ -1,7 +1,7 @@
 //! The whole way on both engines: feed, log, projection, search; and what consumers see.
 
 use almanac_tests::{
-    address,
+    address, oracle,
     process::{Engine, Installation, Process, binary, client},
     provider::{Provider, feed},
 };
@@ -390,6 +390,66 @@ async fn an_unchanged_feed_is_one_event() {
     let others =
         page["items"].as_array().unwrap().iter().filter(|item| item["type"] != "feed.observed");
     assert_eq!(others.count(), plans, "nothing but observations came after");
+}
+
+/// A corrected parser is a replay: stored bodies are read again while the provider is away. What
+/// is corrected here is the time zone, which the same bytes mean something else in.
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_bodies_are_read_again() {
+    for engine in ENGINES {
+        let provider = Provider::start().await;
+        provider.serve(data("feed-1.xml"));
+        let mut installation = Installation::new(engine).with_provider("fever", &provider.url());
+        let mut process = installation.up().await;
+        observed(&process, "fever", "unchanged").await;
+        let starts = async |process: &Process| -> Vec<String> {
+            let (_, page) = process.get("/v1/plans").await;
+            let items = page["items"].as_array().unwrap();
+            items.iter().map(|plan| plan["starts_at"].as_str().unwrap().to_owned()).collect()
+        };
+        assert!(
+            starts(&process)
+                .await
+                .iter()
+                .all(|start| start.ends_with("+02:00") || start.ends_with("+01:00"))
+        );
+        assert!(process.stop().success());
+
+        provider.answer(|_, _| StatusCode::SERVICE_UNAVAILABLE.into_response());
+        installation.timezone = "UTC".to_owned();
+        let process = installation.up().await;
+        observed(&process, "fever", "failed").await;
+        let replay = async |options: &[&str]| {
+            let before = process.provider("fever").await.unwrap()["last_replay"]["at"].clone();
+            let output =
+                installation.command("up", &[&["ingest", "replay", "fever"], options].concat());
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            process
+                .until("the replay", || async {
+                    let seen = process.provider("fever").await?["last_replay"].clone();
+                    (seen["at"] != before).then_some(seen)
+                })
+                .await
+        };
+        let seen = replay(&[]).await;
+        assert_eq!(seen["changed"], 4, "{seen}");
+        process
+            .until("the corrected times", || async {
+                starts(&process).await.iter().all(|start| start.ends_with("+00:00")).then_some(())
+            })
+            .await;
+        let seen = replay(&["--since", "2020-01-01T00:00:00Z"]).await;
+        assert_eq!(seen["changed"], 0, "the same parser says the same: {seen}");
+        let (_, provider) = process.get("/v1/providers/fever").await;
+        assert_eq!(provider["last_outcome"], "failed", "a replay says nothing of the provider");
+        let output = installation.command("up", &["ingest", "replay", "nobody"]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && error.contains("no provider with this name"),
+            "{error}"
+        );
+        oracle::check_sequences(&process).await;
+    }
 }
 
 /// The ordinary Confluent client and its Avro deserializer read what we write.

@@ -91,7 +91,8 @@ fn date_and_time(out: &mut String, name: &str, time: Option<LocalTimeRecord>) ->
     };
     let time = time.to_domain()?.to_text();
     let time = std::str::from_utf8(&time).ok()?;
-    for part in [",\"", name, "_date\":\"", &time[..10], "\",\"", name, "_time\":\"", &time[11..19]] {
+    for part in [",\"", name, "_date\":\"", &time[..10], "\",\"", name, "_time\":\"", &time[11..19]]
+    {
         out.push_str(part);
     }
     out.push('"');

@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-const MAX_REST: Duration = Duration::from_millis(250);
+const MAX_REST: Duration = Duration::from_millis(500);
 /// Days loaded at once.
 const TOGETHER: usize = 16;
 
@@ -189,8 +189,8 @@ impl SearchCache {
     }
 
     /// Loads again what the change feed names, for as long as it is polled. Between two rounds it
-    /// rests as long as the last one took: a single change is loaded at once, and a feed that
-    /// touches every day takes at most half of a core from those who write and search.
+    /// rests twice as long as the last one took: a single change is loaded at once, and a feed that
+    /// touches every day leaves most of a core, and of the read store, to those who write and search.
     pub(crate) async fn refresh(&self) -> StoreResult<()> {
         loop {
             let round = std::mem::take(&mut *self.dirty.lock());
@@ -211,7 +211,7 @@ impl SearchCache {
                     return Err(error);
                 }
             }
-            tokio::time::sleep(started.elapsed().min(MAX_REST)).await;
+            tokio::time::sleep((started.elapsed() * 2).min(MAX_REST)).await;
         }
     }
 

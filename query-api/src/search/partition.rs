@@ -331,12 +331,15 @@ mod tests {
 
     #[test]
     fn bounds_are_strict_and_know_walls() {
-        let partition = Partition::from_rows(18_808, &[
-            row("2021-06-30T18:00:00Z", "2021-06-30T23:00:00Z", 7_200, "a"),
-            row("2021-06-30T19:00:00Z", "2021-06-30T20:00:00Z", 7_200, "b"),
-            row("2021-06-30T20:00:00Z", "-", 7_200, "c"),
-            row("2021-06-30T21:00:00Z", "2021-06-30T22:00:00Z", 0, "d"),
-        ]);
+        let partition = Partition::from_rows(
+            18_808,
+            &[
+                row("2021-06-30T18:00:00Z", "2021-06-30T23:00:00Z", 7_200, "a"),
+                row("2021-06-30T19:00:00Z", "2021-06-30T20:00:00Z", 7_200, "b"),
+                row("2021-06-30T20:00:00Z", "-", 7_200, "c"),
+                row("2021-06-30T21:00:00Z", "2021-06-30T22:00:00Z", 0, "d"),
+            ],
+        );
         let z = |text: &'static str| Some((text, false));
         let wall = |text: &'static str| Some((text, true));
         assert_eq!(found(&partition, None, None), "abcd");

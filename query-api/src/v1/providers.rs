@@ -68,6 +68,12 @@ fn describe(name: &str, kinds: &BTreeMap<String, Value>, freshness_s: Option<i64
             "delisted": of("body", "delisted"), "relisted": of("body", "relisted"),
             "quarantined": of("body", "quarantined"), "faults": of("body", "faults"),
         },
+        "last_replay": kinds.get("replay").map(|replay| json!({
+            "at": replay["observed_at"], "detail": replay["detail"],
+            "listed": replay["listed"], "changed": replay["changed"],
+            "delisted": replay["delisted"], "relisted": replay["relisted"],
+            "quarantined": replay["quarantined"], "faults": replay["faults"],
+        })),
     })
 }
 

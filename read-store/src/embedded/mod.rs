@@ -150,9 +150,8 @@ impl Inner {
         let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for (place, key, value) in rows {
             let keyspace = &open[place].1;
-            let current = keyspace
-                .get(&key)
-                .map_err(|error| storage_error("read", &self.folder, &error))?;
+            let current =
+                keyspace.get(&key).map_err(|error| storage_error("read", &self.folder, &error))?;
             if current.is_none_or(|current| stands_over(&value, &current)) {
                 batch.insert(keyspace, key, value);
             }

@@ -69,11 +69,7 @@ pub(crate) async fn report(out: &mut String) {
 }
 
 /// Medians of two processes and a bare server, measured in turns.
-pub(crate) async fn in_turns(
-    processes: &[&Process; 2],
-    seconds: u64,
-    starts: Starts,
-) -> [Load; 3] {
+pub(crate) async fn in_turns(processes: &[&Process; 2], seconds: u64, starts: Starts) -> [Load; 3] {
     let script = script(seconds, starts);
     // The bare server answers one window of the average size; a first round finds it.
     let average = wrk(&processes[0].url(""), &script, 1).bytes;

@@ -1,12 +1,6 @@
 //! Starting, resting, and a million plans.
 
-use crate::{
-    feeds::feed,
-    line,
-    load::Starts,
-    median, resident_mb,
-    search::in_turns,
-};
+use crate::{feeds::feed, line, load::Starts, median, resident_mb, search::in_turns};
 use almanac_tests::{
     process::{Engine, Installation, Process},
     provider::Provider,
@@ -46,8 +40,7 @@ async fn read(process: &Process, done: impl AsyncFn() -> bool) {
 /// What reading a large body costs the process that reads it, with nothing else in it.
 async fn ingestor_alone(out: &mut String) {
     let provider = Provider::start().await;
-    let installation =
-        Installation::new(Engine::Cluster).with_provider("million", &provider.url());
+    let installation = Installation::new(Engine::Cluster).with_provider("million", &provider.url());
     let query = installation.start("query-api", "query");
     query.ready().await;
     let mut ingestor = installation.start("ingestor", "ingestor");
@@ -85,7 +78,10 @@ async fn million(out: &mut String) {
     provider.answer(|_, _| StatusCode::NOT_MODIFIED.into_response());
     let peak = resident_mb(process.id()).1;
     line!(out, "| all roles, a feed of a million plans, until folded | {took:.1} s |");
-    line!(out, "| memory before / peak meanwhile, 512 MB of cache allowed | {before} / {peak} MB |");
+    line!(
+        out,
+        "| memory before / peak meanwhile, 512 MB of cache allowed | {before} / {peak} MB |"
+    );
     assert!(process.stop().success());
     let started = Instant::now();
     let process = installation.up().await;

@@ -15,7 +15,7 @@ check-tools:
 	if ! echo '#include <zlib.h>' | cc -E - >/dev/null 2>&1; then missing="$$missing zlib1g-dev"; fi; \
 	if [ -n "$$missing" ]; then \
 	  echo "missing:$$missing" >&2; \
-	  echo "On Debian: apt-get install build-essential pkg-config libssl-dev zlib1g-dev; Rust 1.90 or newer by rustup." >&2; \
+	  echo "On Debian: apt-get install build-essential pkg-config libssl-dev zlib1g-dev; Rust 1.91 or newer by rustup." >&2; \
 	  exit 1; fi
 
 build: check-tools ## Build everything once, tests included

@@ -119,7 +119,7 @@ pub(crate) fn generated(tick: u64) -> String {
     for plan in 0..GENERATED_PLANS {
         let mut random = mix(plan);
         // One in two hundred is away during any tick.
-        if (plan + tick) % 200 == 0 {
+        if (plan + tick).is_multiple_of(200) {
             continue;
         }
         let (month, day, hour) = (plan % 24, random % 28 + 1, 17 + random / 28 % 5);

@@ -83,11 +83,14 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// Key and value in the local state.
+pub(crate) type StoredEntry = (Vec<u8>, Vec<u8>);
+
 /// An entry from a record of `ingest.state`: key and value.
 pub(crate) fn from_state_record(
     record: &PlanStateRecord<'_>,
     encoder: &PlanEncoder,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, CodecError> {
+) -> Result<Option<StoredEntry>, CodecError> {
     let (Some(known), Ok(ordinal)) = (record.knowledge(), u64::try_from(record.ordinal)) else {
         return Ok(None);
     };

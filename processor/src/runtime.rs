@@ -14,9 +14,15 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
     #[error(transparent)]
-    Log(#[from] LogError),
+    Log(Box<LogError>),
     #[error("{0}")]
     Other(String),
+}
+
+impl From<LogError> for RoleError {
+    fn from(error: LogError) -> Self {
+        Self::Log(Box::new(error))
+    }
 }
 
 impl RoleError {

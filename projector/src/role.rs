@@ -140,7 +140,7 @@ impl Projector {
             .slice(&self.tables.parked, plans::PROJECTION, &slice)
             .await
             .map_err(|error| RoleError::other(&error))?;
-        Ok(rows.iter().map(|row| row.clustering[prefix.len()..].as_bytes().to_vec()).collect())
+        Ok(rows.iter().map(|row| row.clustering.as_bytes()[prefix.len()..].to_vec()).collect())
     }
 }
 

@@ -4,10 +4,14 @@ use crate::state::ApiState;
 use almanac_event_log::{Isolation, LogError, LogReader, ReadLimit};
 use almanac_projector::plans;
 use almanac_schemas::projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord};
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 const LIMIT: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(4);
 
 /// Follows the feed for as long as it is polled, through outages.
 pub(crate) async fn follow(state: &ApiState) {
@@ -81,10 +85,14 @@ async fn take(state: &ApiState, reader: &mut dyn LogReader) -> Result<(), LogErr
 
 /// Reloads what changed, through outages of the read store.
 pub(crate) async fn refresh(state: &ApiState) {
+    let mut pause = PAUSE;
     loop {
+        let started = Instant::now();
         if let Err(error) = state.search.refresh().await {
             tracing::warn!(%error, "cached partitions cannot be loaded again; serving what is there");
         }
-        tokio::time::sleep(PAUSE).await;
+        // An outage that lasts is said less and less often.
+        pause = if started.elapsed() > MAX_PAUSE { PAUSE } else { (pause * 2).min(MAX_PAUSE) };
+        tokio::time::sleep(pause).await;
     }
 }

@@ -36,7 +36,7 @@ async fn rows_and_tombstones_survive_reopening() {
         store.write(change(5, None)).await.unwrap();
     }
     let store = EmbeddedStore::open(folder.path(), 16 << 20).unwrap();
-    assert_eq!(store.tables().await.unwrap(), [table.clone()]);
+    assert_eq!(store.tables().await.unwrap(), std::slice::from_ref(&table));
     store.write(change(4, Some("late"))).await.unwrap();
     assert_eq!(store.get(&table, "p", "k").await.unwrap(), None);
     store.write(change(6, Some("new"))).await.unwrap();

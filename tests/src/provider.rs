@@ -89,7 +89,7 @@ pub fn feed(plans: u64, version: u64) -> String {
 
 /// What the feed says of a plan as of a version; `None` while it is away.
 pub fn capacity(plan: u64, version: u64) -> Option<u64> {
-    if (plan * 7 + version) % 11 == 0 {
+    if (plan * 7 + version).is_multiple_of(11) {
         return None;
     }
     // Changes with about every third version.

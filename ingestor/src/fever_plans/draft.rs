@@ -123,7 +123,7 @@ impl PlanDraft {
     pub(super) fn finish(
         mut self,
         settings: &FeedSettings,
-    ) -> Result<Plan, (Fault, Option<PlanIdentity>)> {
+    ) -> Result<Plan, Box<(Fault, Option<PlanIdentity>)>> {
         let identity = self.identity(settings);
         let finished = match (&identity, self.fault.take()) {
             (_, Some(reason)) => Err(reason),
@@ -137,7 +137,7 @@ impl PlanDraft {
                 reason,
                 fragment: std::mem::take(&mut self.fragment),
             };
-            (fault, identity.ok())
+            Box::new((fault, identity.ok()))
         })
     }
 

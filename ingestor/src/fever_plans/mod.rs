@@ -242,7 +242,10 @@ impl Parser<'_> {
             let place = draft.place;
             let item = match draft.finish(self.settings) {
                 Ok(plan) => FeedItem::Plan { plan: Box::new(plan), place },
-                Err((fault, plan)) => FeedItem::Fault { fault, plan },
+                Err(refused) => {
+                    let (fault, plan) = *refused;
+                    FeedItem::Fault { fault, plan }
+                }
             };
             (self.sink)(item)?;
         }

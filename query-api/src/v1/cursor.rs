@@ -15,7 +15,7 @@ pub(super) fn decode(filters: &str, cursor: &str) -> Result<String, Problem> {
         let detail = "it is not one of this installation, or of a request with other filters";
         Problem::new(ProblemType::BadCursor, detail)
     };
-    if cursor.len() % 2 != 0 || cursor.len() > 2_000 || !cursor.is_ascii() {
+    if !cursor.len().is_multiple_of(2) || cursor.len() > 2_000 || !cursor.is_ascii() {
         return Err(bad());
     }
     let bytes: Option<Vec<u8>> = (0..cursor.len())

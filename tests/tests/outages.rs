@@ -1,0 +1,110 @@
+//! Kafka, Cassandra and the registry absent at start, and going away later: said clearly, waited
+//! for, and nothing that was acknowledged is lost. One test, since it stops servers that others
+//! share; test programs run one after the other.
+
+use almanac_tests::{
+    oracle,
+    process::{Engine, Installation, Process},
+    provider::{Provider, capacity, feed},
+};
+use std::{path::PathBuf, process::Command};
+
+const PLANS: u64 = 60;
+
+fn stack(verb: &str, server: &str) {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("stack/stack.sh");
+    let status = Command::new(script).args([verb, server]).status().unwrap();
+    assert!(status.success(), "{verb} {server}");
+}
+
+/// Whatever happens, the servers are there again for who comes next.
+struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        for server in ["cassandra", "kafka", "registry"] {
+            stack("start", server);
+        }
+    }
+}
+
+async fn says(process: &Process, text: &str) {
+    process.until(text, || async { process.log().contains(text).then_some(()) }).await;
+}
+
+/// Waits until all of this version of the feed is in the tables.
+async fn shows(process: &Process, version: u64) {
+    process
+        .until(&format!("version {version}"), || async {
+            let (_, page) = process.get("/v1/plans?limit=500").await;
+            let mut listed = 0;
+            for plan in page["items"].as_array()? {
+                let number = plan["plan_id"].as_str()?.parse().ok()?;
+                let (_, plan) =
+                    process.get(&format!("/v1/plans/{}", plan["id"].as_str()?)).await;
+                match capacity(number, version) {
+                    None if plan["listed"] == false => {}
+                    Some(wanted)
+                        if plan["zones"][0]["capacity"] == wanted && plan["listed"] == true =>
+                    {
+                        listed += 1;
+                    }
+                    _ => return None,
+                }
+            }
+            let wanted = (0..PLANS).filter(|plan| capacity(*plan, version).is_some()).count();
+            (listed == wanted).then_some(())
+        })
+        .await;
+}
+
+async fn still_answers(process: &Process) {
+    for _ in 0..20 {
+        assert!(process.search("").await.len() > 10, "what is there is served");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_may_be_away() {
+    let _restored = Restored;
+    for server in ["cassandra", "kafka", "registry"] {
+        stack("stop", server);
+    }
+    let provider = Provider::start().await;
+    provider.serve(feed(PLANS, 1));
+    let installation =
+        Installation::new(Engine::Cluster).with_provider("changing", &provider.url());
+    let mut process = installation.start("up", "up");
+    says(&process, "waiting for the read store at 127.0.0.1").await;
+    stack("start", "cassandra");
+    says(&process, "waiting for kafka at 127.0.0.1").await;
+    stack("start", "kafka");
+    says(&process, "waiting for the schema registry at http://127.0.0.1").await;
+    stack("start", "registry");
+    process.ready().await;
+    shows(&process, 1).await;
+
+    stack("stop", "registry");
+    provider.serve(feed(PLANS, 2));
+    // Schemas are known by now: nobody asks for them again.
+    shows(&process, 2).await;
+    stack("start", "registry");
+
+    stack("kill", "kafka");
+    still_answers(&process).await;
+    provider.serve(feed(PLANS, 4));
+    still_answers(&process).await;
+    stack("start", "kafka");
+    shows(&process, 4).await;
+
+    stack("stop", "cassandra");
+    still_answers(&process).await;
+    provider.serve(feed(PLANS, 7));
+    still_answers(&process).await;
+    stack("start", "cassandra");
+    shows(&process, 7).await;
+
+    oracle::check(&process, PLANS, 7).await;
+    assert!(process.stop().success());
+}

@@ -37,7 +37,9 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/subjects/{subject}/versions", get(v1::registry::versions))
         .route("/subjects/{subject}/versions/{version}", get(v1::registry::version))
         .route("/schemas/ids/{id}", get(v1::registry::by_id))
-        .route("/openapi.json", get(v1::openapi))
+        .route("/openapi.json", get(v1::documents::openapi))
+        .route("/asyncapi.json", get(v1::documents::asyncapi))
+        .route("/docs", get(v1::documents::docs))
         .method_not_allowed_fallback(|| async {
             Problem::new(ProblemType::MethodNotAllowed, "see the Allow header")
         })

@@ -1,3 +1,5 @@
-//! The domain of Almanac: what is true of plans, without I/O and without a wire format.
+//! The domain of Almanac: what is true of plans and recipes, without I/O and without a wire format.
 
 pub mod plans;
+pub mod recipes;
+pub mod text;

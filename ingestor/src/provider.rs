@@ -307,18 +307,17 @@ impl ProviderTask {
             Err(_) => true,
         };
         let keep = is_news && self.kept.as_deref() != Some(body.hash.as_str());
-        if keep {
-            publisher.payload(&payload_id, &body.file).await?;
-            self.kept = Some(body.hash.clone());
-        }
-        let payload_id = keep.then_some(payload_id);
+        let keeping =
+            async { if keep { publisher.payload(&payload_id, &body.file).await } else { Ok(()) } };
         let comparison = match compared {
             Ok(comparison) => comparison,
             Err(reason) => {
+                keeping.await?;
+                self.kept = Some(body.hash);
                 let ended = Ended::Bad { retry_after: None, worth_retrying: true };
                 return Ok(Outcome {
                     body_bytes: Some(body.bytes),
-                    payload_id,
+                    payload_id: keep.then_some(payload_id),
                     ..Outcome::failed(reason, ended)
                 });
             }
@@ -328,14 +327,18 @@ impl ProviderTask {
         let faults = comparison.faults.clone();
         let is_suspect = suspect.is_some();
         if is_suspect {
+            keeping.await?;
             self.state.suspect_bodies += 1;
         } else {
-            publisher.steps(comparison, &mut self.state).await?;
+            tokio::try_join!(keeping, publisher.steps(comparison, &mut self.state))?;
             // Only now: after a crash in between, the same body must count as new.
-            self.state.body_hash = Some(body.hash);
+            self.state.body_hash = Some(body.hash.clone());
             self.state.suspect_bodies = 0;
             self.state.etag = body.validators.etag;
             self.state.last_modified = body.validators.last_modified;
+        }
+        if keep {
+            self.kept = Some(body.hash);
         }
         let word = match (is_suspect, counts.events() > 0) {
             (true, _) => "suspect",
@@ -348,7 +351,7 @@ impl ProviderTask {
             counts,
             faults,
             body_bytes: Some(body.bytes),
-            payload_id,
+            payload_id: keep.then_some(payload_id),
             ended: Ended::Good { changed: counts.events() > 0, fresh_until: body.fresh_until },
         })
     }

@@ -222,9 +222,17 @@ impl Role for Ingestor {
             tasks.spawn(task.run(stop.clone()));
         }
         drop(committer);
-        CommitLoop { ingestor: self, owned, input, state, kicks, unhandled: BTreeMap::new() }
-            .run(requests, tasks)
-            .await
+        CommitLoop {
+            ingestor: self,
+            owned,
+            input,
+            state,
+            kicks,
+            unhandled: BTreeMap::new(),
+            applying: JoinSet::new(),
+        }
+        .run(requests, tasks)
+        .await
     }
 }
 
@@ -306,6 +314,8 @@ struct CommitLoop<'a> {
     /// Requests that were read and are not handled, with their provider: the input position stays
     /// before them, so that a successor reads them again.
     unhandled: BTreeMap<Offset, String>,
+    /// The change of the local state that goes with the last transaction.
+    applying: JoinSet<Result<(), RoleError>>,
 }
 
 impl CommitLoop<'_> {
@@ -321,8 +331,10 @@ impl CommitLoop<'_> {
                 biased;
                 () = self.owned.cancelled.cancelled() => break,
                 Some((request, done)) = commits.recv() => {
-                    self.commit(request, read_up_to).await?;
-                    let _ = done.send(());
+                    self.commit(request, done, read_up_to).await?;
+                }
+                Some(applied) = self.applying.join_next() => {
+                    applied.map_err(|error| RoleError::other(&error))??;
                 }
                 Some(ended) = tasks.join_next() => {
                     ended.map_err(|error| RoleError::other(&error))??;
@@ -338,6 +350,7 @@ impl CommitLoop<'_> {
         // What is under way may still be committed, so that little is fetched twice; the
         // runtime's patience bounds this.
         drop(reader);
+        while self.applying.join_next().await.is_some() {}
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}
         Ok(())
@@ -380,6 +393,7 @@ impl CommitLoop<'_> {
     async fn commit(
         &mut self,
         request: CommitRequest,
+        done: oneshot::Sender<()>,
         read_up_to: Offset,
     ) -> Result<(), RoleError> {
         if let Some((of, handled)) = &request.handled {
@@ -400,11 +414,17 @@ impl CommitLoop<'_> {
             .next_back()
             .flatten()
             .map(|offset| offset + 1);
-        let state = self.state.clone();
-        let changes = request.changes;
-        tokio::task::spawn_blocking(move || state.apply(changes, position))
-            .await
-            .map_err(|error| RoleError::other(&error))?
-            .map_err(|error| RoleError::other(&error))
+        // One at a time and in order, while the next transaction is committed already: the state
+        // is read by the next comparison only, which waits for `done`.
+        while let Some(applied) = self.applying.join_next().await {
+            applied.map_err(|error| RoleError::other(&error))??;
+        }
+        let (state, changes) = (self.state.clone(), request.changes);
+        self.applying.spawn_blocking(move || {
+            state.apply(changes, position).map_err(|error| RoleError::other(&error))?;
+            let _ = done.send(());
+            Ok(())
+        });
+        Ok(())
     }
 }

@@ -38,6 +38,12 @@ pub const ALL: &[SchemaFile] = &[
     schema!("ingest.requests", "almanac.ingest", "ReplayRequested", 1),
     // Only its documentation differs: a further outcome.
     schema!("plans.events", "almanac.plans", "FeedObserved", 2),
+    schema!("recipes.events", "almanac.recipes", "RecipeCreated", 1),
+    schema!("recipes.events", "almanac.recipes", "RecipeRevised", 1),
+    schema!("recipes.events", "almanac.recipes", "RecipeDeleted", 1),
+    schema!("recipes.events", "almanac.recipes", "RecipeRestored", 1),
+    schema!("commands", "almanac.commands", "Command", 1),
+    schema!("replies", "almanac.commands", "Reply", 1),
 ];
 
 impl SchemaFile {

@@ -5,10 +5,13 @@
 
 pub mod check;
 mod codec;
+pub mod commands;
 pub mod files;
 pub mod ingest;
+pub mod json;
 pub mod plans;
 pub mod projections;
+pub mod recipes;
 mod registry;
 
 pub use codec::{Codec, CodecError, Decoded, WriterSchema};

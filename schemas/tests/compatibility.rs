@@ -1,10 +1,12 @@
 //! Bytes of every version, for ever: golden files, the reference implementation, and the check.
 
-use almanac_domain::plans::{
-    LocalTime, Plan, PlanEvent, PlanIdentity, SellMode, Zone, decide, delist,
+use almanac_domain::{
+    plans::{LocalTime, Plan, PlanEvent, PlanIdentity, SellMode, Zone, decide, delist},
+    recipes::{self as recipe_domain, Command, Draft, IngredientDraft, QuantityDraft, StepDraft},
 };
 use almanac_schemas::{
     BuiltInRegistry, Codec, Registry, check,
+    commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
     files::{ALL, SchemaFile},
     ingest::{
         FETCH_REQUESTED, FetchRequestedRecord, PAYLOAD_CHUNK, PROVIDER_STATE, PayloadChunkRecord,
@@ -16,6 +18,7 @@ use almanac_schemas::{
         PlanStateRecord, STATE,
     },
     projections::{PARTITIONS_CHANGED, PartitionsChangedRecord, TableChangeRecord},
+    recipes::{self, RecipeEventRecord},
 };
 use apache_avro::{reader::datum::GenericDatumReader, writer::datum::GenericDatumWriter};
 use jiff::{Timestamp, tz::TimeZone};
@@ -178,6 +181,11 @@ async fn encoded(codec: &Codec) -> BTreeMap<String, Vec<u8>> {
         }],
     };
     put(PARTITIONS_CHANGED, codec.encode(PARTITIONS_CHANGED, &changed));
+    for (record, event) in recipe_events() {
+        put(record, recipes::encode(codec, RECIPE_ID, &event));
+    }
+    put(COMMAND, codec.encode(COMMAND, &command()));
+    put(REPLY, codec.encode(REPLY, &reply()));
     found
 }
 
@@ -197,6 +205,104 @@ fn from_hex(text: &str) -> Vec<u8> {
         .step_by(2)
         .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
         .collect()
+}
+
+const RECIPE_ID: &str = "0198c5a0-0000-7000-8000-000000000001";
+
+/// One event of each kind, of a recipe with every part that there is.
+fn recipe_events() -> Vec<(&'static str, recipe_domain::Event)> {
+    let quantity = |value: &str| QuantityDraft {
+        value: value.parse().ok(),
+        unit: Some("G".to_owned()),
+        ..QuantityDraft::default()
+    };
+    let ingredient = |name: &str, quantity| IngredientDraft {
+        ingredient: Some(name.to_owned()),
+        section: Some("sauce".to_owned()),
+        preparation: Some("destalked".to_owned()),
+        quantity,
+    };
+    let between = QuantityDraft {
+        min: "1".parse().ok(),
+        max: "2.50".parse().ok(),
+        unit: Some("CLOVE".to_owned()),
+        ..QuantityDraft::default()
+    };
+    let draft = Draft {
+        name: Some("Crème brûlée".to_owned()),
+        description: Some("Burnt on purpose.".to_owned()),
+        author: Some("Mary".to_owned()),
+        difficulty: Some("HARD".to_owned()),
+        calories: Some(420),
+        tags: vec!["quick".to_owned()],
+        ingredients: vec![
+            ingredient("FRESH_THYME", Some(quantity("10.50"))),
+            ingredient("GARLIC_CLOVE", Some(between)),
+            ingredient("SALT", None),
+        ],
+        steps: vec![StepDraft {
+            text: Some("Burn.".to_owned()),
+            ingredients: vec!["SALT".to_owned()],
+            duration_s: Some(120),
+        }],
+        serves: Some((2, 4)),
+        tools: vec!["TORCH".to_owned()],
+        notes: vec!["Careful.".to_owned()],
+        preparation_s: Some(300),
+        cooking_s: None,
+    };
+    let revised = Draft { name: Some("Crème".to_owned()), ..draft.clone() };
+    let caller = recipe_domain::Caller { subject: "mary".to_owned(), is_admin: false };
+    let commands = [
+        (recipes::CREATED, Command::Create { recipe: Box::new(draft.check().unwrap()) }),
+        (recipes::REVISED, Command::Revise { recipe: Box::new(revised.check().unwrap()) }),
+        (recipes::DELETED, Command::Delete),
+        (recipes::RESTORED, Command::Restore),
+    ];
+    let mut known = None;
+    let mut events = Vec::new();
+    for (record, command) in commands {
+        let any = recipe_domain::Expected::Any;
+        let event = recipe_domain::decide(known.as_ref(), command, &caller, &any, now());
+        let event = event.unwrap().unwrap();
+        known = Some(recipe_domain::evolve(known, &event));
+        events.push((record, event));
+    }
+    events
+}
+
+fn command() -> CommandRecord {
+    CommandRecord {
+        request_id: "r".to_owned(),
+        outcome_id: "o".to_owned(),
+        context: "recipes".to_owned(),
+        aggregate_id: RECIPE_ID.to_owned(),
+        verb: "patch".to_owned(),
+        caller: "mary".to_owned(),
+        is_admin: false,
+        issued_at: now().as_millisecond(),
+        deadline: now().as_millisecond() + 5_000,
+        expected: Some(vec![1, 2]),
+        fingerprint: "00ff".to_owned(),
+        body: Some("{}".to_owned()),
+    }
+}
+
+fn reply() -> ReplyRecord {
+    ReplyRecord {
+        request_id: "r".to_owned(),
+        outcome_id: "o".to_owned(),
+        caller: "mary".to_owned(),
+        aggregate_id: RECIPE_ID.to_owned(),
+        fingerprint: "00ff".to_owned(),
+        command_offset: 7,
+        decided_at: now().as_millisecond(),
+        expires_at: now().as_millisecond() + 86_400_000,
+        replayed: false,
+        status: 200,
+        version: Some(3),
+        body: "{}".to_owned(),
+    }
 }
 
 /// What is written today is what was written when the version landed. `ALMANAC_WRITE_GOLDEN=1`
@@ -239,6 +345,15 @@ async fn golden_bytes_are_read() {
                 assert_eq!(decoded.read::<PayloadChunkRecord<'_>>().unwrap().bytes, [0, 1, 255]);
             }
             QUARANTINED => drop(decoded.read::<QuarantinedRecord>().unwrap()),
+            COMMAND => assert_eq!(decoded.read::<CommandRecord>().unwrap(), command()),
+            REPLY => assert_eq!(decoded.read::<ReplyRecord>().unwrap(), reply()),
+            record if record.starts_with("almanac.recipes.") => {
+                let read = decoded.read::<RecipeEventRecord>().unwrap();
+                let mut expected = recipe_events().into_iter();
+                let (_, event) = expected.find(|(name, _)| *name == record).unwrap();
+                assert_eq!(read.knowledge(record).unwrap(), event.after);
+                assert_eq!(read, RecipeEventRecord::from_domain(RECIPE_ID, &event));
+            }
             PARTITIONS_CHANGED => drop(decoded.read::<PartitionsChangedRecord>().unwrap()),
             STATE => {
                 let state = decoded.read::<PlanStateRecord<'_>>().unwrap();

@@ -40,8 +40,7 @@ async fn shows(process: &Process, version: u64) {
             let mut listed = 0;
             for plan in page["items"].as_array()? {
                 let number = plan["plan_id"].as_str()?.parse().ok()?;
-                let (_, plan) =
-                    process.get(&format!("/v1/plans/{}", plan["id"].as_str()?)).await;
+                let (_, plan) = process.get(&format!("/v1/plans/{}", plan["id"].as_str()?)).await;
                 match capacity(number, version) {
                     None if plan["listed"] == false => {}
                     Some(wanted)

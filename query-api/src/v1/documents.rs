@@ -56,9 +56,9 @@ fn describe(prefix: &str) -> Value {
                 "schema": schema,
             },
         });
-        operations.entry(format!("consume_{id}")).or_insert_with(|| {
-            json!({ "action": "receive", "channel": { "$ref": format!("#/channels/{id}") } })
-        });
+        operations.entry(format!("consume_{id}")).or_insert_with(
+            || json!({ "action": "receive", "channel": { "$ref": format!("#/channels/{id}") } }),
+        );
     }
     json!({
         "asyncapi": "3.0.0",
@@ -87,6 +87,8 @@ mod tests {
             assert_eq!(message["payload"]["schema"]["name"], name);
             assert!(message["summary"].as_str().is_some_and(|text| text.len() > 10), "{name}");
         }
-        assert!(described["channels"].as_object().unwrap().keys().all(|id| id.ends_with("_events")));
+        assert!(
+            described["channels"].as_object().unwrap().keys().all(|id| id.ends_with("_events"))
+        );
     }
 }

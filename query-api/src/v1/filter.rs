@@ -1,5 +1,6 @@
 //! Filters of `/v1/plans`.
 
+use almanac_domain::text::words;
 use almanac_edge::{
     Problem,
     query::{Parameters, bad},
@@ -165,7 +166,7 @@ impl Filter {
             let id: uuid::Uuid = id.parse().map_err(|_| bad("id", "it must be a UUID"))?;
             ids.insert(id.to_string());
         }
-        let words = parameters.one("q")?.map(words_of).unwrap_or_default();
+        let wanted_words = parameters.one("q")?.map(words).unwrap_or_default();
         Ok(Self {
             starts_from: time("starts_from")?,
             starts_until: time("starts_until")?,
@@ -176,7 +177,7 @@ impl Filter {
             base_plan_ids: texts("base_plan_id"),
             organizer_ids: texts("organizer_id"),
             ids,
-            words,
+            words: wanted_words,
             min_price: price("min_price")?,
             max_price: price("max_price")?,
             sale,
@@ -220,49 +221,7 @@ impl Filter {
         if self.words.is_empty() {
             return true;
         }
-        let title = words_of(title);
+        let title = words(title);
         self.words.iter().all(|wanted| title.iter().any(|word| word.starts_with(wanted)))
-    }
-}
-
-/// Words with case and accents folded.
-pub(super) fn words_of(text: &str) -> Vec<String> {
-    let folded: String = text.chars().flat_map(char::to_lowercase).map(fold_accent).collect();
-    folded
-        .split(|character: char| !character.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// The base letter of accented Latin letters, as the languages of ticket providers use them.
-fn fold_accent(character: char) -> char {
-    match character {
-        'à'..='å' | 'ā' | 'ă' | 'ą' => 'a',
-        'ç' | 'ć' | 'č' => 'c',
-        'ď' | 'đ' => 'd',
-        'è'..='ë' | 'ē' | 'ė' | 'ę' | 'ě' => 'e',
-        'ğ' => 'g',
-        'ì'..='ï' | 'ī' | 'į' | 'ı' => 'i',
-        'ł' => 'l',
-        'ñ' | 'ń' | 'ň' => 'n',
-        'ò'..='ö' | 'ø' | 'ō' | 'ő' => 'o',
-        'ř' => 'r',
-        'ś' | 'š' | 'ş' | 'ș' => 's',
-        'ť' | 'ţ' | 'ț' => 't',
-        'ù'..='ü' | 'ū' | 'ů' | 'ű' | 'ų' => 'u',
-        'ý' | 'ÿ' => 'y',
-        'ź' | 'ż' | 'ž' => 'z',
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_folded() {
-        assert_eq!(words_of("Ñandú: ¡El ÚLTIMO show!"), ["nandu", "el", "ultimo", "show"]);
     }
 }

@@ -1,0 +1,16 @@
+//! Recipes: what users write.
+//!
+//! A [`Draft`] is what somebody wants a recipe to be; [`Draft::check`] makes a [`Recipe`] of it or
+//! names everything that is wrong with it. [`decide`] holds a command against what is known of the
+//! recipe and answers with an event or a refusal; [`evolve`] folds the events.
+
+mod decide;
+mod draft;
+pub mod limits;
+mod quantity;
+mod recipe;
+
+pub use decide::{Caller, Command, Event, Expected, Fact, Knowledge, Refusal, decide, evolve};
+pub use draft::{Draft, Fault, IngredientDraft, QuantityDraft, StepDraft};
+pub use quantity::{Amount, Quantity, Unit};
+pub use recipe::{Difficulty, Field, Ingredient, Range, Recipe, Step, Times};

@@ -1,0 +1,317 @@
+//! The public JSON of a recipe.
+
+use super::walk::{NotJson, Object, Walk, parse};
+use almanac_domain::recipes::{
+    Amount, Draft, Fault, IngredientDraft, Knowledge, Quantity, QuantityDraft, Recipe, StepDraft,
+};
+use serde_json::value::RawValue;
+use std::fmt::Write;
+
+/// A recipe from a body, or all that is wrong with it.
+pub fn read(body: &[u8]) -> Result<Result<Recipe, Vec<Fault>>, NotJson> {
+    let raw = parse(body)?;
+    let mut walk = Walk::default();
+    let draft = draft(&mut walk, raw);
+    let Some(draft) = draft else { return Ok(Err(walk.faults)) };
+    let mut faults = walk.faults;
+    match draft.check() {
+        Ok(recipe) if faults.is_empty() => return Ok(Ok(recipe)),
+        Ok(_) => {}
+        Err(rules) => {
+            // What could not be read is not also missing.
+            let is_new = |rule: &Fault| {
+                let covers = |fault: &Fault| {
+                    fault.place.starts_with(&rule.place) || rule.place.starts_with(&fault.place)
+                };
+                !faults.iter().any(covers)
+            };
+            let rules: Vec<Fault> = rules.into_iter().filter(is_new).collect();
+            faults.extend(rules);
+        }
+    }
+    faults.sort();
+    Ok(Err(faults))
+}
+
+const PROPERTIES: [&str; 12] = [
+    "name",
+    "description",
+    "author",
+    "difficulty",
+    "calories",
+    "tags",
+    "ingredients",
+    "steps",
+    "serves",
+    "tools",
+    "notes",
+    "times",
+];
+
+fn draft(walk: &mut Walk, raw: &RawValue) -> Option<Draft> {
+    let body = walk.object(raw, &PROPERTIES)?;
+    let mut texts = |name: &str| {
+        walk.property(&body, name, |walk, raw| walk.list(raw, Walk::text)).unwrap_or_default()
+    };
+    let (tags, tools, notes) = (texts("tags"), texts("tools"), texts("notes"));
+    let mut text = |name: &str| walk.property(&body, name, Walk::text);
+    let (name, description) = (text("name"), text("description"));
+    let (author, difficulty) = (text("author"), text("difficulty"));
+    let times = walk.property(&body, "times", |walk, raw| {
+        let times = walk.object(raw, &["preparation", "cooking"])?;
+        let mut seconds = |name: &str| walk.property(&times, name, Walk::seconds);
+        Some((seconds("preparation"), seconds("cooking")))
+    });
+    let (preparation_s, cooking_s) = times.unwrap_or_default();
+    Some(Draft {
+        name,
+        description,
+        author,
+        difficulty,
+        calories: walk.property(&body, "calories", Walk::whole),
+        tags,
+        ingredients: walk
+            .property(&body, "ingredients", |walk, raw| walk.list(raw, ingredient))
+            .unwrap_or_default(),
+        steps: walk.property(&body, "steps", |walk, raw| walk.list(raw, step)).unwrap_or_default(),
+        serves: walk.property(&body, "serves", serves),
+        tools,
+        notes,
+        preparation_s,
+        cooking_s,
+    })
+}
+
+fn serves(walk: &mut Walk, raw: &RawValue) -> Option<(i64, i64)> {
+    let serves = walk.object(raw, &["min", "max"])?;
+    let mut number = |name: &str| {
+        let found = walk.property(&serves, name, Walk::whole);
+        if found.is_none() && !serves.contains_key(name) {
+            walk.at(name, |walk| walk.fault("it is required"));
+        }
+        found
+    };
+    number("min").zip(number("max"))
+}
+
+/// An item is handed on even where parts of it could not be read, so that the places of the others
+/// stay what they are.
+fn ingredient(walk: &mut Walk, raw: &RawValue) -> Option<IngredientDraft> {
+    let known = ["ingredient", "section", "preparation", "quantity"];
+    let Some(item) = walk.object(raw, &known) else { return Some(IngredientDraft::default()) };
+    let mut text = |name: &str| walk.property(&item, name, Walk::text);
+    Some(IngredientDraft {
+        ingredient: text("ingredient"),
+        section: text("section"),
+        preparation: text("preparation"),
+        quantity: walk.property(&item, "quantity", quantity),
+    })
+}
+
+fn quantity(walk: &mut Walk, raw: &RawValue) -> Option<QuantityDraft> {
+    let quantity: Object<'_> = walk.object(raw, &["value", "min", "max", "unit"])?;
+    let unit = walk.property(&quantity, "unit", Walk::text);
+    let mut decimal = |name: &str| walk.property(&quantity, name, Walk::decimal);
+    Some(QuantityDraft { value: decimal("value"), min: decimal("min"), max: decimal("max"), unit })
+}
+
+fn step(walk: &mut Walk, raw: &RawValue) -> Option<StepDraft> {
+    let known = ["text", "ingredients", "duration"];
+    let Some(item) = walk.object(raw, &known) else { return Some(StepDraft::default()) };
+    Some(StepDraft {
+        text: walk.property(&item, "text", Walk::text),
+        ingredients: walk
+            .property(&item, "ingredients", |walk, raw| walk.list(raw, Walk::text))
+            .unwrap_or_default(),
+        duration_s: walk.property(&item, "duration", Walk::seconds),
+    })
+}
+
+/// The recipe with id, version and times.
+pub fn render(id: &str, known: &Knowledge) -> String {
+    let mut out = String::with_capacity(1_024);
+    let _ = write!(out, "{{\"id\":\"{id}\",\"version\":{}", known.version);
+    let _ = write!(out, ",\"created_at\":\"{:.3}\"", known.created_at);
+    let _ = write!(out, ",\"updated_at\":\"{:.3}\",", known.updated_at);
+    put_recipe(&mut out, &known.recipe);
+    out.push('}');
+    out
+}
+
+/// What a client would send to make this recipe: the target of a merge patch.
+pub fn render_body(recipe: &Recipe) -> String {
+    let mut out = String::from("{");
+    put_recipe(&mut out, recipe);
+    out.push('}');
+    out
+}
+
+fn put_recipe(out: &mut String, recipe: &Recipe) {
+    put(out, "name", Some(&recipe.name));
+    put(out, ",description", recipe.description.as_deref());
+    put(out, ",author", recipe.author.as_deref());
+    put(out, ",difficulty", recipe.difficulty.map(|difficulty| difficulty.as_str()));
+    put_number(out, ",calories", recipe.calories);
+    put_list(out, ",tags", &recipe.tags, |out, tag| put_text(out, tag));
+    put_list(out, ",ingredients", &recipe.ingredients, |out, item| {
+        out.push('{');
+        put(out, "ingredient", Some(&item.ingredient));
+        put(out, ",section", item.section.as_deref());
+        put(out, ",preparation", item.preparation.as_deref());
+        out.push_str(",\"quantity\":");
+        match &item.quantity {
+            Some(quantity) => put_quantity(out, quantity),
+            None => out.push_str("null"),
+        }
+        out.push('}');
+    });
+    put_list(out, ",steps", &recipe.steps, |out, step| {
+        out.push('{');
+        put(out, "text", Some(&step.text));
+        put_list(out, ",ingredients", &step.ingredients, |out, used| put_text(out, used));
+        put(out, ",duration", step.duration_s.map(duration).as_deref());
+        out.push('}');
+    });
+    match recipe.serves {
+        Some(serves) => {
+            let _ = write!(out, ",\"serves\":{{\"min\":{},\"max\":{}}}", serves.min, serves.max);
+        }
+        None => out.push_str(",\"serves\":null"),
+    }
+    put_list(out, ",tools", &recipe.tools, |out, tool| put_text(out, tool));
+    put_list(out, ",notes", &recipe.notes, |out, note| put_text(out, note));
+    out.push_str(",\"times\":{");
+    put(out, "preparation", recipe.times.preparation_s.map(duration).as_deref());
+    put(out, ",cooking", recipe.times.cooking_s.map(duration).as_deref());
+    out.push('}');
+}
+
+fn put_quantity(out: &mut String, quantity: &Quantity) {
+    let _ = match quantity.amount {
+        Amount::Exact(value) => write!(out, "{{\"value\":{value}"),
+        Amount::Between(min, max) => write!(out, "{{\"min\":{min},\"max\":{max}"),
+    };
+    let _ = write!(out, ",\"unit\":\"{}\"}}", quantity.unit.as_str());
+}
+
+fn duration(seconds: u32) -> String {
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds % 3_600 / 60, seconds % 60);
+    let mut text = String::from("PT");
+    for (number, letter) in [(hours, 'H'), (minutes, 'M'), (seconds, 'S')] {
+        if number > 0 {
+            let _ = write!(text, "{number}{letter}");
+        }
+    }
+    if text.len() == 2 {
+        text.push_str("0S");
+    }
+    text
+}
+
+/// `name` may begin with the comma that separates it from what is before.
+fn put_name(out: &mut String, name: &str) {
+    let bare = name.trim_start_matches(',');
+    out.push_str(&name[..name.len() - bare.len()]);
+    let _ = write!(out, "\"{bare}\":");
+}
+
+fn put(out: &mut String, name: &str, value: Option<&str>) {
+    put_name(out, name);
+    match value {
+        Some(value) => put_text(out, value),
+        None => out.push_str("null"),
+    }
+}
+
+fn put_number(out: &mut String, name: &str, value: Option<u32>) {
+    put_name(out, name);
+    match value {
+        Some(value) => {
+            let _ = write!(out, "{value}");
+        }
+        None => out.push_str("null"),
+    }
+}
+
+fn put_text(out: &mut String, text: &str) {
+    out.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
+fn put_list<T>(out: &mut String, name: &str, items: &[T], mut item: impl FnMut(&mut String, &T)) {
+    put_name(out, name);
+    out.push('[');
+    for (place, one) in items.iter().enumerate() {
+        if place > 0 {
+            out.push(',');
+        }
+        item(out, one);
+    }
+    out.push(']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"{"name":"Crème brûlée","description":null,"author":"Mary","difficulty":"EASY","calories":420,"tags":["quick"],"ingredients":[{"ingredient":"FRESH_THYME","section":null,"preparation":"destalked","quantity":{"value":10.50,"unit":"G"}},{"ingredient":"GARLIC_CLOVE","section":"sauce","preparation":null,"quantity":{"min":1,"max":2.5,"unit":"CLOVE"}},{"ingredient":"SALT","section":null,"preparation":null,"quantity":null}],"steps":[{"text":"Cook \"it\".","ingredients":["FRESH_THYME"],"duration":"PT1H2M3S"}],"serves":{"min":2,"max":4},"tools":["INSTANT_POT"],"notes":["\u202e is kept"],"times":{"preparation":"PT5M","cooking":null}}"#;
+
+    #[test]
+    fn what_is_read_is_rendered_to_the_digit() {
+        let recipe = read(WHOLE.as_bytes()).unwrap().unwrap();
+        assert_eq!(render_body(&recipe), WHOLE.replace("\\u202e", "\u{202e}"));
+        assert_eq!(recipe.times.total_s(), None);
+    }
+
+    fn faults(body: &str) -> Vec<String> {
+        let faults = read(body.as_bytes()).unwrap().unwrap_err();
+        faults
+            .into_iter()
+            .map(|fault| format!("{}: {}", fault.place.join("/"), fault.rule))
+            .collect()
+    }
+
+    #[test]
+    fn everything_that_does_not_fit_is_named_at_once() {
+        let found = faults(
+            r#"{"name":7,"colour":"red","calories":1.5,"tags":"quick","ingredients":[{"ingredient":"salt","quantity":{"value":1e400,"unit":"G","x":1}},[],{"ingredient":"a"}],"steps":[{"text":"x","duration":"P1M"},{"text":"\ud800"}],"serves":{"min":1},"times":{"cooking":"soon"}}"#,
+        );
+        let places: Vec<&str> =
+            found.iter().map(|fault| fault.split(": ").next().unwrap()).collect();
+        assert_eq!(
+            places,
+            [
+                "calories",
+                "colour",
+                "ingredients/0/quantity/value",
+                "ingredients/0/quantity/x",
+                "ingredients/1",
+                "name",
+                "serves/max",
+                "steps/0/duration",
+                "steps/1/text",
+                "tags",
+                "times/cooking",
+            ],
+            "{found:#?}"
+        );
+        assert_eq!(faults("[]"), [": it must be an object"]);
+        assert_eq!(
+            faults("{}"),
+            [
+                "ingredients: at least one is required",
+                "name: it is required and must not be blank",
+                "steps: at least one is required"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_apart() {
+        for body in ["", "{", "{\"a\":NaN}", "\u{feff}{}", "{} {}", "\0"] {
+            assert!(matches!(read(body.as_bytes()), Err(NotJson::Syntax(_))), "{body:?}");
+        }
+        assert!(matches!(read(b"\"\xff\""), Err(NotJson::Syntax(_))));
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(matches!(read(deep.as_bytes()), Err(NotJson::TooDeep { .. })));
+    }
+}

@@ -1,0 +1,146 @@
+//! Walking a JSON text, naming everything that does not fit instead of stopping at the first.
+//! Numbers stay text until they are decimals: nothing passes through binary floating point.
+
+use almanac_domain::recipes::Fault;
+use rust_decimal::Decimal;
+use serde_json::value::RawValue;
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// Refused before any rule is looked at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotJson {
+    #[error("the body is no JSON: {0}")]
+    Syntax(String),
+    #[error("the body is nested deeper than {limit} levels")]
+    TooDeep { limit: usize },
+}
+
+pub(super) const MAX_DEPTH: usize = 16;
+
+/// Whether a text is JSON and not nested too deep. Strings are decoded later; here one level is
+/// counted per bracket outside of strings.
+pub(super) fn parse(body: &[u8]) -> Result<&RawValue, NotJson> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(NotJson::TooDeep { limit: MAX_DEPTH });
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    serde_json::from_slice(body).map_err(|error| NotJson::Syntax(error.to_string()))
+}
+
+#[derive(Default)]
+pub(super) struct Walk {
+    pub(super) faults: Vec<Fault>,
+    place: Vec<String>,
+}
+
+pub(super) type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+impl Walk {
+    pub(super) fn fault(&mut self, rule: impl Into<String>) {
+        self.faults.push(Fault { place: self.place.clone(), rule: rule.into() });
+    }
+
+    /// Does something one level further in.
+    pub(super) fn at<T>(
+        &mut self,
+        part: impl Into<String>,
+        inner: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        self.place.push(part.into());
+        let done = inner(self);
+        self.place.pop();
+        done
+    }
+
+    /// Reads as `T`, or says that it must be `what`.
+    fn read<'a, T: serde::Deserialize<'a>>(&mut self, raw: &'a RawValue, what: &str) -> Option<T> {
+        let read = serde_json::from_str(raw.get());
+        if read.is_err() {
+            self.fault(format!("it must be {what}"));
+        }
+        read.ok()
+    }
+
+    /// An object with no other properties than these.
+    pub(super) fn object<'a>(&mut self, raw: &'a RawValue, known: &[&str]) -> Option<Object<'a>> {
+        let object: Object<'a> = self.read(raw, "an object")?;
+        for name in object.keys().filter(|name| !known.contains(&name.as_ref())).take(20) {
+            let shown: String = name.chars().take(64).collect();
+            self.at(shown, |walk| walk.fault("unknown property"));
+        }
+        Some(object)
+    }
+
+    /// A property that is there and not null.
+    pub(super) fn property<'a, T>(
+        &mut self,
+        object: &Object<'a>,
+        name: &str,
+        read: impl FnOnce(&mut Self, &'a RawValue) -> Option<T>,
+    ) -> Option<T> {
+        let raw = object.get(name).copied().filter(|raw| raw.get() != "null")?;
+        self.at(name, |walk| read(walk, raw))
+    }
+
+    pub(super) fn text(&mut self, raw: &RawValue) -> Option<String> {
+        self.read(raw, "a string of Unicode characters")
+    }
+
+    pub(super) fn whole(&mut self, raw: &RawValue) -> Option<i64> {
+        self.read(raw, "a whole number")
+    }
+
+    pub(super) fn decimal(&mut self, raw: &RawValue) -> Option<Decimal> {
+        let text = raw.get();
+        let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        let exact = is_number.then(|| match text.contains(['e', 'E']) {
+            true => Decimal::from_scientific(text).ok(),
+            false => Decimal::from_str_exact(text).ok(),
+        });
+        if exact.flatten().is_none() {
+            self.fault("it must be a decimal number of at most 28 digits");
+        }
+        exact.flatten()
+    }
+
+    /// Seconds of an ISO 8601 duration without years and months.
+    pub(super) fn seconds(&mut self, raw: &RawValue) -> Option<i64> {
+        let text = self.text(raw)?;
+        let span: Option<jiff::Span> = text.parse().ok();
+        let has_calendar = |span: &jiff::Span| span.get_years() != 0 || span.get_months() != 0;
+        let seconds = span.filter(|span| !has_calendar(span)).and_then(|span| {
+            let relative = jiff::SpanRelativeTo::days_are_24_hours();
+            let total = span.total((jiff::Unit::Second, relative)).ok()?;
+            (total.fract() == 0.0 && total.abs() < 1e15).then_some(total as i64)
+        });
+        if seconds.is_none() {
+            self.fault("it must be an ISO 8601 duration in whole seconds, such as PT1H30M");
+        }
+        seconds
+    }
+
+    pub(super) fn list<'a, T>(
+        &mut self,
+        raw: &'a RawValue,
+        mut read: impl FnMut(&mut Self, &'a RawValue) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let items: Vec<&'a RawValue> = self.read(raw, "an array")?;
+        let mut found = Vec::with_capacity(items.len());
+        for (place, item) in items.into_iter().enumerate() {
+            found.extend(self.at(place.to_string(), |walk| read(walk, item)));
+        }
+        Some(found)
+    }
+}

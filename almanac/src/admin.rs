@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use almanac_edge::{
-    Problem, ProblemType,
+    Problem, ProblemType, check_local,
     query::{Parameters, bad},
 };
 use almanac_event_log::EventLog;
@@ -13,7 +13,7 @@ use axum::{
     extract::{Path, RawQuery, State},
     routing::post,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Who asked, until there is identity.
@@ -42,7 +42,8 @@ pub(crate) fn router(
 }
 
 impl Admin {
-    fn check(&self, provider: &str) -> Result<(), Problem> {
+    fn check(&self, provider: &str, headers: &HeaderMap) -> Result<(), Problem> {
+        check_local(headers)?;
         let not_found = |detail: &str| Err(Problem::new(ProblemType::NotFound, detail));
         if !self.allowed {
             return not_found("operators' requests are served on loopback only");
@@ -58,8 +59,9 @@ impl Admin {
 async fn fetch_now(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    admin.check(&name)?;
+    admin.check(&name, &headers)?;
     almanac_ingestor::request_fetch(&*admin.log, &admin.topics, &admin.codec, &name, LOCAL)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
@@ -70,6 +72,7 @@ async fn fetch_now(
 async fn replay(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<StatusCode, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &["since"])?;
@@ -80,7 +83,7 @@ async fn replay(
             Some(since.map_err(|_| bad("since", "it must be an RFC 3339 date-time"))?)
         }
     };
-    admin.check(&name)?;
+    admin.check(&name, &headers)?;
     let (log, topics) = (&*admin.log, &admin.topics);
     almanac_ingestor::request_replay(log, topics, &admin.codec, &name, since, LOCAL)
         .await

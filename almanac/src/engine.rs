@@ -79,10 +79,9 @@ pub(crate) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
     })
 }
 
-/// Local state of the ingestor.
-pub(crate) async fn state_folder(config: &Config) -> anyhow::Result<StateFolder> {
-    // The name says which form its entries have: another form starts anew.
-    let folder = config.data_dir.join("state").join("ingestor-1");
+/// Local state of a role. The name says which form its entries have: another form starts anew.
+pub(crate) async fn state_folder(config: &Config, name: &str) -> anyhow::Result<StateFolder> {
+    let folder = config.data_dir.join("state").join(name);
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
     let opened = tokio::task::spawn_blocking(move || StateFolder::open(&folder)).await?;

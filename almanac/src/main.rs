@@ -54,6 +54,8 @@ enum Command {
     Projector,
     /// Answer searches and other reads over HTTP
     QueryApi,
+    /// Take writes over HTTP and decide them
+    CommandApi,
     /// Print the configuration that is in force, with secrets masked
     Config,
     /// Ask a running installation to fetch a provider or to read stored bodies again
@@ -80,19 +82,22 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = config::Config::load(arguments.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let background = background_runtime()?;
-    let none = Roles { ingestor: false, projector: false, query_api: false };
     let outcome = match &arguments.command {
         Command::Up => runtime.block_on(up::run(config, Roles::ALL, true, background.handle())),
         Command::Ingestor => {
-            let roles = Roles { ingestor: true, ..none };
+            let roles = Roles { ingestor: true, ..Roles::NONE };
             runtime.block_on(up::run(config, roles, false, background.handle()))
         }
         Command::Projector => {
-            let roles = Roles { projector: true, ..none };
+            let roles = Roles { projector: true, ..Roles::NONE };
             runtime.block_on(up::run(config, roles, false, background.handle()))
         }
         Command::QueryApi => {
-            let roles = Roles { query_api: true, ..none };
+            let roles = Roles { query_api: true, ..Roles::NONE };
+            runtime.block_on(up::run(config, roles, false, background.handle()))
+        }
+        Command::CommandApi => {
+            let roles = Roles { command_api: true, ..Roles::NONE };
             runtime.block_on(up::run(config, roles, false, background.handle()))
         }
         Command::Config => {

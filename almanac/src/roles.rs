@@ -5,10 +5,13 @@ use crate::{
     config::{Config, Engine},
     engine::{self, Opened},
 };
+use almanac_command_api::{CommandApi, CommandApiOptions, Decider, DeciderOptions, Replies};
 use almanac_event_log::TopicSpec;
 use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::ProcessorOptions;
-use almanac_projector::{Projector, ProjectorMetrics, ProjectorOptions, plans};
+use almanac_projector::{
+    Projection, Projector, ProjectorMetrics, ProjectorOptions, plans, recipes,
+};
 use almanac_query_api::{ApiState, QueryMetrics, QueryOptions};
 use anyhow::Context;
 use prometheus_client::registry::Registry;
@@ -21,21 +24,26 @@ pub(crate) struct Roles {
     pub(crate) ingestor: bool,
     pub(crate) projector: bool,
     pub(crate) query_api: bool,
+    pub(crate) command_api: bool,
 }
 
 impl Roles {
-    pub(crate) const ALL: Self = Self { ingestor: true, projector: true, query_api: true };
+    pub(crate) const ALL: Self =
+        Self { ingestor: true, projector: true, query_api: true, command_api: true };
+    pub(crate) const NONE: Self =
+        Self { ingestor: false, projector: false, query_api: false, command_api: false };
 }
 
 /// A process with its roles running.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     api: Arc<ApiState>,
+    replies: Option<Arc<Replies>>,
     processors: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<anyhow::Result<()>>)>,
     http_stop: CancellationToken,
     http: JoinHandle<anyhow::Result<()>>,
-    follower: JoinHandle<()>,
+    followers: Vec<JoinHandle<()>>,
 }
 
 /// How long each step of draining may take.
@@ -44,8 +52,41 @@ const DRAIN: Duration = Duration::from_secs(15);
 fn topic_specs(config: &Config) -> Vec<TopicSpec> {
     let mut specs = almanac_ingestor::Topics::new(&config.topic_prefix, config.partitions)
         .specs(config.ingest.payload_retention);
-    specs.extend(almanac_projector::Topics::new(&config.topic_prefix, config.partitions).specs());
+    specs.extend(command_topics(config).specs(DeciderOptions::default().outcomes));
+    let tables = plans::Tables::of(plans::VERSION);
+    specs.extend(tables.iter().flat_map(|tables| projector_topics(config, tables).specs()));
     specs
+}
+
+fn command_topics(config: &Config) -> almanac_command_api::Topics {
+    almanac_command_api::Topics::new(&config.topic_prefix, config.partitions)
+}
+
+fn projector_topics(config: &Config, projection: &dyn Projection) -> almanac_projector::Topics {
+    almanac_projector::Topics::new(&config.topic_prefix, projection, config.partitions)
+}
+
+/// A projector for each projection.
+fn projectors(
+    config: &Config,
+    opened: &Opened,
+    metrics: &ProjectorMetrics,
+) -> anyhow::Result<Vec<Arc<Projector>>> {
+    let projections: [Arc<dyn Projection>; 2] = [
+        Arc::new(plans::Tables::of(plans::VERSION)?),
+        Arc::new(recipes::Tables::of(recipes::VERSION)?),
+    ];
+    let projectors = projections.into_iter().map(|projection| {
+        Arc::new(Projector {
+            topics: projector_topics(config, &*projection),
+            options: ProjectorOptions::default(),
+            store: opened.store.clone(),
+            codec: opened.codec.clone(),
+            projection,
+            metrics: metrics.clone(),
+        })
+    });
+    Ok(projectors.collect())
 }
 
 /// Opens the engine and starts the roles. Every role answers `/healthz`, `/readyz` and `/metrics`
@@ -63,16 +104,11 @@ pub(crate) async fn start(
     let processors = CancellationToken::new();
     let mut tasks = Vec::new();
 
-    let projector = Arc::new(Projector {
-        topics: almanac_projector::Topics::new(&config.topic_prefix, config.partitions),
-        options: ProjectorOptions::default(),
-        store: opened.store.clone(),
-        codec: opened.codec.clone(),
-        tables: plans::Tables::of(plans::VERSION)?,
-        metrics: ProjectorMetrics::register(&mut registry),
-    });
+    let projectors = projectors(config, &opened, &ProjectorMetrics::register(&mut registry))?;
     // Whoever comes first makes the tables: the query side may start before any projector.
-    projector.prepare().await?;
+    for projector in &projectors {
+        projector.prepare().await?;
+    }
     let ingest_topics = almanac_ingestor::Topics::new(&config.topic_prefix, config.partitions);
     let ingestor = if roles.ingestor {
         Some(Arc::new(Ingestor::new(
@@ -80,7 +116,7 @@ pub(crate) async fn start(
             config.ingest.clone(),
             &config.providers,
             opened.codec.clone(),
-            engine::state_folder(config).await?,
+            engine::state_folder(config, "ingestor-1").await?,
             IngestMetrics::register(&mut registry),
         )?))
     } else {
@@ -97,16 +133,27 @@ pub(crate) async fn start(
             &format!("{}-{role}", config.instance()),
         )
     };
-    if roles.projector {
-        let role = format!("projector-{}-{}", plans::PROJECTION, plans::VERSION);
-        let options = options(&role, projector.topics.plans());
-        let run = almanac_processor::run(
-            opened.log.clone(),
-            options,
-            projector.clone(),
-            processors.clone(),
-        );
+    for projector in projectors.into_iter().filter(|_| roles.projector) {
+        let projection = &projector.projection;
+        let role = format!("projector-{}-{}", projection.name(), projection.version());
+        let options = options(&role, projector.topics.source());
+        let run =
+            almanac_processor::run(opened.log.clone(), options, projector, processors.clone());
         tasks.push(("projector", background.spawn(async move { Ok(run.await?) })));
+    }
+    if roles.command_api {
+        let topics = command_topics(config);
+        let decider = Arc::new(Decider {
+            topics: topics.clone(),
+            options: DeciderOptions::default(),
+            codec: opened.codec.clone(),
+            aggregates: engine::state_folder(config, "decider-aggregates-1").await?,
+            outcomes: engine::state_folder(config, "decider-outcomes-1").await?,
+        });
+        let options = options("decider", topics.commands());
+        // Somebody waits for what it does: it runs beside those who answer.
+        let run = almanac_processor::run(opened.log.clone(), options, decider, processors.clone());
+        tasks.push(("decider", tokio::spawn(async move { Ok(run.await?) })));
     }
     if let Some(ingestor) = ingestor {
         let options = options("ingestor", ingest_topics.requests());
@@ -115,16 +162,46 @@ pub(crate) async fn start(
     }
     let follower_stop = CancellationToken::new();
     let http_stop = follower_stop.clone();
-    let follower = background.spawn(almanac_query_api::run(api.clone(), follower_stop));
-    let router = almanac_query_api::router(api.clone()).merge(admin::router(
+    let following = almanac_query_api::run(api.clone(), follower_stop.clone());
+    let mut followers = vec![background.spawn(following)];
+    let mut router = almanac_query_api::router(api.clone()).merge(admin::router(
         opened.log.clone(),
         opened.codec.clone(),
         ingest_topics,
         config,
     ));
+    let mut replies = None;
+    if roles.command_api {
+        let command_api = command_api(config, &opened);
+        replies = Some(command_api.replies.clone());
+        followers.push(tokio::spawn(almanac_command_api::follow(
+            command_api.replies.clone(),
+            opened.log.clone(),
+            opened.codec.clone(),
+            command_api.topics.clone(),
+            engine::state_folder(config, "replies-1").await?,
+            follower_stop,
+        )));
+        router = router.merge(almanac_command_api::router(command_api));
+    }
     let serving = almanac_edge::serve(listener, router, http_stop.clone());
     let http = tokio::spawn(async move { Ok(serving.await?) });
-    Ok(Running { address, api, processors, tasks, http_stop, http, follower })
+    Ok(Running { address, api, replies, processors, tasks, http_stop, http, followers })
+}
+
+fn command_api(config: &Config, opened: &Opened) -> Arc<CommandApi> {
+    /// Requests that wait for their replies; more are turned away before memory grows.
+    const MAX_WAITING: usize = 10_000;
+    Arc::new(CommandApi {
+        log: opened.log.clone(),
+        codec: opened.codec.clone(),
+        topics: command_topics(config),
+        replies: Replies::new(MAX_WAITING),
+        options: CommandApiOptions {
+            local_user: config.is_loopback(),
+            ..CommandApiOptions::default()
+        },
+    })
 }
 
 fn api_state(
@@ -151,9 +228,9 @@ fn api_state(
 impl Running {
     /// Resolves once searches are answered from warm caches.
     pub(crate) fn ready(&self) -> impl Future<Output = ()> + use<> {
-        let api = self.api.clone();
+        let (api, replies) = (self.api.clone(), self.replies.clone());
         async move {
-            while !api.is_ready() {
+            while !api.is_ready() || replies.as_ref().is_some_and(|replies| !replies.is_ready()) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -188,6 +265,8 @@ impl Running {
         if tokio::time::timeout(DRAIN, self.http).await.is_err() {
             tracing::warn!("some requests did not end in time");
         }
-        let _ = tokio::time::timeout(DRAIN, self.follower).await;
+        for follower in self.followers {
+            let _ = tokio::time::timeout(DRAIN, follower).await;
+        }
     }
 }

@@ -12,6 +12,12 @@ pub enum ProblemType {
     BadCursor,
     NotFound,
     Gone,
+    Conflict,
+    Stale,
+    Forbidden,
+    Unauthorized,
+    Invalid,
+    IdempotencyKeyReused,
     MethodNotAllowed,
     TooLarge,
     Unavailable,
@@ -30,6 +36,18 @@ impl ProblemType {
             Self::BadCursor => ("bad-cursor", "the cursor does not fit", StatusCode::BAD_REQUEST),
             Self::NotFound => ("not-found", "there is nothing here", StatusCode::NOT_FOUND),
             Self::Gone => ("gone", "it was here and is gone", StatusCode::GONE),
+            Self::Conflict => ("conflict", "it does not fit what is there", StatusCode::CONFLICT),
+            Self::Stale => ("stale", "another version is there", StatusCode::PRECONDITION_FAILED),
+            Self::Forbidden => ("forbidden", "not for this caller", StatusCode::FORBIDDEN),
+            Self::Unauthorized => {
+                ("unauthorized", "nobody is known to ask", StatusCode::UNAUTHORIZED)
+            }
+            Self::Invalid => ("invalid", "the body breaks rules", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::IdempotencyKeyReused => (
+                "idempotency-key-reused",
+                "the key belongs to another request",
+                StatusCode::UNPROCESSABLE_ENTITY,
+            ),
             Self::MethodNotAllowed => (
                 "method-not-allowed",
                 "the method is not allowed here",
@@ -82,6 +100,11 @@ impl Problem {
         Self { retry_after_s: Some(1), ..problem }
     }
 
+    /// Too much is under way here; nothing was done.
+    pub fn busy(detail: &str) -> Self {
+        Self { retry_after_s: Some(1), ..Self::new(ProblemType::Unavailable, detail) }
+    }
+
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
         self
@@ -106,8 +129,9 @@ struct Document<'a> {
     errors: &'a [FieldError],
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The document as JSON.
+    pub fn body(&self) -> String {
         let (name, title, status) = self.kind.parts();
         let document = Document {
             r#type: format!("/problems/{name}"),
@@ -116,8 +140,13 @@ impl IntoResponse for Problem {
             detail: &self.detail,
             errors: &self.errors,
         };
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = (status, body).into_response();
+        serde_json::to_string(&document).unwrap_or_default()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), self.body()).into_response();
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);

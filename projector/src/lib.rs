@@ -3,7 +3,10 @@
 mod metrics;
 pub mod plans;
 pub mod positions;
+mod projection;
+pub mod recipes;
 mod role;
 
 pub use metrics::ProjectorMetrics;
+pub use projection::{FoldError, Folded, Projection};
 pub use role::{Projector, ProjectorOptions, Topics};

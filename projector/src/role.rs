@@ -1,4 +1,4 @@
-//! The owner of a partition of `plans.events`: folds it, in order, into the read store.
+//! The owner of a partition of a projection's topic: folds it, in order, into the read store.
 //!
 //! Order of effects: rows, then the change feed, then the position. The group only assigns; the
 //! position is kept with the rows, and timestamps derived from positions keep a stale owner from
@@ -6,8 +6,8 @@
 
 use crate::{
     metrics::{PartitionLabels, ProjectorMetrics},
-    plans::{self, Folded, Tables},
     positions::{self, Position},
+    projection::{Folded, Projection},
 };
 use almanac_event_log::{
     Append, Durability, Headers, Offset, ReadBatch, ReadLimit, Record, Retention, StoredRecord,
@@ -45,22 +45,23 @@ impl Default for ProjectorOptions {
 /// The topics, with the installation's prefix.
 #[derive(Clone)]
 pub struct Topics {
-    plans: Arc<str>,
+    source: Arc<str>,
     changes: Arc<str>,
     partitions: u32,
 }
 
 impl Topics {
-    pub fn new(prefix: &str, partitions: u32) -> Self {
+    pub fn new(prefix: &str, projection: &dyn Projection, partitions: u32) -> Self {
         Self {
-            plans: format!("{prefix}{}", almanac_schemas::plans::TOPIC).into(),
+            source: format!("{prefix}{}", projection.topic()).into(),
             changes: format!("{prefix}{CHANGES}").into(),
             partitions,
         }
     }
 
-    pub fn plans(&self) -> &str {
-        &self.plans
+    /// What is folded.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     pub fn changes(&self) -> &Arc<str> {
@@ -83,7 +84,7 @@ pub struct Projector {
     pub options: ProjectorOptions,
     pub store: Arc<dyn ReadStore>,
     pub codec: Arc<Codec>,
-    pub tables: Tables,
+    pub projection: Arc<dyn Projection>,
     pub metrics: ProjectorMetrics,
 }
 
@@ -91,7 +92,7 @@ impl Projector {
     /// Creates the tables.
     pub async fn prepare(&self) -> Result<(), StoreError> {
         self.store.create_table(&positions::table()?).await?;
-        for table in self.tables.all() {
+        for table in self.projection.tables() {
             self.store.create_table(table).await?;
         }
         Ok(())
@@ -102,32 +103,31 @@ impl Projector {
 impl Role for Projector {
     async fn own(&self, owned: Owned) -> Result<(), RoleError> {
         let partition = owned.partition();
-        let topic_id = owned.log.topic(&self.topics.plans).await?.id;
-        let saved = positions::read(&*self.store, plans::PROJECTION, plans::VERSION)
-            .await
-            .map_err(|error| RoleError::other(&error))?;
+        let topic_id = owned.log.topic(&self.topics.source).await?.id;
+        let saved =
+            positions::read(&*self.store, self.projection.name(), self.projection.version())
+                .await
+                .map_err(|error| RoleError::other(&error))?;
         let from = match saved.get(&partition) {
             Some(saved) if saved.topic_id != topic_id => {
                 return Err(RoleError::Other(format!(
                     "the tables were folded from topic {} with id {}, which now has id {topic_id}; drop the tables to fold them anew",
-                    self.topics.plans, saved.topic_id
+                    self.topics.source, saved.topic_id
                 )));
             }
             Some(saved) => saved.next_offset,
-            None => owned.log.start(&self.topics.plans, partition).await?,
+            None => owned.log.start(&self.topics.source, partition).await?,
         };
         let parked = self.load_parked(partition).await?;
-        let reader = owned.log.read(&self.topics.plans, &[(partition, from)]).await?;
+        let reader = owned.log.read(&self.topics.source, &[(partition, from)]).await?;
         tracing::info!(
-            projection = plans::PROJECTION,
+            projection = self.projection.name(),
             partition,
             from,
             parked = parked.len(),
             "folding a partition"
         );
-        Run { projector: self, owned, topic_id, parked, known_days: HashSet::new() }
-            .run(reader)
-            .await
+        Run { projector: self, owned, topic_id, parked, known: HashSet::new() }.run(reader).await
     }
 }
 
@@ -137,7 +137,7 @@ impl Projector {
         let slice = Slice::prefix(&prefix);
         let rows = self
             .store
-            .slice(&self.tables.parked, plans::PROJECTION, &slice)
+            .slice(self.projection.parked(), self.projection.name(), &slice)
             .await
             .map_err(|error| RoleError::other(&error))?;
         Ok(rows.iter().map(|row| row.clustering.as_bytes()[prefix.len()..].to_vec()).collect())
@@ -153,12 +153,12 @@ struct Run<'a> {
     owned: Owned,
     topic_id: TopicId,
     parked: HashSet<Vec<u8>>,
-    /// Days that this run has written to `plan_days`, so that it does so once.
-    known_days: HashSet<String>,
+    /// Rows of tables that are sets, by table, partition and clustering key: written once by a run.
+    known: HashSet<(String, String, String)>,
 }
 
-/// Days remembered before the memory is emptied: ten years are 3,650.
-const MAX_KNOWN_DAYS: usize = 10_000;
+/// Rows remembered before the memory is emptied: the days of ten years are 3,650.
+const MAX_KNOWN: usize = 10_000;
 
 impl Run<'_> {
     async fn run(
@@ -197,17 +197,24 @@ impl Run<'_> {
                 Err(reason) => folded.index.push(self.park(record, &reason)?),
             }
         }
-        self.drop_known_days(&mut folded.index);
+        self.drop_known(&mut folded.index);
         let changed = self.changed_partitions(&folded, next_offset);
         let store = &self.projector.store;
         let failed = |error: StoreError| RoleError::other(&error);
         store.write(folded.index).await.map_err(failed)?;
         store.write(folded.own).await.map_err(failed)?;
-        self.announce(&changed).await?;
+        if !changed.tables.is_empty() {
+            self.announce(&changed).await?;
+        }
         let position = Position { topic_id: self.topic_id, next_offset };
-        let write =
-            positions::write(plans::PROJECTION, plans::VERSION, self.owned.partition(), position)
-                .map_err(failed)?;
+        let projection = &self.projector.projection;
+        let write = positions::write(
+            projection.name(),
+            projection.version(),
+            self.owned.partition(),
+            position,
+        )
+        .map_err(failed)?;
         store.write(vec![write]).await.map_err(failed)
     }
 
@@ -221,9 +228,9 @@ impl Run<'_> {
             Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let tables = &self.projector.tables;
-        Ok(plans::fold(tables, &decoded, record.partition, record.offset)
-            .map_err(|error| error.to_string()))
+        let projection = &self.projector.projection;
+        let folded = projection.fold(&decoded, record.partition, record.offset);
+        Ok(folded.map_err(|error| error.to_string()))
     }
 
     /// Sets a key aside: its later events are passed over, others go on.
@@ -242,9 +249,9 @@ impl Run<'_> {
         }
         let body = serde_json::json!({ "offset": record.offset, "reason": reason });
         Ok(Write {
-            table: self.projector.tables.parked.clone(),
+            table: self.projector.projection.parked().clone(),
             change: Change::Put {
-                partition: plans::PROJECTION.to_owned(),
+                partition: self.projector.projection.name().to_owned(),
                 clustering: format!("{}{key}", parked_prefix(record.partition)),
                 timestamp: timestamp(record.offset, 0, true),
                 body: body.to_string().into(),
@@ -252,14 +259,15 @@ impl Run<'_> {
         })
     }
 
-    fn drop_known_days(&mut self, writes: &mut Vec<Write>) {
-        if self.known_days.len() > MAX_KNOWN_DAYS {
-            self.known_days.clear();
+    fn drop_known(&mut self, writes: &mut Vec<Write>) {
+        if self.known.len() > MAX_KNOWN {
+            self.known.clear();
         }
-        let days = &self.projector.tables.days;
+        let projection = &self.projector.projection;
         writes.retain(|write| match &write.change {
-            Change::Put { clustering, .. } if write.table == *days => {
-                self.known_days.insert(clustering.clone())
+            Change::Put { partition, clustering, .. } if projection.is_a_set(&write.table) => {
+                let table = write.table.name().to_owned();
+                self.known.insert((table, partition.clone(), clustering.clone()))
             }
             _ => true,
         });
@@ -267,10 +275,9 @@ impl Run<'_> {
 
     fn changed_partitions(&self, folded: &Folded, next_offset: Offset) -> PartitionsChangedRecord {
         let mut tables: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        // Single plans and their history are read by key and cached by nobody.
-        let uncached = [&self.projector.tables.plans, &self.projector.tables.history];
+        let projection = &self.projector.projection;
         let writes = folded.index.iter().chain(&folded.own);
-        for write in writes.filter(|write| !uncached.contains(&&write.table)) {
+        for write in writes.filter(|write| projection.is_cached(&write.table)) {
             tables.entry(write.table.name()).or_default().insert(write.change.partition());
         }
         let tables = tables.into_iter().map(|(table, partitions)| TableChangeRecord {
@@ -278,9 +285,9 @@ impl Run<'_> {
             partitions: partitions.into_iter().map(str::to_owned).collect(),
         });
         PartitionsChangedRecord {
-            projection: plans::PROJECTION.to_owned(),
-            version: plans::VERSION as i32,
-            source_topic: self.projector.topics.plans.to_string(),
+            projection: projection.name().to_owned(),
+            version: projection.version() as i32,
+            source_topic: self.projector.topics.source.to_string(),
             source_partition: self.owned.partition() as i32,
             position: next_offset as i64,
             tables: tables.collect(),
@@ -305,8 +312,10 @@ impl Run<'_> {
     }
 
     fn measure(&self, batch: &ReadBatch) {
-        let labels =
-            PartitionLabels { projection: plans::PROJECTION, partition: self.owned.partition() };
+        let labels = PartitionLabels {
+            projection: self.projector.projection.name(),
+            partition: self.owned.partition(),
+        };
         let metrics = &self.projector.metrics;
         metrics.events.get_or_create(&labels).inc_by(batch.records.len() as u64);
         if let Some(last) = batch.records.last() {

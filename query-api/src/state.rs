@@ -2,7 +2,10 @@
 
 use crate::{metrics::QueryMetrics, search::cache::SearchCache};
 use almanac_event_log::EventLog;
-use almanac_projector::plans::{self, Tables};
+use almanac_projector::{
+    plans::{self, Tables},
+    recipes,
+};
 use almanac_read_store::{ReadStore, StoreResult};
 use almanac_schemas::Codec;
 use parking_lot::RwLock;
@@ -32,6 +35,7 @@ pub struct ApiState {
     pub(crate) store: Arc<dyn ReadStore>,
     pub(crate) codec: Arc<Codec>,
     pub(crate) tables: Tables,
+    pub(crate) recipes: recipes::Tables,
     pub(crate) search: SearchCache,
     pub(crate) options: QueryOptions,
     pub(crate) registry: Arc<Registry>,
@@ -57,6 +61,7 @@ impl ApiState {
             store,
             codec,
             tables,
+            recipes: recipes::Tables::of(recipes::VERSION)?,
             search,
             options,
             registry,

@@ -6,7 +6,10 @@ use almanac_event_log::{
     Append, EventLog, GroupEvent, GroupMember, GroupOptions, InputPosition, Isolation, Ownership,
     ReadLimit, Retention, StoredRecord, TopicSpec, Transactor, kafka::KafkaLog,
 };
-use almanac_projector::plans::{self, Folded, Tables};
+use almanac_projector::{
+    Folded,
+    plans::{self, Tables},
+};
 use almanac_read_store::{ReadStore, Write, scylla::ScyllaStore};
 use almanac_schemas::{Codec, ConfluentRegistry};
 use std::{

@@ -4,35 +4,16 @@ use super::{
     DAYS_PARTITION, PROVIDERS_PARTITION, StartKey, Tables, history_bucket, history_key, id_bucket,
     render::{Rendered, instant},
 };
+use crate::projection::{FoldError, Folded};
 use almanac_read_store::{Change, Table, Write, timestamp};
 use almanac_schemas::{
-    CodecError, Decoded,
+    Decoded,
     plans::{
         CHANGED, DELISTED, FEED_OBSERVED, FeedObservedRecord, LISTED, PlanEventRecord, RELISTED,
+        TOPIC,
     },
 };
 use bytes::Bytes;
-
-/// What one event does, in the order in which it must be acknowledged.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Folded {
-    /// Index rows and deletes: first.
-    pub index: Vec<Write>,
-    /// The aggregate's own row, with its sequence: last, so that an interrupted fold that is
-    /// repeated ends in the same rows.
-    pub own: Vec<Write>,
-}
-
-/// The event itself is at fault; repeating does not help.
-#[derive(Debug, thiserror::Error)]
-pub enum FoldError {
-    #[error(transparent)]
-    Codec(#[from] CodecError),
-    #[error("record {0} is not one of plans.events")]
-    UnknownRecord(String),
-    #[error("a value of the event is outside the domain")]
-    OutsideDomain,
-}
 
 /// Folds the event at `position` of `source_partition`.
 pub fn fold(
@@ -47,7 +28,9 @@ pub fn fold(
         DELISTED => "plan.delisted",
         RELISTED => "plan.relisted",
         FEED_OBSERVED => return fold_observation(tables, &decoded.read()?, position),
-        other => return Err(FoldError::UnknownRecord(other.to_owned())),
+        other => {
+            return Err(FoldError::UnknownRecord { record: other.to_owned(), topic: TOPIC });
+        }
     };
     let event: PlanEventRecord<'_> = decoded.read()?;
     fold_plan(tables, &event, kind, source_partition, position).ok_or(FoldError::OutsideDomain)

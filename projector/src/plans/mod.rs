@@ -16,10 +16,12 @@ mod fold;
 mod key;
 mod render;
 
-pub use fold::{FoldError, Folded, fold};
+pub use fold::fold;
 pub use key::StartKey;
 
+use crate::projection::{FoldError, Folded, Projection};
 use almanac_read_store::{StoreResult, Table};
+use almanac_schemas::Decoded;
 
 pub const PROJECTION: &str = "plans";
 /// Another version fills other tables.
@@ -53,6 +55,46 @@ impl Tables {
 
     pub fn all(&self) -> [&Table; 6] {
         [&self.by_start, &self.days, &self.plans, &self.history, &self.providers, &self.parked]
+    }
+}
+
+impl Projection for Tables {
+    fn name(&self) -> &'static str {
+        PROJECTION
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn topic(&self) -> &'static str {
+        almanac_schemas::plans::TOPIC
+    }
+
+    fn tables(&self) -> Vec<&Table> {
+        self.all().to_vec()
+    }
+
+    fn parked(&self) -> &Table {
+        &self.parked
+    }
+
+    /// Single plans and their history are read by key.
+    fn is_cached(&self, table: &Table) -> bool {
+        *table != self.plans && *table != self.history
+    }
+
+    fn is_a_set(&self, table: &Table) -> bool {
+        *table == self.days
+    }
+
+    fn fold(
+        &self,
+        decoded: &Decoded<'_>,
+        source_partition: u32,
+        position: u64,
+    ) -> Result<Folded, FoldError> {
+        fold(self, decoded, source_partition, position)
     }
 }
 

@@ -6,10 +6,21 @@ pub(crate) mod events;
 mod filter;
 pub(crate) mod plans;
 pub(crate) mod providers;
+pub(crate) mod recipes;
 pub(crate) mod registry;
 
 use almanac_edge::Problem;
 use almanac_read_store::{Retry, StoreError};
+
+/// The parameters that a cursor is bound to.
+fn filters_text(query: &str) -> String {
+    let mut pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
+        .into_owned()
+        .filter(|(name, _)| name != "cursor" && name != "limit")
+        .collect();
+    pairs.sort();
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
 
 /// The one mapping of store errors to answers.
 pub(crate) fn store_problem(error: &StoreError) -> Problem {

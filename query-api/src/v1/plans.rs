@@ -3,7 +3,7 @@
 use super::{
     cursor,
     filter::{Filter, KNOWN, PlanView, Sort},
-    providers, store_problem,
+    filters_text, providers, store_problem,
 };
 use crate::{
     search::{cache::day_name, partition::day_of},
@@ -57,16 +57,6 @@ pub(crate) async fn list(
         None => body.push_str("null}"),
     }
     Ok(conditional::json(&headers, body))
-}
-
-/// The parameters that a cursor is bound to.
-fn filters_text(query: &str) -> String {
-    let mut pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
-        .into_owned()
-        .filter(|(name, _)| name != "cursor" && name != "limit")
-        .collect();
-    pairs.sort();
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 struct Page {

@@ -146,6 +146,26 @@ pub fn render_body(recipe: &Recipe) -> String {
     out
 }
 
+/// Reads what [`render`] wrote.
+pub fn read_rendered(text: &str) -> Option<Knowledge> {
+    let mut object: Object<'_> = serde_json::from_str(text).ok()?;
+    object.remove("id")?;
+    let version = serde_json::from_str(object.remove("version")?.get()).ok()?;
+    let created_at = serde_json::from_str(object.remove("created_at")?.get()).ok()?;
+    let updated_at = serde_json::from_str(object.remove("updated_at")?.get()).ok()?;
+    let body = serde_json::to_string(&object).ok()?;
+    let recipe = read(body.as_bytes()).ok()?.ok()?;
+    let owner = String::new();
+    Some(Knowledge { version, recipe, owner, is_deleted: false, created_at, updated_at })
+}
+
+/// Seconds of a duration in a query.
+pub fn duration_seconds(text: &str) -> Option<u32> {
+    let quoted = serde_json::to_string(text).ok()?;
+    let raw: &RawValue = serde_json::from_str(&quoted).ok()?;
+    u32::try_from(Walk::default().seconds(raw)?).ok()
+}
+
 fn put_recipe(out: &mut String, recipe: &Recipe) {
     put(out, "name", Some(&recipe.name));
     put(out, ",description", recipe.description.as_deref());

@@ -1,0 +1,223 @@
+//! Commands that are decided together: each sees what those before it did.
+
+use super::{Decider, State, apply, recipes};
+use crate::outcomes::{self, Changes};
+use almanac_edge::{Problem, ProblemType};
+use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
+use almanac_processor::RoleError;
+use almanac_schemas::commands::{COMMAND, CommandRecord, REPLY, ReplyRecord};
+use bytes::Bytes;
+use jiff::Timestamp;
+use std::{collections::HashMap, sync::Arc};
+
+const FORGOTTEN_AT_ONCE: usize = 2_000;
+
+/// What an outcome comes to, before it is a reply.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) version: Option<u64>,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn refused(problem: &Problem, version: Option<u64>) -> Self {
+        Self { status: problem.status().as_u16(), version, body: problem.body() }
+    }
+}
+
+/// Outcomes that time may change are not remembered: asking again may have another.
+pub(super) fn is_remembered(reply: &ReplyRecord) -> bool {
+    !reply.replayed && !matches!(reply.status, 401 | 429 | 503)
+}
+
+pub(super) struct Batch<'a> {
+    decider: &'a Decider,
+    state: &'a State,
+    partition: u32,
+    now: Timestamp,
+    appends: Vec<Append>,
+    /// Newest events of aggregates that this batch changed.
+    aggregates: HashMap<Bytes, Bytes>,
+    /// Outcomes that this batch remembers.
+    remembered: HashMap<String, Bytes>,
+    aggregate_changes: Changes,
+    outcome_changes: Changes,
+}
+
+/// A decided batch: what is to be committed, and what follows locally once it is.
+pub(super) struct Decided {
+    pub(super) appends: Vec<Append>,
+    pub(super) local: Local,
+}
+
+pub(super) struct Local {
+    aggregates: Changes,
+    outcomes: Changes,
+    /// Which of the appends are events; the others are replies.
+    is_event: Vec<bool>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(decider: &'a Decider, state: &'a State, partition: u32) -> Self {
+        Self {
+            decider,
+            state,
+            partition,
+            now: Timestamp::now(),
+            appends: Vec::new(),
+            aggregates: HashMap::new(),
+            remembered: HashMap::new(),
+            aggregate_changes: Changes::new(),
+            outcome_changes: Changes::new(),
+        }
+    }
+
+    /// Decides one command. An error is an outage or damage, never the command's fault.
+    pub(super) async fn take(&mut self, record: &StoredRecord) -> Result<(), RoleError> {
+        let codec = &self.decider.codec;
+        let decoded = match &record.record.value {
+            Some(value) => match codec.decode(value).await {
+                Ok(decoded) if decoded.record() == COMMAND => decoded.read::<CommandRecord>().ok(),
+                Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+                _ => None,
+            },
+            None => None,
+        };
+        let Some(command) = decoded else {
+            // Nobody waits for an answer that can be told to nobody.
+            tracing::warn!(
+                topic = %record.topic, partition = record.partition, offset = record.offset,
+                "passing over a command that cannot be read"
+            );
+            return Ok(());
+        };
+        let earlier = self.outcome(&command.outcome_id).await?;
+        let (answer, replayed) = match earlier {
+            Some(earlier) if earlier.fingerprint == command.fingerprint => {
+                let version = earlier.version.and_then(|version| u64::try_from(version).ok());
+                let status = u16::try_from(earlier.status).unwrap_or(500);
+                (Answer { status, version, body: earlier.body }, true)
+            }
+            Some(_) => {
+                let detail = "this key was used for another request within the last day";
+                let problem = Problem::new(ProblemType::IdempotencyKeyReused, detail);
+                (Answer::refused(&problem, None), true)
+            }
+            None if command.deadline < self.now.as_millisecond() => {
+                let detail = "the command was not decided before its deadline; nothing was done";
+                let problem = Problem::new(ProblemType::Unavailable, detail);
+                (Answer::refused(&problem, None), false)
+            }
+            None => (self.decide(&command).await?, false),
+        };
+        self.reply(&command, record, answer, replayed)
+    }
+
+    async fn decide(&mut self, command: &CommandRecord) -> Result<Answer, RoleError> {
+        let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
+        let newest = match self.aggregates.get(&key) {
+            Some(newest) => Some(newest.clone()),
+            None => self
+                .state
+                .aggregates
+                .get(&key)
+                .map_err(|error| RoleError::other(&error))?
+                .map(|value| Bytes::copy_from_slice(&value)),
+        };
+        let codec = &self.decider.codec;
+        let decided = recipes::decide(codec, newest.as_deref(), command, self.now).await?;
+        if let Some((value, headers)) = decided.event {
+            let record = self.record(key.clone(), value.clone(), headers);
+            let topic = self.decider.topics.recipes.clone();
+            self.appends.push(Append { topic, partition: self.partition, record });
+            self.aggregate_changes.push((key.to_vec(), Some(value.to_vec())));
+            self.aggregates.insert(key, value);
+        }
+        Ok(decided.answer)
+    }
+
+    /// What came of an earlier command with this outcome id, if that is remembered.
+    async fn outcome(&self, id: &str) -> Result<Option<ReplyRecord>, RoleError> {
+        let encoded = match self.remembered.get(id) {
+            Some(encoded) => Some(encoded.to_vec()),
+            None => outcomes::find(&self.state.outcomes, id)
+                .map_err(|error| RoleError::other(&error))?,
+        };
+        let Some(encoded) = encoded else { return Ok(None) };
+        let decoded =
+            self.decider.codec.decode(&encoded).await.map_err(|error| RoleError::other(&error))?;
+        let reply: ReplyRecord = decoded.read().map_err(|error| RoleError::other(&error))?;
+        Ok((reply.expires_at >= self.now.as_millisecond()).then_some(reply))
+    }
+
+    fn reply(
+        &mut self,
+        command: &CommandRecord,
+        record: &StoredRecord,
+        answer: Answer,
+        replayed: bool,
+    ) -> Result<(), RoleError> {
+        let kept_ms = i64::try_from(self.decider.options.outcomes.as_millis()).unwrap_or(i64::MAX);
+        let reply = ReplyRecord {
+            request_id: command.request_id.clone(),
+            outcome_id: command.outcome_id.clone(),
+            caller: command.caller.clone(),
+            aggregate_id: command.aggregate_id.clone(),
+            fingerprint: command.fingerprint.clone(),
+            command_offset: record.offset as i64,
+            decided_at: self.now.as_millisecond(),
+            expires_at: self.now.as_millisecond().saturating_add(kept_ms),
+            replayed,
+            status: i32::from(answer.status),
+            version: answer.version.map(|version| version as i64),
+            body: answer.body,
+        };
+        let encoded = self.decider.codec.encode(REPLY, &reply).map_err(|e| RoleError::other(&e))?;
+        if is_remembered(&reply) {
+            outcomes::remember(&mut self.outcome_changes, &reply.outcome_id, &reply, &encoded);
+            self.remembered.insert(reply.outcome_id, encoded.clone());
+        }
+        let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
+        let record = self.record(key, encoded, Headers::default());
+        let topic = self.decider.topics.replies.clone();
+        self.appends.push(Append { topic, partition: self.partition, record });
+        Ok(())
+    }
+
+    fn record(&self, key: Bytes, value: Bytes, headers: Headers) -> Record {
+        Record { key, value: Some(value), headers, timestamp_ms: self.now.as_millisecond() }
+    }
+
+    pub(super) fn finish(mut self) -> Result<Decided, RoleError> {
+        let now_ms = self.now.as_millisecond();
+        let (changes, state) = (&mut self.outcome_changes, &self.state.outcomes);
+        outcomes::forget(changes, state, now_ms, FORGOTTEN_AT_ONCE)
+            .map_err(|error| RoleError::other(&error))?;
+        let events = &self.decider.topics.recipes;
+        let is_event =
+            self.appends.iter().map(|append| Arc::ptr_eq(&append.topic, events)).collect();
+        let (aggregates, outcomes) = (self.aggregate_changes, self.outcome_changes);
+        Ok(Decided { appends: self.appends, local: Local { aggregates, outcomes, is_event } })
+    }
+}
+
+impl Local {
+    /// Takes the batch in, beside the positions it leads up to where those are known: some
+    /// acknowledgements lack an offset, and then the next take-over reads the records again.
+    pub(super) async fn apply(
+        self,
+        state: &State,
+        offsets: &[Option<Offset>],
+    ) -> Result<(), RoleError> {
+        let position = |wanted: bool| {
+            let of_topic = offsets.iter().zip(&self.is_event).filter(|(_, is)| **is == wanted);
+            of_topic.map(|(offset, _)| *offset).next_back().flatten().map(|offset| offset + 1)
+        };
+        let (events, replies) = (position(true), position(false));
+        tokio::try_join!(
+            apply(&state.aggregates, self.aggregates, events),
+            apply(&state.outcomes, self.outcomes, replies),
+        )?;
+        Ok(())
+    }
+}

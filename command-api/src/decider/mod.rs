@@ -1,0 +1,169 @@
+//! The owner of a partition of `commands`: decides each in order, and commits events, replies and
+//! input position in one transaction. What it decides from is a local state that was read to the
+//! end of the log before the first command.
+
+mod batch;
+mod recipes;
+
+use crate::{
+    outcomes::{self, Changes},
+    topics::Topics,
+};
+use almanac_event_log::{Isolation, LogReader, ReadBatch, ReadLimit, StoredRecord};
+use almanac_processor::{LocalState, Owned, Role, RoleError, StateFolder};
+use almanac_schemas::{
+    Codec,
+    commands::{REPLY, ReplyRecord},
+};
+use async_trait::async_trait;
+use batch::Batch;
+pub(crate) use recipes::{not_json, read_body};
+use std::{sync::Arc, time::Duration};
+
+#[derive(Clone, Debug)]
+pub struct DeciderOptions {
+    /// Commands decided and committed together.
+    pub batch_commands: usize,
+    pub batch_bytes: usize,
+    /// How long outcomes are remembered.
+    pub outcomes: Duration,
+}
+
+impl Default for DeciderOptions {
+    fn default() -> Self {
+        Self {
+            batch_commands: 1_000,
+            batch_bytes: 2 << 20,
+            outcomes: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+pub struct Decider {
+    pub topics: Topics,
+    pub options: DeciderOptions,
+    pub codec: Arc<Codec>,
+    /// Folded from the events, by aggregate.
+    pub aggregates: StateFolder,
+    /// Folded from the replies, by outcome.
+    pub outcomes: StateFolder,
+}
+
+/// The local state of one owned partition.
+struct State {
+    aggregates: Arc<LocalState>,
+    outcomes: Arc<LocalState>,
+}
+
+#[async_trait]
+impl Role for Decider {
+    async fn own(&self, owned: Owned) -> Result<(), RoleError> {
+        let mut input = owned.take_over().await?;
+        let state = State {
+            aggregates: self.fold(&owned, &self.topics.recipes, &self.aggregates).await?,
+            outcomes: self.fold(&owned, &self.topics.replies, &self.outcomes).await?,
+        };
+        let mut reader = input.reader(&*owned.log).await?;
+        tracing::info!(partition = owned.partition(), "deciding commands");
+        let mut next = self.read(&owned, &mut *reader).await?;
+        while let Some(read) = next {
+            let Some(last) = read.records.last() else {
+                next = self.read(&owned, &mut *reader).await?;
+                continue;
+            };
+            let mut batch = Batch::new(self, &state, owned.partition());
+            for record in &read.records {
+                batch.take(record).await?;
+            }
+            let decided = batch.finish()?;
+            // The next batch gathers while this one commits.
+            let (offsets, read) = tokio::join!(
+                input.commit(decided.appends, last.offset + 1),
+                self.read(&owned, &mut *reader)
+            );
+            decided.local.apply(&state, &offsets?).await?;
+            next = read?;
+        }
+        Ok(())
+    }
+}
+
+impl Decider {
+    /// What waits, or `None` when the partition is to be given up.
+    async fn read(
+        &self,
+        owned: &Owned,
+        reader: &mut dyn LogReader,
+    ) -> Result<Option<ReadBatch>, RoleError> {
+        let options = &self.options;
+        let limit = ReadLimit { records: options.batch_commands, bytes: options.batch_bytes };
+        tokio::select! {
+            () = owned.cancelled.cancelled() => Ok(None),
+            batch = reader.next(limit, Duration::from_secs(1)) => Ok(Some(batch?)),
+        }
+    }
+
+    /// Reads a topic of this partition from where the local state stands to the end.
+    async fn fold(
+        &self,
+        owned: &Owned,
+        topic: &str,
+        folder: &StateFolder,
+    ) -> Result<Arc<LocalState>, RoleError> {
+        let (log, partition) = (&owned.log, owned.partition());
+        let id = log.topic(topic).await?.id;
+        let end = log.end(topic, partition, Isolation::Uncommitted).await?;
+        let folder = folder.clone();
+        let opened = tokio::task::spawn_blocking(move || folder.partition(partition, id, end));
+        let (state, from) =
+            opened.await.map_err(|e| RoleError::other(&e))?.map_err(|e| RoleError::other(&e))?;
+        let state = Arc::new(state);
+        let from = from.max(log.start(topic, partition).await?);
+        let mut fold = owned.fold(topic, from).await?;
+        let mut folded = 0;
+        while let Some(records) = fold.next().await? {
+            folded += records.len();
+            let position = records.last().map(|record| record.offset + 1);
+            let mut changes = Changes::new();
+            for record in &records {
+                self.fold_one(record, &mut changes).await?;
+            }
+            apply(&state, changes, position).await?;
+        }
+        apply(&state, Changes::new(), Some(fold.end())).await?;
+        tracing::info!(topic, partition, from, records = folded, "local state is complete");
+        Ok(state)
+    }
+
+    async fn fold_one(
+        &self,
+        record: &StoredRecord,
+        changes: &mut Changes,
+    ) -> Result<(), RoleError> {
+        let Some(value) = &record.record.value else { return Ok(()) };
+        let decoded = self.codec.decode(value).await.map_err(|error| RoleError::other(&error))?;
+        if decoded.record() == REPLY {
+            let reply: ReplyRecord = decoded.read().map_err(|error| RoleError::other(&error))?;
+            if batch::is_remembered(&reply) {
+                outcomes::remember(changes, &reply.outcome_id, &reply, value);
+            }
+        } else {
+            // The newest event holds all that is known of its aggregate.
+            changes.push((record.record.key.to_vec(), Some(value.to_vec())));
+        }
+        Ok(())
+    }
+}
+
+/// Takes changes in, off the threads that serve.
+async fn apply(
+    state: &Arc<LocalState>,
+    changes: Changes,
+    position: Option<u64>,
+) -> Result<(), RoleError> {
+    let state = state.clone();
+    tokio::task::spawn_blocking(move || state.apply(changes, position))
+        .await
+        .map_err(|error| RoleError::other(&error))?
+        .map_err(|error| RoleError::other(&error))
+}

@@ -1,0 +1,191 @@
+//! Commands of recipes, held against the newest event of the recipe.
+
+use super::batch::Answer;
+use almanac_domain::recipes::{
+    Caller, Command, Event, Expected, Fault, Knowledge, Recipe, Refusal, decide as decide_recipe,
+};
+use almanac_edge::{FieldError, Problem, ProblemType};
+use almanac_event_log::Headers;
+use almanac_processor::{Envelope, RoleError};
+use almanac_schemas::{
+    Codec,
+    commands::CommandRecord,
+    json::{self, NotJson},
+    recipes::{RecipeEventRecord, encode, event_type},
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+
+pub(super) struct Decided {
+    pub(super) answer: Answer,
+    /// Value and headers of the event, if anything happened.
+    pub(super) event: Option<(Bytes, Headers)>,
+}
+
+/// Decides one command. `newest` is the value of the recipe's newest event. The error is ours:
+/// an outage or a damaged state.
+pub(super) async fn decide(
+    codec: &Codec,
+    newest: Option<&[u8]>,
+    command: &CommandRecord,
+    now: Timestamp,
+) -> Result<Decided, RoleError> {
+    let known = match newest {
+        Some(value) => Some(read_known(codec, value, &command.aggregate_id).await?),
+        None => None,
+    };
+    let refused = |problem: Problem, version| {
+        Ok(Decided { answer: Answer::refused(&problem, version), event: None })
+    };
+    let wanted = match wanted(command, known.as_ref()) {
+        Ok(wanted) => wanted,
+        Err(problem) => return refused(problem, None),
+    };
+    let caller = Caller { subject: command.caller.clone(), is_admin: command.is_admin };
+    let expected = match &command.expected {
+        None => Expected::Any,
+        Some(versions) => Expected::Versions(
+            versions.iter().filter_map(|version| u64::try_from(*version).ok()).collect(),
+        ),
+    };
+    let creates = matches!(wanted, Command::Create { .. });
+    let event = match decide_recipe(known.as_ref(), wanted, &caller, &expected, now) {
+        Ok(event) => event,
+        Err(refusal) => {
+            let (problem, version) = problem_of(&refusal);
+            return refused(problem, version);
+        }
+    };
+    let after = event.as_ref().map(|event| &event.after).or(known.as_ref());
+    let Some(after) = after else {
+        return Err(RoleError::Other("a decision left nothing known of its recipe".to_owned()));
+    };
+    let body = match after.is_deleted {
+        false => json::recipes::render(&command.aggregate_id, after),
+        true => format!("{{\"id\":\"{}\",\"version\":{}}}", command.aggregate_id, after.version),
+    };
+    let status = if creates { 201 } else { 200 };
+    let answer = Answer { status, version: Some(after.version), body };
+    let event = match &event {
+        Some(event) => {
+            let value = encode(codec, &command.aggregate_id, event);
+            let value = value.map_err(|error| RoleError::other(&error))?;
+            Some((value, headers(command, event)))
+        }
+        None => None,
+    };
+    Ok(Decided { answer, event })
+}
+
+async fn read_known(codec: &Codec, value: &[u8], id: &str) -> Result<Knowledge, RoleError> {
+    let decoded = codec.decode(value).await.map_err(|error| RoleError::other(&error))?;
+    let event: RecipeEventRecord = decoded.read().map_err(|error| RoleError::other(&error))?;
+    event
+        .knowledge(decoded.record())
+        .ok_or_else(|| RoleError::Other(format!("the newest event of recipe {id} is damaged")))
+}
+
+fn wanted(command: &CommandRecord, known: Option<&Knowledge>) -> Result<Command, Problem> {
+    let body = command.body.as_deref().unwrap_or_default();
+    match command.verb.as_str() {
+        "create" => Ok(Command::Create { recipe: Box::new(read_body(body.as_bytes())?) }),
+        "replace" => Ok(Command::Revise { recipe: Box::new(read_body(body.as_bytes())?) }),
+        "patch" => {
+            let Some(known) = known else { return Err(problem_of(&Refusal::Unknown).0) };
+            let target = json::recipes::render_body(&known.recipe);
+            let merged = json::merge_patch(target.as_bytes(), body.as_bytes());
+            let merged = merged.map_err(|error| not_json(&error))?;
+            Ok(Command::Revise { recipe: Box::new(read_body(merged.as_bytes())?) })
+        }
+        "delete" => Ok(Command::Delete),
+        "restore" => Ok(Command::Restore),
+        other => {
+            let detail = format!("{other:?} is nothing that can be done to a recipe");
+            Err(Problem::new(ProblemType::BadRequest, detail))
+        }
+    }
+}
+
+/// A recipe from a request's body, or the problem that names all its faults.
+pub(crate) fn read_body(body: &[u8]) -> Result<Recipe, Problem> {
+    match json::recipes::read(body) {
+        Ok(Ok(recipe)) => Ok(recipe),
+        Ok(Err(faults)) => Err(invalid(faults)),
+        Err(error) => Err(not_json(&error)),
+    }
+}
+
+pub(crate) fn not_json(error: &NotJson) -> Problem {
+    Problem::new(ProblemType::BadRequest, error.to_string())
+}
+
+fn invalid(faults: Vec<Fault>) -> Problem {
+    const NAMED: usize = 100;
+    let detail = format!("{} parts of the body break a rule", faults.len());
+    let errors = faults
+        .into_iter()
+        .take(NAMED)
+        .map(|fault| FieldError { pointer: pointer(&fault.place), detail: fault.rule });
+    Problem::new(ProblemType::Invalid, detail).with_errors(errors.collect())
+}
+
+/// A JSON pointer as a URI fragment (RFC 6901, sections 3 and 6).
+fn pointer(place: &[String]) -> String {
+    let mut text = String::from("#");
+    for part in place {
+        text.push('/');
+        for byte in part.replace('~', "~0").replace('/', "~1").bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    text.push(char::from(byte));
+                }
+                other => text.push_str(&format!("%{other:02X}")),
+            }
+        }
+    }
+    text
+}
+
+/// The answer to a refusal, with the version that it tells.
+fn problem_of(refusal: &Refusal) -> (Problem, Option<u64>) {
+    let (kind, version) = match refusal {
+        Refusal::Unknown => (ProblemType::NotFound, None),
+        Refusal::Deleted { version } => (ProblemType::Gone, Some(*version)),
+        Refusal::Exists { version } => (ProblemType::Conflict, Some(*version)),
+        Refusal::NotAllowed => (ProblemType::Forbidden, None),
+        Refusal::Stale { current } => (ProblemType::Stale, Some(*current)),
+    };
+    (Problem::new(kind, refusal.to_string()), version)
+}
+
+fn headers(command: &CommandRecord, event: &Event) -> Headers {
+    let (id, version) = (&command.aggregate_id, event.after.version);
+    Envelope {
+        id: &format!("{id}.{version}"),
+        source: &format!("/v1/recipes/{id}"),
+        event_type: event_type(&event.fact),
+        subject: id,
+        time: &event.occurred_at.to_string(),
+        sequence: Some(version),
+        causation: Some(&command.request_id),
+        correlation: Some(&command.request_id),
+    }
+    .headers()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_are_uri_fragments() {
+        let place =
+            |parts: &[&str]| pointer(&parts.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            place(&["ingredients", "0", "quantity", "unit"]),
+            "#/ingredients/0/quantity/unit"
+        );
+        assert_eq!(place(&["a/b", "m~n", "c d", "ü"]), "#/a~1b/m~0n/c%20d/%C3%BC");
+        assert_eq!(place(&[]), "#");
+    }
+}

@@ -1,0 +1,17 @@
+//! The write side: commands over HTTP, and the decider that answers them.
+//!
+//! A command goes onto `commands` under its aggregate's key. The decider that owns the partition
+//! holds it against its local state and commits events, reply and input position in one
+//! transaction. Every API instance follows `replies` and answers who waits.
+
+mod decider;
+mod headers;
+mod http;
+mod outcomes;
+mod replies;
+mod topics;
+
+pub use decider::{Decider, DeciderOptions};
+pub use http::{CommandApi, CommandApiOptions, router};
+pub use replies::{Replies, follow};
+pub use topics::Topics;

@@ -1,0 +1,49 @@
+//! Outcomes in a local state: found by their id until they expire, and then forgotten.
+
+use almanac_processor::{LocalState, StateError};
+use almanac_schemas::commands::ReplyRecord;
+
+/// Changes of the local state.
+pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+fn outcome_key(id: &str) -> Vec<u8> {
+    [b"o", id.as_bytes()].concat()
+}
+
+/// Sorted by when they expire.
+fn expiry_key(expires_at_ms: i64, id: &str) -> Vec<u8> {
+    [b"x", &expires_at_ms.to_be_bytes()[..], id.as_bytes()].concat()
+}
+
+/// Remembers the encoded reply under an id.
+pub(crate) fn remember(changes: &mut Changes, id: &str, reply: &ReplyRecord, encoded: &[u8]) {
+    changes.push((outcome_key(id), Some(encoded.to_vec())));
+    changes.push((expiry_key(reply.expires_at, id), Some(Vec::new())));
+}
+
+/// The encoded reply; it may have expired and not been forgotten yet.
+pub(crate) fn find(state: &LocalState, id: &str) -> Result<Option<Vec<u8>>, StateError> {
+    Ok(state.get(&outcome_key(id))?.map(|value| value.to_vec()))
+}
+
+/// Removes some of what has expired. Called with every batch, so that forgetting keeps up with
+/// remembering.
+pub(crate) fn forget(
+    changes: &mut Changes,
+    state: &LocalState,
+    now_ms: i64,
+    at_most: usize,
+) -> Result<(), StateError> {
+    for entry in state.scan(b"x").take(at_most) {
+        let (key, _) = entry?;
+        let expires_at = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
+        let expired = expires_at.map(i64::from_be_bytes).is_none_or(|at| at < now_ms);
+        if !expired {
+            break;
+        }
+        let id = String::from_utf8_lossy(key.get(9..).unwrap_or_default()).into_owned();
+        changes.push((outcome_key(&id), None));
+        changes.push((key.to_vec(), None));
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! From an event of `recipes.events` to row changes.
+
+use super::{Question, Tables, history_bucket, history_key, id_bucket, listed_bucket};
+use crate::projection::{FoldError, Folded};
+use almanac_domain::recipes::Recipe;
+use almanac_read_store::{Change, Table, Write, timestamp};
+use almanac_schemas::{
+    Decoded, json,
+    recipes::{CREATED, DELETED, RESTORED, REVISED, RecipeEventRecord, TOPIC},
+};
+use std::collections::BTreeSet;
+
+pub(super) fn fold(
+    tables: &Tables,
+    decoded: &Decoded<'_>,
+    position: u64,
+) -> Result<Folded, FoldError> {
+    let record = decoded.record();
+    let kind = match record {
+        CREATED => "recipe.created",
+        REVISED => "recipe.revised",
+        DELETED => "recipe.deleted",
+        RESTORED => "recipe.restored",
+        other => {
+            return Err(FoldError::UnknownRecord { record: other.to_owned(), topic: TOPIC });
+        }
+    };
+    let event: RecipeEventRecord = decoded.read()?;
+    fold_event(tables, record, kind, &event, position).ok_or(FoldError::OutsideDomain)
+}
+
+fn fold_event(
+    tables: &Tables,
+    record: &str,
+    kind: &str,
+    event: &RecipeEventRecord,
+    position: u64,
+) -> Option<Folded> {
+    let known = event.knowledge(record)?;
+    let id = event.id.as_str();
+    let before = match &event.before {
+        Some(before) => Some(before.to_domain()?),
+        None => known.is_deleted.then(|| known.recipe.clone()),
+    };
+    let after = (!known.is_deleted).then_some(&known.recipe);
+    let mut folded = Folded::default();
+    let put = |table: &Table, partition: &str, clustering: &str, body: String| Write {
+        table: table.clone(),
+        change: Change::Put {
+            partition: partition.to_owned(),
+            clustering: clustering.to_owned(),
+            timestamp: timestamp(position, 0, true),
+            body: body.into(),
+        },
+    };
+    let delete = |table: &Table, partition: &str| Write {
+        table: table.clone(),
+        change: Change::Delete {
+            partition: partition.to_owned(),
+            clustering: id.to_owned(),
+            timestamp: timestamp(position, 0, false),
+        },
+    };
+    for question in Question::ALL {
+        let table = tables.of_question(question);
+        let answers = |recipe: Option<&Recipe>| -> BTreeSet<String> {
+            recipe.map(|recipe| question.answers(recipe)).unwrap_or_default()
+        };
+        let (old, new) = (answers(before.as_ref()), answers(after));
+        folded.index.extend(old.difference(&new).map(|answer| delete(table, answer)));
+        folded.index.extend(new.iter().map(|answer| put(table, answer, id, "{}".to_owned())));
+    }
+    let rendered = json::recipes::render(id, &known);
+    let own = if known.is_deleted {
+        folded.index.push(delete(&tables.listed, listed_bucket(id)));
+        format!("{{\"deleted\":true,\"id\":\"{id}\",\"version\":{}}}", known.version)
+    } else {
+        folded.index.push(put(&tables.listed, listed_bucket(id), id, "{}".to_owned()));
+        rendered.clone()
+    };
+    let changed = serde_json::to_string(event.changed.as_deref().unwrap_or_default()).ok()?;
+    let history = format!(
+        "{{\"version\":{},\"type\":\"{kind}\",\"occurred_at\":\"{:.3}\",\"changed\":{changed},\"recipe\":{rendered}}}",
+        known.version, known.updated_at
+    );
+    let (bucket, key) = (history_bucket(id, known.version), history_key(id, known.version));
+    folded.index.push(put(&tables.history, &bucket, &key, history));
+    folded.own.push(put(&tables.recipes, id_bucket(id), id, own));
+    Some(folded)
+}

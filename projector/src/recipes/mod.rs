@@ -1,0 +1,163 @@
+//! Projection `recipes`: single recipes, their history, and a table for each question.
+//!
+//! | table | partition | clustering | body |
+//! |---|---|---|---|
+//! | `recipes` | last two hex digits of the id | id | the recipe, or that it is deleted |
+//! | `recipe_history` | the same, sixteenth part of the version | id, version | the event |
+//! | `recipes_listed` | last hex digit of the id | id | `{}` |
+//! | `recipes_by_…` | what is asked for, folded | id | `{}` |
+//!
+//! Ids begin with the time they were made, so buckets are taken from their end.
+
+mod fold;
+
+use crate::projection::{FoldError, Folded, Projection};
+use almanac_domain::{recipes::Recipe, text};
+use almanac_read_store::{StoreResult, Table};
+use almanac_schemas::Decoded;
+use std::collections::BTreeSet;
+
+pub const PROJECTION: &str = "recipes";
+pub const VERSION: u32 = 1;
+
+/// What a recipe can be asked for by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Question {
+    Ingredient,
+    Author,
+    Difficulty,
+    Tool,
+    Tag,
+    /// Of name and description.
+    Word,
+}
+
+impl Question {
+    pub const ALL: [Self; 6] =
+        [Self::Ingredient, Self::Author, Self::Difficulty, Self::Tool, Self::Tag, Self::Word];
+
+    fn table(self) -> &'static str {
+        match self {
+            Self::Ingredient => "recipes_by_ingredient",
+            Self::Author => "recipes_by_author",
+            Self::Difficulty => "recipes_by_difficulty",
+            Self::Tool => "recipes_by_tool",
+            Self::Tag => "recipes_by_tag",
+            Self::Word => "recipes_by_word",
+        }
+    }
+
+    /// The answers that a recipe gives, folded.
+    pub fn answers(self, recipe: &Recipe) -> BTreeSet<String> {
+        let fold_all = |texts: &[String]| texts.iter().map(|text| text::fold(text)).collect();
+        match self {
+            Self::Ingredient => {
+                recipe.ingredients.iter().map(|item| text::fold(&item.ingredient)).collect()
+            }
+            Self::Author => recipe.author.iter().map(|author| text::fold(author)).collect(),
+            Self::Difficulty => {
+                recipe.difficulty.iter().map(|one| text::fold(one.as_str())).collect()
+            }
+            Self::Tool => fold_all(&recipe.tools),
+            Self::Tag => fold_all(&recipe.tags),
+            Self::Word => {
+                let description = recipe.description.as_deref().unwrap_or_default();
+                [recipe.name.as_str(), description].into_iter().flat_map(text::words).collect()
+            }
+        }
+    }
+}
+
+/// The tables of the projection.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    pub recipes: Table,
+    pub history: Table,
+    pub listed: Table,
+    questions: Vec<Table>,
+    parked: Table,
+}
+
+impl Tables {
+    pub fn of(version: u32) -> StoreResult<Self> {
+        let questions = Question::ALL.map(|question| Table::new(question.table(), version));
+        Ok(Self {
+            recipes: Table::new("recipes", version)?,
+            history: Table::new("recipe_history", version)?,
+            listed: Table::new("recipes_listed", version)?,
+            questions: questions.into_iter().collect::<StoreResult<_>>()?,
+            parked: Table::new("recipes_parked_keys", version)?,
+        })
+    }
+
+    pub fn of_question(&self, question: Question) -> &Table {
+        &self.questions[question as usize]
+    }
+}
+
+impl Projection for Tables {
+    fn name(&self) -> &'static str {
+        PROJECTION
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn topic(&self) -> &'static str {
+        almanac_schemas::recipes::TOPIC
+    }
+
+    fn tables(&self) -> Vec<&Table> {
+        let own = [&self.recipes, &self.history, &self.listed, &self.parked];
+        own.into_iter().chain(&self.questions).collect()
+    }
+
+    fn parked(&self) -> &Table {
+        &self.parked
+    }
+
+    /// Nobody caches recipes yet: each is read by key.
+    fn is_cached(&self, _: &Table) -> bool {
+        false
+    }
+
+    fn is_a_set(&self, _: &Table) -> bool {
+        false
+    }
+
+    fn fold(&self, decoded: &Decoded<'_>, _: u32, position: u64) -> Result<Folded, FoldError> {
+        fold::fold(self, decoded, position)
+    }
+}
+
+fn last_digits(id: &str, digits: usize) -> &str {
+    id.get(id.len().saturating_sub(digits)..).unwrap_or(id)
+}
+
+/// The partition of a recipe in `recipes`.
+pub fn id_bucket(id: &str) -> &str {
+    last_digits(id, 2)
+}
+
+/// The partition of a recipe in `recipes_listed`.
+pub fn listed_bucket(id: &str) -> &str {
+    last_digits(id, 1)
+}
+
+/// All partitions of `recipes_listed`.
+pub fn listed_buckets() -> impl Iterator<Item = String> {
+    (0..16).map(|digit| format!("{digit:x}"))
+}
+
+const HISTORY_RUN: u64 = 16;
+
+/// The partition of one event in `recipe_history`.
+pub fn history_bucket(id: &str, version: u64) -> String {
+    format!("{}/{:06}", id_bucket(id), version / HISTORY_RUN)
+}
+
+/// The clustering key of one event in `recipe_history`.
+pub fn history_key(id: &str, version: u64) -> String {
+    format!("{id}/{version:012}")
+}

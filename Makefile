@@ -39,10 +39,10 @@ test: build consumer-env ## Every test, on real servers
 	trap '$(STACK) down' EXIT; \
 	RUST_BACKTRACE=0 $(CARGO) test --release --workspace --no-fail-fast
 
-faults: build ## A hundred kills per engine, under the oracle
+faults: build ## Two hundred kills per engine, of feeds and of writes, under the oracles
 	@set -euo pipefail; $(STACK) up >/dev/null; set -a; . <($(STACK) env); set +a; \
 	trap '$(STACK) down' EXIT; \
-	ALMANAC_KILLS=$${ALMANAC_KILLS:-100} $(CARGO) test --release --workspace --test faults -- --nocapture --test-threads=1
+	ALMANAC_KILLS=$${ALMANAC_KILLS:-200} $(CARGO) test --release --workspace --test faults --test write_faults -- --nocapture --test-threads=1
 
 bench: build ## Measure, beside baselines in the same run; writes docs/performance.md
 	@tests/bench/run.sh

@@ -1,5 +1,5 @@
 //! `kill -9` of any role at any moment during ingest: nothing is lost, nothing is doubled.
-//! `ALMANAC_KILLS` says how many (15 by default; `make faults` does 100).
+//! `ALMANAC_KILLS` says how many (15 by default; `make faults` does 200).
 
 use almanac_tests::{
     oracle,

@@ -1,0 +1,293 @@
+//! Writes under `kill -9`, and a decider that was stopped while its group moved on: what was
+//! acknowledged is there once, what was refused is not, and every key keeps its answer.
+//! `ALMANAC_KILLS` says how many kills (15 by default; `make faults` does 200).
+
+use almanac_tests::process::{Answer, Engine, Installation, Process};
+use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+const WRITERS: u64 = 6;
+
+fn kills() -> u64 {
+    std::env::var("ALMANAC_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(15)
+}
+
+fn recipe(name: &str) -> String {
+    json!({
+        "name": name, "ingredients": [{"ingredient": "salt"}], "steps": [{"text": "Eat."}],
+    })
+    .to_string()
+}
+
+/// Addresses of the processes as they are now; they change with every restart.
+#[derive(Clone, Default)]
+struct Addresses(Arc<Mutex<Vec<String>>>);
+
+impl Addresses {
+    fn set(&self, place: usize, process: &Process) {
+        let mut all = self.0.lock();
+        let length = all.len().max(place + 1);
+        all.resize(length, String::new());
+        all[place] = process.url("");
+    }
+
+    fn any(&self, random: &mut StdRng) -> String {
+        let all = self.0.lock();
+        all[random.random_range(0..all.len())].clone()
+    }
+}
+
+/// One write with a key, tried until there is an answer for good.
+#[derive(Clone, Debug)]
+struct Written {
+    key: String,
+    method: &'static str,
+    path: String,
+    expected: Option<String>,
+    body: String,
+    status: StatusCode,
+    answer: Value,
+}
+
+async fn attempt(base: &str, write: &Written) -> Option<Answer> {
+    let client = almanac_tests::process::client();
+    let method = reqwest::Method::from_bytes(write.method.as_bytes()).unwrap();
+    let mut request = client
+        .request(method, format!("{base}{}", write.path))
+        .header("idempotency-key", &write.key)
+        .header("prefer", "wait=2")
+        .timeout(Duration::from_secs(5))
+        .body(write.body.clone());
+    if let Some(expected) = &write.expected {
+        request = request.header("if-match", expected);
+    }
+    let answer = request.send().await.ok()?;
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let body = serde_json::from_str(&answer.text().await.ok()?).ok()?;
+    let is_final = status != StatusCode::ACCEPTED && !status.is_server_error();
+    is_final.then_some(Answer { status, headers, body })
+}
+
+async fn until_answered(addresses: &Addresses, random: &mut StdRng, mut write: Written) -> Written {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let base = addresses.any(random);
+        if let Some(answer) = attempt(&base, &write).await {
+            (write.status, write.answer) = (answer.status, answer.body);
+            return write;
+        }
+        assert!(Instant::now() < deadline, "no answer in time: {write:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Creates and revises recipes of its own until told to stop; now and then with a stale version.
+async fn writer(number: u64, addresses: Addresses, stop: Arc<AtomicBool>) -> Vec<Written> {
+    let mut random = StdRng::seed_from_u64(number);
+    let mut written: Vec<Written> = Vec::new();
+    let mut versions: Vec<(String, u64)> = Vec::new();
+    while !stop.load(Ordering::SeqCst) {
+        let count = written.len();
+        let name = format!("{number}.{count}");
+        let mut write = Written {
+            key: format!("key-{name}"),
+            method: "POST",
+            path: "/v1/recipes".to_owned(),
+            expected: None,
+            body: recipe(&name),
+            status: StatusCode::OK,
+            answer: Value::Null,
+        };
+        let which = (!versions.is_empty() && count % 4 != 0)
+            .then(|| random.random_range(0..versions.len()));
+        let is_stale = which.is_some() && count % 7 == 3;
+        if let Some(which) = which {
+            let (id, version) = &versions[which];
+            write.method = "PUT";
+            write.path = format!("/v1/recipes/{id}");
+            write.expected = Some(format!("\"{}\"", version + u64::from(is_stale)));
+        }
+        let write = until_answered(&addresses, &mut random, write).await;
+        match (which, is_stale) {
+            (_, true) => assert_eq!(write.status, StatusCode::PRECONDITION_FAILED, "{write:?}"),
+            (None, _) => {
+                assert_eq!(write.status, StatusCode::CREATED, "{write:?}");
+                versions.push((write.answer["id"].as_str().unwrap().to_owned(), 1));
+            }
+            (Some(which), _) => {
+                assert_eq!(write.status, StatusCode::OK, "{write:?}");
+                versions[which].1 += 1;
+                assert_eq!(write.answer["version"], versions[which].1, "once, and the next");
+            }
+        }
+        written.push(write);
+    }
+    written
+}
+
+/// Holds what the writers were told against what is there.
+async fn check(process: &Process, written: &[Written]) {
+    let mut names: BTreeMap<&str, BTreeMap<u64, &str>> = BTreeMap::new();
+    for write in written.iter().filter(|write| write.status.is_success()) {
+        let answer = &write.answer;
+        let (id, version) = (answer["id"].as_str().unwrap(), answer["version"].as_u64().unwrap());
+        let name = answer["name"].as_str().unwrap();
+        assert!(write.body.contains(name), "the answer is that of the request");
+        let before = names.entry(id).or_default().insert(version, name);
+        assert_eq!(before, None, "{id}: version {version} was given out once");
+    }
+    for (id, names) in &names {
+        let last = names.len() as u64;
+        let row = process
+            .until(&format!("{id} at version {last}"), || async {
+                let (_, row) = process.get(&format!("/v1/recipes/{id}")).await;
+                (row["version"].as_u64()? >= last).then_some(row)
+            })
+            .await;
+        assert_eq!(row["version"], last, "{id}: nothing happened that nobody was told");
+        for (version, name) in names {
+            let (_, old) = process.get(&format!("/v1/recipes/{id}?version={version}")).await;
+            assert_eq!(old["name"], **name, "{id}: version {version}");
+        }
+    }
+    let mut listed = 0;
+    let mut next = String::new();
+    loop {
+        let (_, page) = process.get(&format!("/v1/recipes?limit=500{next}")).await;
+        listed += page["items"].as_array().unwrap().len();
+        match page["next_cursor"].as_str() {
+            Some(cursor) => next = format!("&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(listed, names.len(), "no recipe is there that nobody made");
+    for write in written.iter().step_by(5) {
+        let again = attempt(&process.url(""), write).await.expect("an answer");
+        assert_eq!((again.status, &again.body), (write.status, &write.answer), "{}", write.key);
+        assert_eq!(again.header("idempotent-replayed"), "true", "{}", write.key);
+    }
+}
+
+struct Writers {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<Written>>>,
+}
+
+impl Writers {
+    fn start(addresses: &Addresses) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = (0..WRITERS)
+            .map(|number| tokio::spawn(writer(number, addresses.clone(), stop.clone())))
+            .collect();
+        Self { stop, tasks }
+    }
+
+    async fn finish(self) -> Vec<Written> {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut written = Vec::new();
+        for task in self.tasks {
+            written.extend(task.await.unwrap());
+        }
+        assert!(written.len() > 20, "only {} writes were answered", written.len());
+        written
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_writes_survive_kills() {
+    let installation = Installation::new(Engine::Embedded);
+    let addresses = Addresses::default();
+    let mut process = installation.up().await;
+    addresses.set(0, &process);
+    let writers = Writers::start(&addresses);
+    let mut random = StdRng::seed_from_u64(11);
+    for _ in 0..kills() {
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..600))).await;
+        process.kill();
+        process = installation.start("up", "up");
+        addresses.set(0, &process);
+    }
+    process.ready().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let written = writers.finish().await;
+    check(&process, &written).await;
+    assert!(process.stop().success());
+}
+
+/// Two command APIs and a projector, on real Kafka and Cassandra.
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_writes_survive_kills() {
+    let installation = Installation::new(Engine::Cluster);
+    let addresses = Addresses::default();
+    let roles = ["command-api", "command-api", "projector"];
+    let start =
+        |place: usize| installation.start(roles[place], &format!("{}-{place}", roles[place]));
+    let mut processes: Vec<Process> = (0..roles.len()).map(start).collect();
+    processes[0].ready().await;
+    processes[1].ready().await;
+    addresses.set(0, &processes[0]);
+    addresses.set(1, &processes[1]);
+    let writers = Writers::start(&addresses);
+    let mut random = StdRng::seed_from_u64(12);
+    for _ in 0..kills() {
+        tokio::time::sleep(Duration::from_millis(random.random_range(200..2_000))).await;
+        let place = random.random_range(0..roles.len());
+        processes[place].kill();
+        processes[place] = start(place);
+        if place < 2 {
+            addresses.set(place, &processes[place]);
+        }
+    }
+    for process in &processes[..2] {
+        process.ready().await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let written = writers.finish().await;
+    for process in &processes[..2] {
+        check(process, &written).await;
+    }
+    for process in &mut processes {
+        assert!(process.stop().success());
+    }
+}
+
+/// A decider is stopped in the middle of its work until its group has moved on, and then goes on:
+/// it commits nothing of what it had, and nobody is told anything twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_commits_nothing() {
+    let installation = Installation::new(Engine::Cluster);
+    let addresses = Addresses::default();
+    let mut zombie = installation.start("command-api", "zombie");
+    zombie.ready().await;
+    addresses.set(0, &zombie);
+    let mut projector = installation.start("projector", "projector");
+    let writers = Writers::start(&addresses);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut successor = installation.start("command-api", "successor");
+    successor.ready().await;
+    addresses.set(1, &successor);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        zombie.signal("STOP");
+        // Long past the session time-out of two seconds: its partitions have another owner.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        zombie.signal("CONT");
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let written = writers.finish().await;
+    check(&successor, &written).await;
+    check(&zombie, &written).await;
+    for process in [&mut zombie, &mut successor, &mut projector] {
+        assert!(process.stop().success());
+    }
+}

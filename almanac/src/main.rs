@@ -41,11 +41,11 @@ struct Arguments {
     )]
     log: String,
     #[command(subcommand)]
-    command: Command,
+    command: Verb,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Verb {
     /// Run every role in one process, on one port
     Up,
     /// Fetch providers and publish what changed
@@ -83,29 +83,29 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let background = background_runtime()?;
     let outcome = match &arguments.command {
-        Command::Up => runtime.block_on(up::run(config, Roles::ALL, true, background.handle())),
-        Command::Ingestor => {
+        Verb::Up => runtime.block_on(up::run(config, Roles::ALL, true, background.handle())),
+        Verb::Ingestor => {
             let roles = Roles { ingestor: true, ..Roles::NONE };
             runtime.block_on(up::run(config, roles, false, background.handle()))
         }
-        Command::Projector => {
+        Verb::Projector => {
             let roles = Roles { projector: true, ..Roles::NONE };
             runtime.block_on(up::run(config, roles, false, background.handle()))
         }
-        Command::QueryApi => {
+        Verb::QueryApi => {
             let roles = Roles { query_api: true, ..Roles::NONE };
             runtime.block_on(up::run(config, roles, false, background.handle()))
         }
-        Command::CommandApi => {
+        Verb::CommandApi => {
             let roles = Roles { command_api: true, ..Roles::NONE };
             runtime.block_on(up::run(config, roles, false, background.handle()))
         }
-        Command::Config => {
+        Verb::Config => {
             print!("{}", toml::to_string(&config)?);
             Ok(())
         }
-        Command::Ingest(command) => runtime.block_on(client::ingest(command, &config)),
-        Command::Schemas(command) => runtime.block_on(schemas::run(command, &config)),
+        Verb::Ingest(command) => runtime.block_on(client::ingest(command, &config)),
+        Verb::Schemas(command) => runtime.block_on(schemas::run(command, &config)),
     };
     // A thread that is stuck in a library must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));

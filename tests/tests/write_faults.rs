@@ -108,7 +108,7 @@ async fn writer(number: u64, addresses: Addresses, stop: Arc<AtomicBool>) -> Vec
             status: StatusCode::OK,
             answer: Value::Null,
         };
-        let which = (!versions.is_empty() && count % 4 != 0)
+        let which = (!versions.is_empty() && !count.is_multiple_of(4))
             .then(|| random.random_range(0..versions.len()));
         let is_stale = which.is_some() && count % 7 == 3;
         if let Some(which) = which {

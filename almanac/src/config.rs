@@ -1,5 +1,6 @@
 //! Configuration: defaults, then one TOML file, then the environment. Unknown keys are errors.
 
+use almanac_command_api::{CommandApiOptions, DeciderOptions};
 use almanac_event_log::kafka::{KafkaOptions, KafkaSecurity};
 use almanac_ingestor::config::{IngestOptions, ProviderConfig};
 use almanac_read_store::scylla::ScyllaOptions;
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) kafka: KafkaConfig,
     pub(crate) schema_registry: RegistryConfig,
     pub(crate) scylla: ScyllaConfig,
+    pub(crate) commands: CommandsConfig,
     pub(crate) ingest: IngestOptions,
     pub(crate) providers: Vec<ProviderConfig>,
 }
@@ -49,6 +51,25 @@ pub(crate) struct HttpConfig {
     /// How long a start may wait for that memory to fill before it counts as ready.
     #[serde(with = "humantime_serde")]
     pub(crate) warm_up: Duration,
+}
+
+/// The write side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CommandsConfig {
+    /// Requests that wait for their answers; more are told to come back.
+    pub(crate) max_waiting: usize,
+    /// Larger bodies are refused: an event with the recipe before and after must fit a record.
+    pub(crate) max_body_bytes: usize,
+    /// How long a write waits for its answer when nothing else is preferred.
+    #[serde(with = "humantime_serde")]
+    pub(crate) wait: Duration,
+    /// How long outcomes and idempotency keys are remembered.
+    #[serde(with = "humantime_serde")]
+    pub(crate) outcomes: Duration,
+    /// Commands decided and committed together.
+    pub(crate) batch_commands: usize,
+    pub(crate) batch_bytes: usize,
 }
 
 /// Text that is masked wherever the configuration is shown.
@@ -142,6 +163,7 @@ impl Default for Config {
             kafka: KafkaConfig::default(),
             schema_registry: RegistryConfig::default(),
             scylla: ScyllaConfig::default(),
+            commands: CommandsConfig::default(),
             ingest: IngestOptions::default(),
             providers: Vec::new(),
         }
@@ -154,6 +176,30 @@ impl Default for HttpConfig {
             listen: "127.0.0.1:8080".to_owned(),
             cache_bytes: 512 << 20,
             warm_up: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Default for CommandsConfig {
+    fn default() -> Self {
+        let (api, decider) = (CommandApiOptions::default(), DeciderOptions::default());
+        Self {
+            max_waiting: 10_000,
+            max_body_bytes: api.max_body_bytes,
+            wait: api.wait,
+            outcomes: decider.outcomes,
+            batch_commands: decider.batch_commands,
+            batch_bytes: decider.batch_bytes,
+        }
+    }
+}
+
+impl CommandsConfig {
+    pub(crate) fn decider_options(&self) -> DeciderOptions {
+        DeciderOptions {
+            batch_commands: self.batch_commands,
+            batch_bytes: self.batch_bytes,
+            outcomes: self.outcomes,
         }
     }
 }
@@ -212,6 +258,9 @@ impl Default for ScyllaConfig {
     }
 }
 
+/// An event holds a recipe twice, and text grows by escapes.
+const MAX_COMMAND_BYTES: usize = 320 << 10;
+
 impl Config {
     /// Reads the file, if one is named, and the environment (`ALMANAC__HTTP__LISTEN`).
     pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
@@ -244,6 +293,15 @@ impl Config {
         }
         if !self.topic_prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
             bail!("topic_prefix {:?} may hold letters, digits, ., _ and - only", self.topic_prefix);
+        }
+        let commands = &self.commands;
+        if commands.max_body_bytes > MAX_COMMAND_BYTES {
+            bail!(
+                "commands.max_body_bytes may be at most {MAX_COMMAND_BYTES}: a record holds 1 MB"
+            );
+        }
+        if commands.batch_commands == 0 || commands.batch_bytes == 0 || commands.max_waiting == 0 {
+            bail!("commands.batch_commands, batch_bytes and max_waiting must not be 0");
         }
         if self.engine == Engine::Cluster {
             let needed = [
@@ -355,6 +413,8 @@ mod tests {
             ("engine = \"sqlite\"", "sqlite"),
             ("engine = \"cluster\"", "kafka.bootstrap_servers"),
             ("partitions = 0", "partitions"),
+            ("[commands]\nbatch_commands = 0", "commands.batch_commands"),
+            ("[commands]\nmax_body_bytes = 1000000", "commands.max_body_bytes"),
             ("[[providers]]\nname = \"A b\"\nkind = \"fever-plans\"\nurl = \"http://x/\"", "A b"),
             ("[[providers]]\nname = \"a\"\nkind = \"fever-plans\"\nurl = \"ftp://x/\"", "ftp"),
             ("[[providers]]\nname = \"a\"\nkind = \"psychic\"\nurl = \"http://x/\"", "psychic"),

@@ -5,7 +5,7 @@ use crate::{
     config::{Config, Engine},
     engine::{self, Opened},
 };
-use almanac_command_api::{CommandApi, CommandApiOptions, Decider, DeciderOptions, Replies};
+use almanac_command_api::{CommandApi, CommandApiOptions, Decider, Replies};
 use almanac_event_log::TopicSpec;
 use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::ProcessorOptions;
@@ -52,7 +52,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 fn topic_specs(config: &Config) -> Vec<TopicSpec> {
     let mut specs = almanac_ingestor::Topics::new(&config.topic_prefix, config.partitions)
         .specs(config.ingest.payload_retention);
-    specs.extend(command_topics(config).specs(DeciderOptions::default().outcomes));
+    specs.extend(command_topics(config).specs(config.commands.outcomes));
     let tables = plans::Tables::of(plans::VERSION);
     specs.extend(tables.iter().flat_map(|tables| projector_topics(config, tables).specs()));
     specs
@@ -145,7 +145,7 @@ pub(crate) async fn start(
         let topics = command_topics(config);
         let decider = Arc::new(Decider {
             topics: topics.clone(),
-            options: DeciderOptions::default(),
+            options: config.commands.decider_options(),
             codec: opened.codec.clone(),
             aggregates: engine::state_folder(config, "decider-aggregates-1").await?,
             outcomes: engine::state_folder(config, "decider-outcomes-1").await?,
@@ -190,16 +190,15 @@ pub(crate) async fn start(
 }
 
 fn command_api(config: &Config, opened: &Opened) -> Arc<CommandApi> {
-    /// Requests that wait for their replies; more are turned away before memory grows.
-    const MAX_WAITING: usize = 10_000;
     Arc::new(CommandApi {
         log: opened.log.clone(),
         codec: opened.codec.clone(),
         topics: command_topics(config),
-        replies: Replies::new(MAX_WAITING),
+        replies: Replies::new(config.commands.max_waiting),
         options: CommandApiOptions {
+            max_body_bytes: config.commands.max_body_bytes,
+            wait: config.commands.wait,
             local_user: config.is_loopback(),
-            ..CommandApiOptions::default()
         },
     })
 }

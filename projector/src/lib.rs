@@ -1,5 +1,6 @@
 //! Projectors: fold events into tables that can be thrown away and folded again.
 
+pub mod history;
 mod metrics;
 pub mod plans;
 pub mod positions;

@@ -1,10 +1,13 @@
 //! From an event of `plans.events` to row changes.
 
 use super::{
-    DAYS_PARTITION, PROVIDERS_PARTITION, StartKey, Tables, history_bucket, history_key, id_bucket,
+    DAYS_PARTITION, PROVIDERS_PARTITION, StartKey, Tables, history_bucket, id_bucket,
     render::{Rendered, instant},
 };
-use crate::projection::{FoldError, Folded};
+use crate::{
+    history,
+    projection::{FoldError, Folded},
+};
 use almanac_read_store::{Change, Table, Write, timestamp};
 use almanac_schemas::{
     Decoded,
@@ -87,9 +90,9 @@ fn fold_plan(
     }
     let sequence = u64::try_from(event.sequence).ok()?;
     let bucket = history_bucket(&plan.id, sequence);
-    let place = history_key(&plan.id, sequence);
-    let history = rendered.history_body(event, kind)?;
-    folded.index.push(put(&tables.history, &bucket, place, position, history));
+    let place = history::key(&plan.id, sequence);
+    let body = rendered.history_body(event, kind)?;
+    folded.index.push(put(&tables.history, &bucket, place, position, body));
     let bucket = id_bucket(&plan.id);
     let own = put(&tables.plans, bucket, plan.id.to_string(), position, rendered.plan_body());
     folded.own.push(own);

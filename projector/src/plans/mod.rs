@@ -19,7 +19,10 @@ mod render;
 pub use fold::fold;
 pub use key::StartKey;
 
-use crate::projection::{FoldError, Folded, Projection};
+use crate::{
+    history,
+    projection::{FoldError, Folded, Projection},
+};
 use almanac_read_store::{StoreResult, Table};
 use almanac_schemas::Decoded;
 
@@ -104,21 +107,7 @@ pub fn id_bucket(id: &str) -> &str {
     id.get(..2).unwrap_or(id)
 }
 
-/// Events of one plan that stand in one partition of `plan_history`.
-const HISTORY_RUN: u64 = 16;
-
-/// The partition of one event in `plan_history`: plans with a long history go on in further
-/// partitions, so that none grows for ever.
+/// The partition of one event in `plan_history`.
 pub fn history_bucket(id: &str, sequence: u64) -> String {
-    format!("{}/{:06}", id_bucket(id), sequence / HISTORY_RUN)
-}
-
-/// The clustering key of one event in `plan_history`.
-pub fn history_key(id: &str, sequence: u64) -> String {
-    format!("{id}/{sequence:012}")
-}
-
-/// The sequence in a clustering key of `plan_history`.
-pub fn history_sequence(clustering: &str) -> Option<u64> {
-    clustering.rsplit_once('/')?.1.parse().ok()
+    history::bucket(id_bucket(id), sequence)
 }

@@ -1,7 +1,10 @@
 //! From an event of `recipes.events` to row changes.
 
-use super::{Question, Tables, history_bucket, history_key, id_bucket, listed_bucket};
-use crate::projection::{FoldError, Folded};
+use super::{Question, Tables, history_bucket, id_bucket, listed_bucket};
+use crate::{
+    history,
+    projection::{FoldError, Folded},
+};
 use almanac_domain::recipes::Recipe;
 use almanac_read_store::{Change, Table, Write, timestamp};
 use almanac_schemas::{
@@ -79,12 +82,12 @@ fn fold_event(
         rendered.clone()
     };
     let changed = serde_json::to_string(event.changed.as_deref().unwrap_or_default()).ok()?;
-    let history = format!(
+    let body = format!(
         "{{\"version\":{},\"type\":\"{kind}\",\"occurred_at\":\"{:.3}\",\"changed\":{changed},\"recipe\":{rendered}}}",
         known.version, known.updated_at
     );
-    let (bucket, key) = (history_bucket(id, known.version), history_key(id, known.version));
-    folded.index.push(put(&tables.history, &bucket, &key, history));
+    let (bucket, key) = (history_bucket(id, known.version), history::key(id, known.version));
+    folded.index.push(put(&tables.history, &bucket, &key, body));
     folded.own.push(put(&tables.recipes, id_bucket(id), id, own));
     Some(folded)
 }

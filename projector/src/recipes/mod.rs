@@ -11,7 +11,10 @@
 
 mod fold;
 
-use crate::projection::{FoldError, Folded, Projection};
+use crate::{
+    history,
+    projection::{FoldError, Folded, Projection},
+};
 use almanac_domain::{recipes::Recipe, text};
 use almanac_read_store::{StoreResult, Table};
 use almanac_schemas::Decoded;
@@ -150,14 +153,7 @@ pub fn listed_buckets() -> impl Iterator<Item = String> {
     (0..16).map(|digit| format!("{digit:x}"))
 }
 
-const HISTORY_RUN: u64 = 16;
-
 /// The partition of one event in `recipe_history`.
 pub fn history_bucket(id: &str, version: u64) -> String {
-    format!("{}/{:06}", id_bucket(id), version / HISTORY_RUN)
-}
-
-/// The clustering key of one event in `recipe_history`.
-pub fn history_key(id: &str, version: u64) -> String {
-    format!("{id}/{version:012}")
+    history::bucket(id_bucket(id), version)
 }

@@ -4,6 +4,7 @@ mod cursor;
 pub(crate) mod documents;
 pub(crate) mod events;
 mod filter;
+mod history;
 pub(crate) mod plans;
 pub(crate) mod providers;
 pub(crate) mod recipes;

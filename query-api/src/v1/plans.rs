@@ -10,7 +10,10 @@ use crate::{
     state::ApiState,
 };
 use almanac_edge::{Problem, ProblemType, conditional, query::Parameters};
-use almanac_projector::plans::{history_bucket, history_key, history_sequence, id_bucket};
+use almanac_projector::{
+    history::number,
+    plans::{history_bucket, id_bucket},
+};
 use almanac_read_store::{Row, Slice};
 use axum::{
     extract::{Path, RawQuery, State},
@@ -240,28 +243,14 @@ pub(crate) async fn history(
     let parameters = Parameters::parse(query.as_deref(), &["limit", "cursor"])?;
     let limit = parameters.limit()?;
     let id = parse_id(&id)?;
-    let mut next = match parameters.one("cursor")? {
+    let first = match parameters.one("cursor")? {
         // Events are numbered from 1 without gaps.
-        Some(text) => history_sequence(&cursor::decode(&id, text)?).unwrap_or(0) + 1,
+        Some(text) => number(&cursor::decode(&id, text)?).unwrap_or(0).saturating_add(1),
         None => 1,
     };
-    let first = next;
-    let mut rows = Vec::new();
-    while rows.len() <= limit {
-        let slice = Slice {
-            from: Some(history_key(&id, next)),
-            limit: limit + 1 - rows.len(),
-            ..Slice::prefix(&format!("{id}/"))
-        };
-        let bucket = history_bucket(&id, next);
-        let found = state.store.slice(&state.tables.history, &bucket, &slice).await;
-        let found = found.map_err(|error| store_problem(&error))?;
-        let Some(last) = found.last().and_then(|row| history_sequence(&row.clustering)) else {
-            break;
-        };
-        next = last + 1;
-        rows.extend(found);
-    }
+    let bucket = |sequence| history_bucket(&id, sequence);
+    let rows = super::history::rows(&state, &state.tables.history, bucket, &id, first, limit);
+    let rows = rows.await?;
     if rows.is_empty() && first == 1 {
         return Err(Problem::new(ProblemType::NotFound, "there is no plan with this id"));
     }

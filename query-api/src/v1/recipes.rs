@@ -7,8 +7,9 @@ use almanac_edge::{
     Problem, ProblemType, conditional,
     query::{Parameters, bad},
 };
-use almanac_projector::recipes::{
-    Question, history_bucket, history_key, id_bucket, listed_buckets,
+use almanac_projector::{
+    history,
+    recipes::{Question, history_bucket, id_bucket, listed_buckets},
 };
 use almanac_read_store::Slice;
 use almanac_schemas::json::recipes as json;
@@ -86,7 +87,7 @@ pub(crate) async fn one(
 
 /// The recipe as it was after one of its events.
 async fn old(state: &ApiState, id: &str, version: u64) -> Result<String, Problem> {
-    let (bucket, key) = (history_bucket(id, version), history_key(id, version));
+    let (bucket, key) = (history_bucket(id, version), history::key(id, version));
     let found = state.store.get(&state.recipes.history, &bucket, &key).await;
     let row = found.map_err(|error| store_problem(&error))?;
     let row = row.ok_or_else(|| {
@@ -110,28 +111,19 @@ pub(crate) async fn history(
     let limit = parameters.limit()?;
     let id = parse_id(&id)?;
     let first = match parameters.one("cursor")? {
-        Some(text) => cursor::decode(&id, text)?.parse().unwrap_or(0) + 1,
+        Some(text) => cursor::decode(&id, text)?.parse().unwrap_or(0_u64).saturating_add(1),
         None => 1,
     };
-    let (mut items, mut next) = (Vec::new(), first);
-    while items.len() <= limit {
-        let slice = Slice {
-            from: Some(history_key(&id, next)),
-            limit: limit + 1 - items.len(),
-            ..Slice::prefix(&format!("{id}/"))
-        };
-        let bucket = history_bucket(&id, next);
-        let found = state.store.slice(&state.recipes.history, &bucket, &slice).await;
-        let found = found.map_err(|error| store_problem(&error))?;
-        if found.is_empty() {
-            break;
-        }
-        next += found.len() as u64;
-        items.extend(found.into_iter().filter_map(|row| {
+    let bucket = |version| history_bucket(&id, version);
+    let rows = super::history::rows(&state, &state.recipes.history, bucket, &id, first, limit);
+    let rows = rows.await?;
+    let mut items: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
             let text = std::str::from_utf8(&row.body).ok()?;
             Some(format!("{}}}", text.split_once(RECIPE)?.0))
-        }));
-    }
+        })
+        .collect();
     if items.is_empty() && first == 1 {
         return Err(missing());
     }

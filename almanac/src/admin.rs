@@ -1,8 +1,8 @@
-//! What operators ask for over HTTP. There is no identity yet, so it is served on loopback only.
+//! What operators ask for over HTTP.
 
 use crate::config::Config;
 use almanac_edge::{
-    Problem, ProblemType, check_local,
+    Identity, Problem, ProblemType, Scope, cors,
     query::{Parameters, bad},
 };
 use almanac_event_log::EventLog;
@@ -11,47 +11,46 @@ use almanac_schemas::Codec;
 use axum::{
     Router,
     extract::{Path, RawQuery, State},
+    middleware,
     routing::post,
 };
 use http::{HeaderMap, StatusCode};
 use std::{collections::BTreeSet, sync::Arc};
-
-/// Who asked, until there is identity.
-const LOCAL: &str = "local";
 
 struct Admin {
     log: Arc<dyn EventLog>,
     codec: Arc<Codec>,
     topics: Topics,
     providers: BTreeSet<String>,
-    allowed: bool,
+    identity: Arc<Identity>,
 }
 
 pub(crate) fn router(
     log: Arc<dyn EventLog>,
     codec: Arc<Codec>,
     topics: Topics,
+    identity: Arc<Identity>,
     config: &Config,
 ) -> Router {
     let providers = config.providers.iter().map(|provider| provider.name.clone()).collect();
-    let admin = Admin { log, codec, topics, providers, allowed: config.is_loopback() };
+    let origins = cors::Origins::of(&identity);
+    let admin = Admin { log, codec, topics, providers, identity };
     Router::new()
         .route("/v1/providers/{name}/fetches", post(fetch_now))
         .route("/v1/providers/{name}/replays", post(replay))
+        .route_layer(middleware::from_fn_with_state(origins, cors::writes))
         .with_state(Arc::new(admin))
 }
 
 impl Admin {
-    fn check(&self, provider: &str, headers: &HeaderMap) -> Result<(), Problem> {
-        check_local(headers)?;
-        let not_found = |detail: &str| Err(Problem::new(ProblemType::NotFound, detail));
-        if !self.allowed {
-            return not_found("operators' requests are served on loopback only");
-        }
+    /// Who asks, if an operator may and the provider is there.
+    fn check(&self, provider: &str, headers: &HeaderMap) -> Result<String, Problem> {
+        let caller = self.identity.require(headers, Scope::Admin)?;
         if !self.providers.contains(provider) {
-            return not_found("no provider with this name is configured");
+            let detail = "no provider with this name is configured";
+            return Err(Problem::new(ProblemType::NotFound, detail));
         }
-        Ok(())
+        Ok(caller.subject)
     }
 }
 
@@ -61,8 +60,8 @@ async fn fetch_now(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    admin.check(&name, &headers)?;
-    almanac_ingestor::request_fetch(&*admin.log, &admin.topics, &admin.codec, &name, LOCAL)
+    let who = admin.check(&name, &headers)?;
+    almanac_ingestor::request_fetch(&*admin.log, &admin.topics, &admin.codec, &name, &who)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
     Ok(StatusCode::ACCEPTED)
@@ -83,9 +82,9 @@ async fn replay(
             Some(since.map_err(|_| bad("since", "it must be an RFC 3339 date-time"))?)
         }
     };
-    admin.check(&name, &headers)?;
+    let who = admin.check(&name, &headers)?;
     let (log, topics) = (&*admin.log, &admin.topics);
-    almanac_ingestor::request_replay(log, topics, &admin.codec, &name, since, LOCAL)
+    almanac_ingestor::request_replay(log, topics, &admin.codec, &name, since, &who)
         .await
         .map_err(|error| Problem::unavailable(&error))?;
     Ok(StatusCode::ACCEPTED)

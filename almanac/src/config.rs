@@ -1,6 +1,7 @@
 //! Configuration: defaults, then one TOML file, then the environment. Unknown keys are errors.
 
 use almanac_command_api::{CommandApiOptions, DeciderOptions};
+use almanac_edge::identity::IdentityOptions;
 use almanac_event_log::kafka::{KafkaOptions, KafkaSecurity};
 use almanac_ingestor::config::{IngestOptions, ProviderConfig};
 use almanac_read_store::scylla::ScyllaOptions;
@@ -27,6 +28,7 @@ pub(crate) struct Config {
     #[serde(with = "humantime_serde")]
     pub(crate) session_timeout: Duration,
     pub(crate) http: HttpConfig,
+    pub(crate) identity: IdentityConfig,
     pub(crate) kafka: KafkaConfig,
     pub(crate) schema_registry: RegistryConfig,
     pub(crate) scylla: ScyllaConfig,
@@ -51,6 +53,24 @@ pub(crate) struct HttpConfig {
     /// How long a start may wait for that memory to fill before it counts as ready.
     #[serde(with = "humantime_serde")]
     pub(crate) warm_up: Duration,
+    /// Memory for recipes and answers to questions about them.
+    pub(crate) recipe_cache_bytes: usize,
+    /// How long a read waits for its consistency token when the client prefers nothing else.
+    #[serde(with = "humantime_serde")]
+    pub(crate) wait: Duration,
+    /// Origins whose pages may write, such as "https://console.example".
+    pub(crate) origins: Vec<String>,
+}
+
+/// Who may do what: bearer tokens that are JWTs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct IdentityConfig {
+    /// The identity provider's keys, a JWK set; without it the key that `up` makes is used.
+    pub(crate) jwks_file: Option<PathBuf>,
+    /// `iss` and `aud` that tokens must have.
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
 }
 
 /// The write side.
@@ -70,6 +90,8 @@ pub(crate) struct CommandsConfig {
     /// Commands decided and committed together.
     pub(crate) batch_commands: usize,
     pub(crate) batch_bytes: usize,
+    /// Pictures decoded at the same time.
+    pub(crate) pictures: usize,
 }
 
 /// Text that is masked wherever the configuration is shown.
@@ -160,6 +182,7 @@ impl Default for Config {
             partitions: 8,
             session_timeout: Duration::from_secs(10),
             http: HttpConfig::default(),
+            identity: IdentityConfig::default(),
             kafka: KafkaConfig::default(),
             schema_registry: RegistryConfig::default(),
             scylla: ScyllaConfig::default(),
@@ -176,6 +199,9 @@ impl Default for HttpConfig {
             listen: "127.0.0.1:8080".to_owned(),
             cache_bytes: 512 << 20,
             warm_up: Duration::from_secs(1),
+            recipe_cache_bytes: 64 << 20,
+            wait: Duration::from_secs(2),
+            origins: Vec::new(),
         }
     }
 }
@@ -190,11 +216,20 @@ impl Default for CommandsConfig {
             outcomes: decider.outcomes,
             batch_commands: decider.batch_commands,
             batch_bytes: decider.batch_bytes,
+            pictures: api.pictures,
         }
     }
 }
 
 impl CommandsConfig {
+    pub(crate) fn api_options(&self) -> CommandApiOptions {
+        CommandApiOptions {
+            max_body_bytes: self.max_body_bytes,
+            wait: self.wait,
+            pictures: self.pictures,
+        }
+    }
+
     pub(crate) fn decider_options(&self) -> DeciderOptions {
         DeciderOptions {
             batch_commands: self.batch_commands,
@@ -277,6 +312,7 @@ impl Config {
             .separator("__")
             .list_separator(",")
             .with_list_parse_key("scylla.nodes")
+            .with_list_parse_key("http.origins")
             .try_parsing(true);
         let config: Self = builder
             .add_source(environment)
@@ -300,8 +336,9 @@ impl Config {
                 "commands.max_body_bytes may be at most {MAX_COMMAND_BYTES}: a record holds 1 MB"
             );
         }
-        if commands.batch_commands == 0 || commands.batch_bytes == 0 || commands.max_waiting == 0 {
-            bail!("commands.batch_commands, batch_bytes and max_waiting must not be 0");
+        let bounds = [commands.batch_commands, commands.batch_bytes, commands.max_waiting];
+        if bounds.contains(&0) || commands.pictures == 0 {
+            bail!("commands.batch_commands, batch_bytes, max_waiting and pictures must not be 0");
         }
         if self.engine == Engine::Cluster {
             let needed = [
@@ -327,6 +364,24 @@ impl Config {
             .listen
             .to_socket_addrs()
             .is_ok_and(|mut all| all.all(|one| one.ip().is_loopback()))
+    }
+
+    /// Where the key stands that `up` makes.
+    pub(crate) fn own_key_file(&self) -> PathBuf {
+        self.data_dir.join("identity.jwks.json")
+    }
+
+    /// Whose tokens are taken. The local user needs none, while nobody else is configured.
+    pub(crate) fn identity_options(&self) -> IdentityOptions {
+        let identity = &self.identity;
+        IdentityOptions {
+            files: vec![identity.jwks_file.clone().unwrap_or_else(|| self.own_key_file())],
+            is_required: identity.jwks_file.is_some(),
+            issuer: identity.issuer.clone(),
+            audience: identity.audience.clone(),
+            local_user: self.is_loopback() && identity.jwks_file.is_none(),
+            origins: self.http.origins.clone(),
+        }
     }
 
     /// The name of this process in its groups: the same after a restart, another for another

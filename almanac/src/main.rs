@@ -8,6 +8,7 @@ mod engine;
 mod roles;
 mod schemas;
 mod telemetry;
+mod token;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -59,8 +60,11 @@ enum Verb {
     /// Print the configuration that is in force, with secrets masked
     Config,
     /// Ask a running installation to fetch a provider or to read stored bodies again
-    #[command(subcommand)]
-    Ingest(client::IngestCommand),
+    Ingest(client::ingest::Ingest),
+    /// Create, find and change recipes of a running installation
+    Recipes(client::recipes::Recipes),
+    /// Mint a bearer token for development, signed with the key that `up` made
+    Token(token::Token),
     /// Check and register event schemas
     #[command(subcommand)]
     Schemas(schemas::Command),
@@ -104,7 +108,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             print!("{}", toml::to_string(&config)?);
             Ok(())
         }
-        Verb::Ingest(command) => runtime.block_on(client::ingest(command, &config)),
+        Verb::Ingest(ingest) => runtime.block_on(client::ingest::run(ingest, &config)),
+        Verb::Recipes(recipes) => runtime.block_on(client::recipes::run(recipes, &config)),
+        Verb::Token(token) => token::run(token, &config),
         Verb::Schemas(command) => runtime.block_on(schemas::run(command, &config)),
     };
     // A thread that is stuck in a library must not keep the process.

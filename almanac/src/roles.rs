@@ -5,7 +5,8 @@ use crate::{
     config::{Config, Engine},
     engine::{self, Opened},
 };
-use almanac_command_api::{CommandApi, CommandApiOptions, Decider, Replies};
+use almanac_command_api::{CommandApi, Decider, Replies};
+use almanac_edge::Identity;
 use almanac_event_log::TopicSpec;
 use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::ProcessorOptions;
@@ -123,7 +124,9 @@ pub(crate) async fn start(
         None
     };
     let query_metrics = QueryMetrics::register(&mut registry);
-    let api = api_state(config, &opened, query_metrics, Arc::new(registry))?;
+    let identity = Arc::new(Identity::new(config.identity_options())?);
+    let registry = Arc::new(registry);
+    let api = api_state(config, &opened, identity.clone(), query_metrics, registry).await?;
 
     let options = |role: &str, input: &str| ProcessorOptions {
         session_timeout: config.session_timeout,
@@ -168,11 +171,20 @@ pub(crate) async fn start(
         opened.log.clone(),
         opened.codec.clone(),
         ingest_topics,
+        identity.clone(),
         config,
     ));
     let mut replies = None;
     if roles.command_api {
-        let command_api = command_api(config, &opened);
+        let command_api = CommandApi::new(
+            opened.log.clone(),
+            opened.codec.clone(),
+            command_topics(config),
+            Replies::new(config.commands.max_waiting),
+            identity,
+            config.commands.api_options(),
+        )
+        .await?;
         replies = Some(command_api.replies.clone());
         followers.push(tokio::spawn(almanac_command_api::follow(
             command_api.replies.clone(),
@@ -189,23 +201,10 @@ pub(crate) async fn start(
     Ok(Running { address, api, replies, processors, tasks, http_stop, http, followers })
 }
 
-fn command_api(config: &Config, opened: &Opened) -> Arc<CommandApi> {
-    Arc::new(CommandApi {
-        log: opened.log.clone(),
-        codec: opened.codec.clone(),
-        topics: command_topics(config),
-        replies: Replies::new(config.commands.max_waiting),
-        options: CommandApiOptions {
-            max_body_bytes: config.commands.max_body_bytes,
-            wait: config.commands.wait,
-            local_user: config.is_loopback(),
-        },
-    })
-}
-
-fn api_state(
+async fn api_state(
     config: &Config,
     opened: &Opened,
+    identity: Arc<Identity>,
     metrics: QueryMetrics,
     registry: Arc<Registry>,
 ) -> anyhow::Result<Arc<ApiState>> {
@@ -216,12 +215,14 @@ fn api_state(
     let options = QueryOptions {
         cache_bytes: config.http.cache_bytes,
         warm_up: config.http.warm_up,
+        recipe_cache_bytes: config.http.recipe_cache_bytes,
+        wait: config.http.wait,
         prefix: config.topic_prefix.clone(),
         serve_registry: config.engine == Engine::Embedded,
         freshness_s: freshness.collect(),
     };
     let (log, store, codec) = (opened.log.clone(), opened.store.clone(), opened.codec.clone());
-    Ok(ApiState::new(log, store, codec, options, metrics, registry)?)
+    Ok(ApiState::new(log, store, codec, identity, options, metrics, registry).await?)
 }
 
 impl Running {

@@ -27,8 +27,11 @@ pub(crate) async fn run(
     if !config.is_loopback() {
         tracing::warn!(
             listen = config.http.listen,
-            "listening beyond this machine; there is no identity yet, so anybody who reaches it can read"
+            "listening beyond this machine: anybody who reaches it can read, and writes need a token"
         );
+    }
+    if everything && config.identity.jwks_file.is_none() {
+        almanac_edge::identity::make_key(&config.own_key_file())?;
     }
     let (listener, _) = almanac_edge::bind(&config.http.listen).await?;
     let has_demo = everything && config.providers.is_empty();
@@ -68,6 +71,8 @@ fn announce(config: &Config, address: SocketAddr, has_demo: bool, started: Insta
     println!("  plans      http://{address}/v1/plans?sale=on&limit=3");
     println!("  providers  http://{address}/v1/providers");
     println!("  events     http://{address}/v1/events/plans.events");
+    println!("  recipes    http://{address}/v1/recipes");
+    println!("  docs       http://{address}/docs");
     println!("  metrics    http://{address}/metrics");
     if config.engine == Engine::Embedded {
         println!("  data       {}", config.data_dir.display());

@@ -1,13 +1,10 @@
-//! Headers of a write: which version is expected, how long to wait, which request it repeats.
+//! Headers of a write: which version is expected, which request it repeats.
 
 use almanac_edge::{Problem, ProblemType, query::bad};
 use http::{HeaderMap, HeaderName};
-use std::time::Duration;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const PREFER: HeaderName = HeaderName::from_static("prefer");
 const MAX_KEY: usize = 255;
-const MAX_WAIT: Duration = Duration::from_secs(30);
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
@@ -49,45 +46,6 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     Ok(Some(bare.to_owned()))
 }
 
-/// What a client prefers of how it is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Preference {
-    pub(crate) wait: Option<Duration>,
-    pub(crate) respond_async: bool,
-}
-
-impl Preference {
-    /// Preferences that are not known, or are malformed, are passed over (RFC 7240).
-    pub(crate) fn read(headers: &HeaderMap) -> Self {
-        let mut preference = Self::default();
-        let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
-        for one in values.flat_map(|value| value.split([',', ';'])).map(str::trim) {
-            if one.eq_ignore_ascii_case("respond-async") {
-                preference.respond_async = true;
-            } else if let Some((name, seconds)) = one.split_once('=')
-                && name.trim().eq_ignore_ascii_case("wait")
-                && let Ok(seconds) = seconds.trim().trim_matches('"').parse()
-            {
-                let wait = Duration::from_secs(seconds).min(MAX_WAIT);
-                preference.wait.get_or_insert(wait);
-            }
-        }
-        preference
-    }
-
-    /// What was applied, as `Preference-Applied` says it.
-    pub(crate) fn applied(self) -> Option<String> {
-        let mut applied = Vec::new();
-        if self.respond_async {
-            applied.push("respond-async".to_owned());
-        }
-        if let Some(wait) = self.wait {
-            applied.push(format!("wait={}", wait.as_secs()));
-        }
-        (!applied.is_empty()).then(|| applied.join(", "))
-    }
-}
-
 /// An id in a path; what is none names nothing.
 pub(crate) fn id(text: &str, what: &str) -> Result<uuid::Uuid, Problem> {
     let detail = format!("there is no {what} with this id");
@@ -116,18 +74,6 @@ mod tests {
             assert_eq!(read(&[bad]), None, "{bad:?}");
         }
         assert_eq!(read(&["\"1\"", "\"2\""]), None, "given twice");
-    }
-
-    #[test]
-    fn preferences_are_read_and_echoed() {
-        let read = |values: &[&'static str]| Preference::read(&headers("prefer", values));
-        assert_eq!(read(&["wait=7"]).wait, Some(Duration::from_secs(7)));
-        assert_eq!(
-            read(&["respond-async, wait=3600"]).applied().unwrap(),
-            "respond-async, wait=30"
-        );
-        assert_eq!(read(&["wait=x, foo", "Wait=\"2\""]).applied().unwrap(), "wait=2");
-        assert_eq!(read(&["return=minimal"]).applied(), None);
     }
 
     #[test]

@@ -1,15 +1,23 @@
 //! Writes over HTTP: a request becomes a command, and its reply the answer.
 
 use crate::{
+    answers::{accepted, answer, headers_of},
     decider::{not_json, read_body},
-    headers::{self, Preference},
+    headers,
     replies::Replies,
+    thumbnail,
     topics::Topics,
 };
-use almanac_edge::{Problem, ProblemType, check_local, query::Parameters};
-use almanac_event_log::{Append, EventLog, Headers, Record, partitioner::partition_of};
+use almanac_edge::{
+    Caller, Identity, Problem, ProblemType, Scope, cors,
+    prefer::{PREFERENCE_APPLIED, Preference},
+    query::Parameters,
+};
+use almanac_event_log::{
+    Append, EventLog, Headers, LogResult, Offset, Record, TopicId, partitioner::partition_of,
+};
 use almanac_schemas::{
-    Codec,
+    Codec, Token,
     commands::{COMMAND, CommandRecord, ReplyRecord},
     json::merge_patch,
 };
@@ -17,13 +25,15 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{Path, RawQuery, Request, State},
+    middleware,
     response::Response,
     routing::{get, post, put},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -34,22 +44,19 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// For so long after it was taken, a request without an outcome counts as under way.
 const PENDING: Duration = Duration::from_secs(60);
 
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-
 #[derive(Clone, Debug)]
 pub struct CommandApiOptions {
     /// Larger bodies are refused: an event with the recipe before and after must fit a record.
     pub max_body_bytes: usize,
     /// How long a write waits for its answer when nothing else is preferred.
     pub wait: Duration,
-    /// Whether requests without a token act as the local user: on loopback only.
-    pub local_user: bool,
+    /// Pictures decoded at the same time; others wait for their turn.
+    pub pictures: usize,
 }
 
 impl Default for CommandApiOptions {
     fn default() -> Self {
-        Self { max_body_bytes: 256 << 10, wait: Duration::from_secs(5), local_user: false }
+        Self { max_body_bytes: 256 << 10, wait: Duration::from_secs(5), pictures: 2 }
     }
 }
 
@@ -58,22 +65,46 @@ pub struct CommandApi {
     pub codec: Arc<Codec>,
     pub topics: Topics,
     pub replies: Arc<Replies>,
+    pub identity: Arc<Identity>,
     pub options: CommandApiOptions,
+    /// Of the topic of commands, as tokens name it.
+    commands: TopicId,
+    decoding: Arc<Semaphore>,
+}
+
+impl CommandApi {
+    /// Needs the topics to be there.
+    pub async fn new(
+        log: Arc<dyn EventLog>,
+        codec: Arc<Codec>,
+        topics: Topics,
+        replies: Arc<Replies>,
+        identity: Arc<Identity>,
+        options: CommandApiOptions,
+    ) -> LogResult<Arc<Self>> {
+        let commands = log.topic(&topics.commands).await?.id;
+        let decoding = Arc::new(Semaphore::new(options.pictures));
+        Ok(Arc::new(Self { log, codec, topics, replies, identity, options, commands, decoding }))
+    }
 }
 
 pub fn router(api: Arc<CommandApi>) -> Router {
+    let origins = cors::Origins::of(&api.identity);
     Router::new()
         .route("/v1/recipes", post(create))
         .route("/v1/recipes/{id}", put(change).patch(change).delete(change))
         .route("/v1/recipes/{id}/restore", post(restore))
+        .route("/v1/recipes/{id}/thumbnail", put(set_thumbnail))
         .route("/v1/commands/{id}", get(outcome))
+        .route_layer(middleware::from_fn_with_state(origins, cors::writes))
         .with_state(api)
 }
 
 async fn create(State(api): State<Arc<CommandApi>>, request: Request) -> Result<Response, Problem> {
-    let asked = api.read(request).await?;
+    let asked = api.read(request, api.options.max_body_bytes).await?;
     read_body(&asked.body)?;
-    api.write("create", None, asked).await
+    let body = text_of(&asked.body)?;
+    api.write("create", None, &asked, body, None).await
 }
 
 async fn change(
@@ -82,7 +113,7 @@ async fn change(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = headers::id(&id, "recipe")?;
-    let asked = api.read(request).await?;
+    let asked = api.read(request, api.options.max_body_bytes).await?;
     let verb = match asked.method {
         Method::PUT => {
             read_body(&asked.body)?;
@@ -94,7 +125,8 @@ async fn change(
         }
         _ => "delete",
     };
-    api.write(verb, Some(id), asked).await
+    let body = text_of(&asked.body)?;
+    api.write(verb, Some(id), &asked, body, None).await
 }
 
 async fn restore(
@@ -103,8 +135,26 @@ async fn restore(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = headers::id(&id, "recipe")?;
-    let asked = api.read(request).await?;
-    api.write("restore", Some(id), asked).await
+    let asked = api.read(request, api.options.max_body_bytes).await?;
+    api.write("restore", Some(id), &asked, None, None).await
+}
+
+async fn set_thumbnail(
+    State(api): State<Arc<CommandApi>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = headers::id(&id, "recipe")?;
+    let asked = api.read(request, thumbnail::MAX_UPLOAD).await?;
+    let (declared, body) = (asked.headers.get(header::CONTENT_TYPE).cloned(), asked.body.clone());
+    let turn = api.decoding.clone().acquire_owned().await.map_err(|e| Problem::internal(&e))?;
+    let prepared = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        thumbnail::prepare(declared.as_ref().and_then(|value| value.to_str().ok()), &body)
+    });
+    let picture = prepared.await.map_err(|error| Problem::internal(&error))??;
+    let body = Some(thumbnail::body(&picture));
+    api.write("thumbnail", Some(id), &asked, body, Some(picture.image)).await
 }
 
 /// What of a request matters.
@@ -113,34 +163,31 @@ struct Asked {
     path: String,
     headers: HeaderMap,
     body: Bytes,
-    caller: String,
+    caller: Caller,
 }
 
 impl CommandApi {
-    async fn read(&self, request: Request) -> Result<Asked, Problem> {
-        if !self.options.local_user {
-            let detail = "writes need identity, which this installation has not; on a loopback address they act as the local user";
-            return Err(Problem::new(ProblemType::Unauthorized, detail));
-        }
+    async fn read(&self, request: Request, limit: usize) -> Result<Asked, Problem> {
         let (parts, body) = request.into_parts();
-        check_local(&parts.headers)?;
+        let caller = self.identity.require(&parts.headers, Scope::RecipesWrite)?;
         Parameters::parse(parts.uri.query(), &[])?;
-        let limit = self.options.max_body_bytes;
         let too_large = |_| {
             let detail = format!("a body may have at most {limit} bytes");
             Problem::new(ProblemType::TooLarge, detail)
         };
         let body = to_bytes(body, limit).await.map_err(too_large)?;
-        Ok(Asked {
-            method: parts.method,
-            path: parts.uri.path().to_owned(),
-            headers: parts.headers,
-            body,
-            caller: "local".to_owned(),
-        })
+        let (method, path) = (parts.method, parts.uri.path().to_owned());
+        Ok(Asked { method, path, headers: parts.headers, body, caller })
     }
 
-    async fn write(&self, verb: &str, id: Option<Uuid>, asked: Asked) -> Result<Response, Problem> {
+    async fn write(
+        &self,
+        verb: &str,
+        id: Option<Uuid>,
+        asked: &Asked,
+        body: Option<String>,
+        attachment: Option<Vec<u8>>,
+    ) -> Result<Response, Problem> {
         let expected = headers::if_match(&asked.headers)?;
         let key = headers::idempotency_key(&asked.headers)?;
         let preference = Preference::read(&asked.headers);
@@ -148,7 +195,7 @@ impl CommandApi {
         // Every request with the same key has the same outcome, and creates the same recipe.
         let keyed = key.map(|key| {
             let method = asked.method.as_str();
-            let name = [&asked.caller, method, &asked.path, &key].join("\0");
+            let name = [&asked.caller.subject, method, &asked.path, &key].join("\0");
             Uuid::new_v5(&NAMESPACE, name.as_bytes())
         });
         let aggregate_id = id.or(keyed).unwrap_or_else(Uuid::now_v7).to_string();
@@ -159,20 +206,21 @@ impl CommandApi {
             context: "recipes".to_owned(),
             aggregate_id,
             verb: verb.to_owned(),
-            caller: asked.caller,
-            is_admin: false,
+            caller: asked.caller.subject.clone(),
+            is_admin: asked.caller.is_admin(),
             issued_at: now,
             deadline: now + DEADLINE.as_millis() as i64,
             fingerprint: fingerprint(verb, expected.as_deref(), &asked.body),
             expected: expected
                 .map(|versions| versions.into_iter().map(|version| version as i64).collect()),
-            body: text_of(&asked.body)?,
+            body,
+            attachment,
         };
         // Registered first: the reply may be there before the append returns.
         let Some(waiting) = self.replies.expect(&command.request_id) else {
             return Err(Problem::busy("too many writes are under way"));
         };
-        self.append(&command).await?;
+        let offset = self.append(&command).await?;
         let wait = if preference.respond_async {
             Duration::ZERO
         } else {
@@ -180,18 +228,32 @@ impl CommandApi {
         };
         let reply = if wait.is_zero() { None } else { waiting.wait(wait).await };
         let mut response = match reply {
-            Some(reply) => answer(&reply),
-            None => accepted(&command),
+            Some(reply) => answer(&reply, self.token_of(&reply)),
+            None => {
+                accepted(&command, offset.map(|offset| self.token(&command.aggregate_id, offset)))
+            }
         };
-        if let Some(applied) = preference.applied()
-            && let Ok(applied) = HeaderValue::try_from(applied)
-        {
+        if let Some(applied) = preference.applied_to_write() {
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
         }
         Ok(response)
     }
 
-    async fn append(&self, command: &CommandRecord) -> Result<(), Problem> {
+    /// What a reader waits for to see a command's events.
+    fn token(&self, aggregate_id: &str, offset: Offset) -> Token {
+        let partition = partition_of(aggregate_id.as_bytes(), self.topics.partitions);
+        Token { topic: self.commands.0, partition, offset }
+    }
+
+    /// The same once the command is decided: it may have led to nothing, and then there is no more
+    /// to wait for than before.
+    fn token_of(&self, reply: &ReplyRecord) -> Option<Token> {
+        let through = u64::try_from(reply.events_through?).ok()?;
+        Some(self.token(&reply.aggregate_id, through))
+    }
+
+    /// Its offset is known, most of the time.
+    async fn append(&self, command: &CommandRecord) -> Result<Option<Offset>, Problem> {
         let value = self.codec.encode(COMMAND, command).map_err(|e| Problem::internal(&e))?;
         let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
         let partition = partition_of(&key, self.topics.partitions);
@@ -202,50 +264,10 @@ impl CommandApi {
             timestamp_ms: command.issued_at,
         };
         let append = Append { topic: self.topics.commands.clone(), partition, record };
-        self.log.append(vec![append]).await.map_err(|error| Problem::unavailable(&error))?;
-        Ok(())
+        let offsets = self.log.append(vec![append]).await;
+        let offsets = offsets.map_err(|error| Problem::unavailable(&error))?;
+        Ok(offsets.first().copied().flatten())
     }
-}
-
-/// The answer that a reply stands for.
-fn answer(reply: &ReplyRecord) -> Response {
-    let mut response = Response::new(Body::from(reply.body.clone()));
-    *response.status_mut() = status_of(reply);
-    for (name, value) in headers_of(reply) {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-    response
-}
-
-fn headers_of(reply: &ReplyRecord) -> Vec<(HeaderName, String)> {
-    let status = status_of(reply);
-    let kind = if status.is_success() { "application/json" } else { "application/problem+json" };
-    let mut headers = vec![
-        (header::CONTENT_TYPE, kind.to_owned()),
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-    ];
-    if let Some(version) = reply.version {
-        headers.push((header::ETAG, format!("\"{version}\"")));
-    }
-    if status == StatusCode::CREATED {
-        headers.push((header::LOCATION, format!("/v1/recipes/{}", reply.aggregate_id)));
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.push((header::RETRY_AFTER, "1".to_owned()));
-    }
-    if reply.replayed {
-        headers.push((IDEMPOTENT_REPLAYED, "true".to_owned()));
-    }
-    headers
-}
-
-fn status_of(reply: &ReplyRecord) -> StatusCode {
-    u16::try_from(reply.status)
-        .ok()
-        .and_then(|status| StatusCode::from_u16(status).ok())
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn text_of(body: &Bytes) -> Result<Option<String>, Problem> {
@@ -266,35 +288,23 @@ fn fingerprint(verb: &str, expected: Option<&[u64]>, body: &[u8]) -> String {
     format!("{:032x}", hash.digest128())
 }
 
-/// It goes on without whoever asked; the outcome can be fetched.
-fn accepted(command: &CommandRecord) -> Response {
-    let id = &command.request_id;
-    let body = json!({"id": id, "state": "pending", "expires_at": null, "outcome": null});
-    let mut response = Response::new(Body::from(body.to_string()));
-    *response.status_mut() = StatusCode::ACCEPTED;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    if let Ok(location) = HeaderValue::try_from(format!("/v1/commands/{id}")) {
-        headers.insert(header::LOCATION, location);
-    }
-    response
-}
-
 /// What came of a command, for a day.
 async fn outcome(
     State(api): State<Arc<CommandApi>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
+    asked: HeaderMap,
 ) -> Result<Response, Problem> {
     Parameters::parse(query.as_deref(), &[])?;
+    let caller = api.identity.caller(&asked)?;
     let id = headers::id(&id, "command")?;
     let found = api.replies.find(&api.codec, &id.to_string()).await;
     let found = found.map_err(|error| Problem::unavailable(&error))?;
+    // To anybody else it is not there.
+    let may_see = |reply: &ReplyRecord| caller.is_admin() || reply.caller == caller.subject;
     let body = match found {
-        Some(reply) => {
-            let headers: serde_json::Map<String, Value> = headers_of(&reply)
+        Some(reply) if may_see(&reply) => {
+            let headers: serde_json::Map<String, Value> = headers_of(&reply, api.token_of(&reply))
                 .into_iter()
                 .map(|(name, value)| (name.as_str().to_owned(), Value::String(value)))
                 .collect();
@@ -308,10 +318,10 @@ async fn outcome(
             })
         }
         // The id says when it was made: an outcome that is not here yet may be on its way.
-        None if is_recent(id) => {
+        found if found.is_none() && is_recent(id) => {
             json!({"id": id, "state": "pending", "expires_at": null, "outcome": null})
         }
-        None => {
+        _ => {
             let detail = "there is no command with this id, or its outcome was forgotten";
             return Err(Problem::new(ProblemType::NotFound, detail));
         }

@@ -4,11 +4,13 @@
 //! holds it against its local state and commits events, reply and input position in one
 //! transaction. Every API instance follows `replies` and answers who waits.
 
+mod answers;
 mod decider;
 mod headers;
 mod http;
 mod outcomes;
 mod replies;
+mod thumbnail;
 mod topics;
 
 pub use decider::{Decider, DeciderOptions};

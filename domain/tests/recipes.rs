@@ -41,6 +41,10 @@ fn revise(name: &str) -> Command {
     Command::Revise { recipe: Box::new(recipe(name)) }
 }
 
+fn picture(hash: &str) -> Command {
+    Command::SetThumbnail { hash: hash.to_owned() }
+}
+
 fn mary() -> Caller {
     Caller { subject: "mary".to_owned(), is_admin: false }
 }
@@ -82,6 +86,16 @@ fn what_is_so_already_is_no_event() {
     let known = given([create("a")]);
     assert_eq!(when(&known, revise("a"), &mary(), Expected::Any), Ok(None));
     assert_eq!(when(&known, Command::Restore, &mary(), Expected::Any), Ok(None));
+    let known = given([create("a"), picture("1")]);
+    assert_eq!(when(&known, picture("1"), &mary(), Expected::Any), Ok(None));
+}
+
+#[test]
+fn a_picture_stays_through_what_follows() {
+    let known = given([create("a"), picture("1"), revise("b"), Command::Delete]).unwrap();
+    assert_eq!((known.version, known.thumbnail.as_deref()), (4, Some("1")));
+    let refused = when(&Some(known), picture("2"), &mary(), Expected::Any);
+    assert_eq!(refused, Err(Refusal::Deleted { version: 4 }));
 }
 
 #[test]
@@ -101,6 +115,8 @@ fn refusals_say_why() {
         (&known, revise("c"), &mary(), versions(&[]), Refusal::Stale { current: 2 }),
         (&known, Command::Delete, &mary(), versions(&[1, 3]), Refusal::Stale { current: 2 }),
         (&gone, revise("c"), &mary(), Expected::Any, Refusal::Deleted { version: 2 }),
+        (&known, picture("1"), &stranger, Expected::Any, Refusal::NotAllowed),
+        (&none, picture("1"), &mary(), Expected::Any, Refusal::Unknown),
         (&gone, Command::Delete, &mary(), Expected::Any, Refusal::Deleted { version: 2 }),
         (&gone, Command::Restore, &stranger, Expected::Any, Refusal::NotAllowed),
         (&gone, Command::Restore, &mary(), versions(&[1]), Refusal::Stale { current: 2 }),
@@ -203,6 +219,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         "[a-c]".prop_map(|name| revise(&name)),
         Just(Command::Delete),
         Just(Command::Restore),
+        "[1-2]".prop_map(|hash| picture(&hash)),
     ]
 }
 

@@ -1,14 +1,40 @@
-//! Cross-origin reads: any origin may read what is public, and see the headers that matter.
+//! Cross-origin requests: any origin may read what is public, and see the headers that matter;
+//! only configured origins may write.
 
+use crate::Identity;
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
 
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("ETag, Location, Consistency-Token, RateLimit, Retry-After");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "ETag, Location, Consistency-Token, Consistency, Preference-Applied, Idempotent-Replayed, RateLimit, Retry-After",
+);
+const READS: HeaderValue = HeaderValue::from_static("Consistency-Token, If-None-Match, Prefer");
+const WRITES: HeaderValue = HeaderValue::from_static(
+    "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer",
+);
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+const A_DAY: HeaderValue = HeaderValue::from_static("86400");
+
+/// The origins whose pages may write.
+#[derive(Clone)]
+pub struct Origins(Arc<[String]>);
+
+impl Origins {
+    pub fn of(identity: &Identity) -> Self {
+        Self(identity.origins().into())
+    }
+
+    /// The origin of a request, if its pages may write.
+    fn trusted<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        self.0.iter().any(|one| one.as_bytes() == origin.as_bytes()).then_some(origin)
+    }
+}
 
 /// Adds what a browser needs to hand the answer to a page of another origin.
 pub fn allow_any_origin(headers: &mut HeaderMap) {
@@ -16,34 +42,67 @@ pub fn allow_any_origin(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
 }
 
+fn allow_origin(headers: &mut HeaderMap, origin: &HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+fn is_read(method: &[u8]) -> bool {
+    method == b"GET" || method == b"HEAD"
+}
+
 /// Answers a preflight: reads are allowed from any origin, nothing else is.
 pub async fn preflight(asked: HeaderMap) -> Response {
-    let asked = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD);
+    answer_preflight(&asked, None)
+}
+
+fn answer_preflight(asked: &HeaderMap, trusted: Option<&HeaderValue>) -> Response {
+    let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD).map(HeaderValue::as_bytes);
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    if asked.is_some_and(|asked| asked == "GET" || asked == "HEAD") {
+    if let Some(origin) = trusted.filter(|_| method.is_some()) {
+        allow_origin(headers, origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, WRITES);
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, A_DAY);
+    } else if method.is_some_and(is_read) {
         allow_any_origin(headers);
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("Consistency-Token, If-None-Match, Prefer"),
-        );
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, READS);
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, A_DAY);
     }
     response
 }
 
-/// For public reads: answers preflights, and opens every other answer to any origin. A write from
-/// another origin gets no such headers.
-pub async fn public_reads(request: Request, next: Next) -> Response {
+/// For public reads: answers preflights, those of writes to the same addresses as well, and opens
+/// every other answer to any origin.
+pub async fn reads(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    let trusted = origins.trusted(request.headers()).cloned();
     let method = request.method().clone();
     if method == Method::OPTIONS {
-        return preflight(request.headers().clone()).await;
+        return answer_preflight(request.headers(), trusted.as_ref());
     }
     let mut response = next.run(request).await;
-    if method == Method::GET || method == Method::HEAD {
+    if is_read(method.as_str().as_bytes()) {
         allow_any_origin(response.headers_mut());
+    }
+    response
+}
+
+/// For everything else: only configured origins see the answers.
+pub async fn writes(State(origins): State<Origins>, request: Request, next: Next) -> Response {
+    let trusted = origins.trusted(request.headers()).cloned();
+    if request.method() == Method::OPTIONS {
+        // Where nothing is public to read, nothing is allowed to strangers.
+        let nothing = HeaderMap::new();
+        let asked = if trusted.is_some() { request.headers() } else { &nothing };
+        return answer_preflight(asked, trusted.as_ref());
+    }
+    let mut response = next.run(request).await;
+    if let Some(origin) = trusted {
+        allow_origin(response.headers_mut(), &origin);
     }
     response
 }

@@ -1,12 +1,14 @@
-//! What all HTTP surfaces share: problem documents, conditional answers, CORS, serving.
+//! What all HTTP surfaces share: identity, problem documents, conditional answers, CORS, serving.
 
 pub mod conditional;
 pub mod cors;
+pub mod identity;
 mod local;
+pub mod prefer;
 mod problem;
 pub mod query;
 mod serve;
 
-pub use local::check_local;
+pub use identity::{Caller, Identity, Scope};
 pub use problem::{FieldError, Problem, ProblemType};
 pub use serve::{ServeError, bind, serve};

@@ -20,6 +20,7 @@ pub enum ProblemType {
     IdempotencyKeyReused,
     MethodNotAllowed,
     TooLarge,
+    UnsupportedMediaType,
     Unavailable,
     Internal,
 }
@@ -56,6 +57,11 @@ impl ProblemType {
             Self::TooLarge => {
                 ("too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE)
             }
+            Self::UnsupportedMediaType => (
+                "unsupported-media-type",
+                "the body is of a kind that is not taken",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ),
             Self::Unavailable => {
                 ("unavailable", "not available right now", StatusCode::SERVICE_UNAVAILABLE)
             }
@@ -80,11 +86,19 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     retry_after_s: Option<u32>,
+    /// Parameters of the challenge beside the scheme.
+    challenge: Option<String>,
 }
 
 impl Problem {
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), errors: Vec::new(), retry_after_s: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after_s: None,
+            challenge: None,
+        }
     }
 
     /// An error whose cause is logged and not told.
@@ -103,6 +117,12 @@ impl Problem {
     /// Too much is under way here; nothing was done.
     pub fn busy(detail: &str) -> Self {
         Self { retry_after_s: Some(1), ..Self::new(ProblemType::Unavailable, detail) }
+    }
+
+    /// What is wrong with the caller's token, as `WWW-Authenticate` says it (RFC 6750).
+    pub(crate) fn with_challenge(mut self, parameters: String) -> Self {
+        self.challenge = Some(parameters);
+        self
     }
 
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
@@ -151,6 +171,14 @@ impl IntoResponse for Problem {
         let json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, json);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let challenge = match (&self.challenge, self.kind) {
+            (Some(parameters), _) => Some(format!("Bearer realm=\"almanac\", {parameters}")),
+            (None, ProblemType::Unauthorized) => Some("Bearer realm=\"almanac\"".to_owned()),
+            _ => None,
+        };
+        if let Some(Ok(challenge)) = challenge.map(HeaderValue::try_from) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

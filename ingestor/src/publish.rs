@@ -109,6 +109,7 @@ impl Publisher<'_> {
             sequence: Some(sequence),
             causation: Some(&self.fetch_id),
             correlation: Some(&self.fetch_id),
+            consistency_token: None,
         };
         let key = Bytes::copy_from_slice(subject.as_bytes());
         let partition = partition_of(&key, self.topics.partitions);
@@ -164,6 +165,7 @@ impl Publisher<'_> {
             sequence: None,
             causation: None,
             correlation: Some(&self.fetch_id),
+            consistency_token: None,
         };
         let key = Bytes::copy_from_slice(self.provider.as_bytes());
         let partition = partition_of(&key, self.topics.partitions);

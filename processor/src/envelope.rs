@@ -19,6 +19,8 @@ pub struct Envelope<'a> {
     pub causation: Option<&'a str>,
     /// Id of the whole chain that the event belongs to.
     pub correlation: Option<&'a str>,
+    /// Where what caused the event stands, as readers' clients name it.
+    pub consistency_token: Option<&'a str>,
 }
 
 impl Envelope<'_> {
@@ -40,6 +42,9 @@ impl Envelope<'_> {
         }
         if let Some(correlation) = self.correlation {
             headers.push("ce_correlationid", correlation.as_bytes());
+        }
+        if let Some(token) = self.consistency_token {
+            headers.push("ce_consistencytoken", token.as_bytes());
         }
         headers.build()
     }

@@ -1,5 +1,6 @@
 //! Projectors: fold events into tables that can be thrown away and folded again.
 
+mod announce;
 pub mod history;
 mod metrics;
 pub mod plans;
@@ -9,5 +10,5 @@ pub mod recipes;
 mod role;
 
 pub use metrics::ProjectorMetrics;
-pub use projection::{FoldError, Folded, Projection};
+pub use projection::{Announced, FoldError, Folded, Projection};
 pub use role::{Projector, ProjectorOptions, Topics};

@@ -11,11 +11,14 @@ use std::collections::BTreeMap;
 /// Of all projections; its rows name their version themselves.
 const TABLE: &str = "projection_positions";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Positions of another incarnation of the topic mean nothing.
     pub topic_id: TopicId,
     pub next_offset: Offset,
+    /// Of the newest event that a command caused: the position of that command.
+    #[serde(default)]
+    pub consistency_token: Option<String>,
 }
 
 pub fn table() -> StoreResult<Table> {
@@ -32,9 +35,9 @@ pub fn write(
     projection: &str,
     version: u32,
     partition: u32,
-    position: Position,
+    position: &Position,
 ) -> StoreResult<Write> {
-    let body = serde_json::to_vec(&position).map_err(|error| StoreError::Refused {
+    let body = serde_json::to_vec(position).map_err(|error| StoreError::Refused {
         what: TABLE.to_owned(),
         detail: error.to_string(),
     })?;

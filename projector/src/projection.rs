@@ -18,8 +18,8 @@ pub trait Projection: Send + Sync + 'static {
     /// Where keys are kept whose events cannot be folded.
     fn parked(&self) -> &Table;
 
-    /// Whether readers cache partitions of this table, so that changes are announced.
-    fn is_cached(&self, table: &Table) -> bool;
+    /// What readers keep of this table, and are told when it changes.
+    fn announced(&self, table: &Table) -> Announced;
 
     /// Whether rows of this table say nothing but that they are there: one write of each is enough.
     fn is_a_set(&self, table: &Table) -> bool;
@@ -31,6 +31,14 @@ pub trait Projection: Send + Sync + 'static {
         source_partition: u32,
         position: u64,
     ) -> Result<Folded, FoldError>;
+}
+
+/// What of a table readers keep in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Announced {
+    Nothing,
+    Partitions,
+    Rows,
 }
 
 /// What one event does, in the order in which it must be acknowledged.

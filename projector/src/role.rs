@@ -5,6 +5,7 @@
 //! moving a row back.
 
 use crate::{
+    announce::{self, Through},
     metrics::{PartitionLabels, ProjectorMetrics},
     positions::{self, Position},
     projection::{Folded, Projection},
@@ -16,15 +17,11 @@ use almanac_event_log::{
 use almanac_processor::{Owned, Role, RoleError};
 use almanac_read_store::{Change, ReadStore, Slice, StoreError, Write, timestamp};
 use almanac_schemas::{
-    Codec,
-    projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord, TableChangeRecord},
+    CONSISTENCY_TOKEN, Codec,
+    projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord},
 };
 use async_trait::async_trait;
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 #[derive(Clone, Debug)]
 pub struct ProjectorOptions {
@@ -108,7 +105,9 @@ impl Role for Projector {
             positions::read(&*self.store, self.projection.name(), self.projection.version())
                 .await
                 .map_err(|error| RoleError::other(&error))?;
-        let from = match saved.get(&partition) {
+        let saved = saved.get(&partition);
+        let token = saved.and_then(|saved| saved.consistency_token.clone());
+        let from = match saved {
             Some(saved) if saved.topic_id != topic_id => {
                 return Err(RoleError::Other(format!(
                     "the tables were folded from topic {} with id {}, which now has id {topic_id}; drop the tables to fold them anew",
@@ -127,7 +126,8 @@ impl Role for Projector {
             parked = parked.len(),
             "folding a partition"
         );
-        Run { projector: self, owned, topic_id, parked, known: HashSet::new() }.run(reader).await
+        let known = HashSet::new();
+        Run { projector: self, owned, topic_id, parked, known, token, told: None }.run(reader).await
     }
 }
 
@@ -155,6 +155,10 @@ struct Run<'a> {
     parked: HashSet<Vec<u8>>,
     /// Rows of tables that are sets, by table, partition and clustering key: written once by a run.
     known: HashSet<(String, String, String)>,
+    /// Position of the newest command whose event was folded.
+    token: Option<String>,
+    /// What readers were told of it.
+    told: Option<String>,
 }
 
 /// Rows remembered before the memory is emptied: the days of ten years are 3,650.
@@ -186,6 +190,9 @@ impl Run<'_> {
     ) -> Result<(), RoleError> {
         let mut folded = Folded::default();
         for record in records {
+            if let Some(token) = record.record.headers.get_str(CONSISTENCY_TOKEN) {
+                self.token = Some(token.to_owned());
+            }
             if self.parked.contains(record.record.key.as_ref()) {
                 continue;
             }
@@ -198,21 +205,34 @@ impl Run<'_> {
             }
         }
         self.drop_known(&mut folded.index);
-        let changed = self.changed_partitions(&folded, next_offset);
+        let projection = &self.projector.projection;
+        let is_news = self.told != self.token;
+        let changed = announce::changes(&**projection, &folded);
+        let announcements = match changed.is_empty() && !is_news {
+            true => Vec::new(),
+            false => {
+                let folded_through = Through {
+                    topic: &self.projector.topics.source,
+                    partition: self.owned.partition(),
+                    position: next_offset,
+                    token: self.token.as_deref(),
+                };
+                announce::records(&**projection, &changed, &folded_through)
+            }
+        };
         let store = &self.projector.store;
         let failed = |error: StoreError| RoleError::other(&error);
         store.write(folded.index).await.map_err(failed)?;
         store.write(folded.own).await.map_err(failed)?;
-        if !changed.tables.is_empty() {
-            self.announce(&changed).await?;
-        }
-        let position = Position { topic_id: self.topic_id, next_offset };
-        let projection = &self.projector.projection;
+        self.announce(&announcements).await?;
+        self.told.clone_from(&self.token);
+        let consistency_token = self.token.clone();
+        let position = Position { topic_id: self.topic_id, next_offset, consistency_token };
         let write = positions::write(
             projection.name(),
             projection.version(),
             self.owned.partition(),
-            position,
+            &position,
         )
         .map_err(failed)?;
         store.write(vec![write]).await.map_err(failed)
@@ -273,41 +293,22 @@ impl Run<'_> {
         });
     }
 
-    fn changed_partitions(&self, folded: &Folded, next_offset: Offset) -> PartitionsChangedRecord {
-        let mut tables: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        let projection = &self.projector.projection;
-        let writes = folded.index.iter().chain(&folded.own);
-        for write in writes.filter(|write| projection.is_cached(&write.table)) {
-            tables.entry(write.table.name()).or_default().insert(write.change.partition());
+    async fn announce(&self, changes: &[PartitionsChangedRecord]) -> Result<(), RoleError> {
+        let mut appends = Vec::with_capacity(changes.len());
+        for changed in changes {
+            let value = self.projector.codec.encode(PARTITIONS_CHANGED, changed);
+            let record = Record {
+                key: changed.projection.clone().into(),
+                value: Some(value.map_err(|error| RoleError::other(&error))?),
+                headers: Headers::default(),
+                timestamp_ms: jiff::Timestamp::now().as_millisecond(),
+            };
+            let topic = self.projector.topics.changes.clone();
+            appends.push(Append { topic, partition: self.owned.partition(), record });
         }
-        let tables = tables.into_iter().map(|(table, partitions)| TableChangeRecord {
-            table: table.to_owned(),
-            partitions: partitions.into_iter().map(str::to_owned).collect(),
-        });
-        PartitionsChangedRecord {
-            projection: projection.name().to_owned(),
-            version: projection.version() as i32,
-            source_topic: self.projector.topics.source.to_string(),
-            source_partition: self.owned.partition() as i32,
-            position: next_offset as i64,
-            tables: tables.collect(),
+        if !appends.is_empty() {
+            self.owned.log.append(appends).await?;
         }
-    }
-
-    async fn announce(&self, changed: &PartitionsChangedRecord) -> Result<(), RoleError> {
-        let value = self
-            .projector
-            .codec
-            .encode(PARTITIONS_CHANGED, changed)
-            .map_err(|error| RoleError::other(&error))?;
-        let record = Record {
-            key: changed.projection.clone().into(),
-            value: Some(value),
-            headers: Headers::default(),
-            timestamp_ms: jiff::Timestamp::now().as_millisecond(),
-        };
-        let (topic, partition) = (self.projector.topics.changes.clone(), self.owned.partition());
-        self.owned.log.append(vec![Append { topic, partition, record }]).await?;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::state::ApiState;
 use almanac_event_log::{Isolation, LogError, LogReader, ReadLimit};
-use almanac_projector::plans;
+use almanac_projector::{plans, positions, recipes};
 use almanac_schemas::projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord};
 use std::{
     sync::atomic::Ordering,
@@ -33,6 +33,11 @@ async fn follow_once(state: &ApiState) -> Result<(), LogError> {
     }
     let mut reader = state.log.read(&topic, &from).await?;
     // From here on nothing is missed; what was at hand before may have been.
+    state.recipe_cache.clear();
+    let folded = positions::read(&*state.store, recipes::PROJECTION, recipes::VERSION).await;
+    for position in folded.map_err(unavailable)?.values() {
+        state.progress.raise(position.consistency_token.as_deref());
+    }
     warm(state).await?;
     state.feed_alive.store(true, Ordering::Relaxed);
     *state.unready.write() = None;
@@ -41,11 +46,11 @@ async fn follow_once(state: &ApiState) -> Result<(), LogError> {
     }
 }
 
+fn unavailable(error: almanac_read_store::StoreError) -> LogError {
+    LogError::Unavailable { what: "read store".to_owned(), detail: error.to_string() }
+}
+
 async fn warm(state: &ApiState) -> Result<(), LogError> {
-    let unavailable = |error: almanac_read_store::StoreError| LogError::Unavailable {
-        what: "read store".to_owned(),
-        detail: error.to_string(),
-    };
     state.search.load_days().await.map_err(unavailable)?;
     state.search.mark_all_changed();
     state.search.warm(state.options.warm_up).await.map_err(unavailable)
@@ -69,6 +74,12 @@ async fn take(state: &ApiState, reader: &mut dyn LogReader) -> Result<(), LogErr
             );
             continue;
         };
+        if changed.projection == recipes::PROJECTION && changed.version == recipes::VERSION as i32 {
+            // What is kept ends before anybody learns how far the tables are.
+            changed.tables.iter().for_each(|table| state.recipe_cache.changed(table));
+            state.progress.raise(changed.consistency_token.as_deref());
+            continue;
+        }
         if changed.projection != plans::PROJECTION || changed.version != plans::VERSION as i32 {
             continue;
         }
@@ -78,7 +89,8 @@ async fn take(state: &ApiState, reader: &mut dyn LogReader) -> Result<(), LogErr
             state.search.changed(partition);
         }
     }
-    state.metrics.cache_bytes.set(state.search.used_bytes() as i64);
+    let used = state.search.used_bytes() as u64 + state.recipe_cache.used_bytes();
+    state.metrics.cache_bytes.set(used as i64);
     state.metrics.out_of_date.set(state.search.out_of_date() as i64);
     Ok(())
 }

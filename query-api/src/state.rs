@@ -1,12 +1,16 @@
 //! What every request has at hand.
 
-use crate::{metrics::QueryMetrics, search::cache::SearchCache};
-use almanac_event_log::EventLog;
+use crate::{
+    metrics::QueryMetrics, progress::Progress, search::cache::SearchCache,
+    v1::recipes::cache::RecipeCache,
+};
+use almanac_edge::Identity;
+use almanac_event_log::{EventLog, LogError};
 use almanac_projector::{
     plans::{self, Tables},
     recipes,
 };
-use almanac_read_store::{ReadStore, StoreResult};
+use almanac_read_store::{ReadStore, StoreError};
 use almanac_schemas::Codec;
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
@@ -15,6 +19,9 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
+use tokio::sync::Semaphore;
+
+const RESIZED_AT_ONCE: usize = 2;
 
 #[derive(Clone, Debug)]
 pub struct QueryOptions {
@@ -22,6 +29,10 @@ pub struct QueryOptions {
     pub cache_bytes: usize,
     /// How long the first answer may wait for the cache to fill.
     pub warm_up: Duration,
+    /// Memory for recipes and answers to questions about them.
+    pub recipe_cache_bytes: usize,
+    /// How long a read waits for its consistency token when nothing else is preferred.
+    pub wait: Duration,
     /// Topic prefix of the installation.
     pub prefix: String,
     /// Whether the built-in registry is served: on the embedded engine.
@@ -37,6 +48,11 @@ pub struct ApiState {
     pub(crate) tables: Tables,
     pub(crate) recipes: recipes::Tables,
     pub(crate) search: SearchCache,
+    pub(crate) recipe_cache: RecipeCache,
+    pub(crate) progress: Progress,
+    pub(crate) identity: Arc<Identity>,
+    /// Pictures made smaller at the same time.
+    pub(crate) resizing: Arc<Semaphore>,
     pub(crate) options: QueryOptions,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: QueryMetrics,
@@ -45,24 +61,39 @@ pub struct ApiState {
     pub(crate) feed_alive: AtomicBool,
 }
 
+/// Why there is nothing to answer from.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
 impl ApiState {
-    pub fn new(
+    /// Needs the topics to be there.
+    pub async fn new(
         log: Arc<dyn EventLog>,
         store: Arc<dyn ReadStore>,
         codec: Arc<Codec>,
+        identity: Arc<Identity>,
         options: QueryOptions,
         metrics: QueryMetrics,
         registry: Arc<Registry>,
-    ) -> StoreResult<Arc<Self>> {
+    ) -> Result<Arc<Self>, StateError> {
         let tables = Tables::of(plans::VERSION)?;
         let search = SearchCache::new(store.clone(), tables.clone(), options.cache_bytes);
         Ok(Arc::new(Self {
-            log,
             store,
             codec,
             tables,
             recipes: recipes::Tables::of(recipes::VERSION)?,
             search,
+            recipe_cache: RecipeCache::new(options.recipe_cache_bytes),
+            progress: Progress::open(&*log, &options.prefix).await?,
+            identity,
+            resizing: Arc::new(Semaphore::new(RESIZED_AT_ONCE)),
+            log,
             options,
             registry,
             metrics,

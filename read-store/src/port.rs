@@ -74,6 +74,12 @@ impl Change {
             Self::Put { partition, .. } | Self::Delete { partition, .. } => partition,
         }
     }
+
+    pub fn clustering(&self) -> &str {
+        match self {
+            Self::Put { clustering, .. } | Self::Delete { clustering, .. } => clustering,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

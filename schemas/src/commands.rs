@@ -22,6 +22,8 @@ pub struct CommandRecord {
     pub expected: Option<Vec<i64>>,
     pub fingerprint: String,
     pub body: Option<String>,
+    #[serde(default, with = "serde_bytes")]
+    pub attachment: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,4 +40,6 @@ pub struct ReplyRecord {
     pub status: i32,
     pub version: Option<i64>,
     pub body: String,
+    #[serde(default)]
+    pub events_through: Option<i64>,
 }

@@ -44,6 +44,14 @@ pub const ALL: &[SchemaFile] = &[
     schema!("recipes.events", "almanac.recipes", "RecipeRestored", 1),
     schema!("commands", "almanac.commands", "Command", 1),
     schema!("replies", "almanac.commands", "Reply", 1),
+    schema!("recipes.events", "almanac.recipes", "RecipeCreated", 2),
+    schema!("recipes.events", "almanac.recipes", "RecipeRevised", 2),
+    schema!("recipes.events", "almanac.recipes", "RecipeDeleted", 2),
+    schema!("recipes.events", "almanac.recipes", "RecipeRestored", 2),
+    schema!("recipes.events", "almanac.recipes", "RecipeThumbnailSet", 1),
+    schema!("commands", "almanac.commands", "Command", 2),
+    schema!("replies", "almanac.commands", "Reply", 2),
+    schema!("projections.changes", "almanac.projections", "PartitionsChanged", 2),
 ];
 
 impl SchemaFile {

@@ -13,6 +13,8 @@ pub mod plans;
 pub mod projections;
 pub mod recipes;
 mod registry;
+mod token;
 
 pub use codec::{Codec, CodecError, Decoded, WriterSchema};
 pub use registry::{BuiltInRegistry, ConfluentRegistry, RegisteredSchema, Registry, RegistryError};
+pub use token::{CONSISTENCY_TOKEN, NotAToken, Token};

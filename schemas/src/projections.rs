@@ -9,6 +9,8 @@ pub const PARTITIONS_CHANGED: &str = "almanac.projections.PartitionsChanged";
 pub struct TableChangeRecord {
     pub table: String,
     pub partitions: Vec<String>,
+    #[serde(default)]
+    pub keys: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,4 +21,6 @@ pub struct PartitionsChangedRecord {
     pub source_partition: i32,
     pub position: i64,
     pub tables: Vec<TableChangeRecord>,
+    #[serde(default)]
+    pub consistency_token: Option<String>,
 }

@@ -15,6 +15,7 @@ pub const CREATED: &str = "almanac.recipes.RecipeCreated";
 pub const REVISED: &str = "almanac.recipes.RecipeRevised";
 pub const DELETED: &str = "almanac.recipes.RecipeDeleted";
 pub const RESTORED: &str = "almanac.recipes.RecipeRestored";
+pub const THUMBNAIL_SET: &str = "almanac.recipes.RecipeThumbnailSet";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipeRecord {
@@ -70,6 +71,25 @@ pub struct RecipeEventRecord {
     pub changed: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<RecipeRecord>,
+    #[serde(default)]
+    pub thumbnail: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_bytes")]
+    pub image: Option<Vec<u8>>,
+}
+
+/// A recipe's picture, as its event and its table hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    pub content_type: String,
+    pub width: u32,
+    pub height: u32,
+    pub image: Vec<u8>,
 }
 
 impl From<&Recipe> for RecipeRecord {
@@ -195,6 +215,7 @@ pub fn event_type(fact: &Fact) -> &'static str {
         Fact::Revised { .. } => "recipe.revised",
         Fact::Deleted => "recipe.deleted",
         Fact::Restored => "recipe.restored",
+        Fact::ThumbnailSet => "recipe.thumbnail_set",
     }
 }
 
@@ -216,7 +237,33 @@ impl RecipeEventRecord {
             recipe: (&event.after.recipe).into(),
             changed,
             before,
+            thumbnail: event.after.thumbnail.clone(),
+            content_type: None,
+            width: None,
+            height: None,
+            image: None,
         }
+    }
+
+    fn with_picture(self, picture: &Picture) -> Self {
+        let pixels = |number: u32| Some(i32::try_from(number).unwrap_or(i32::MAX));
+        Self {
+            content_type: Some(picture.content_type.clone()),
+            width: pixels(picture.width),
+            height: pixels(picture.height),
+            image: Some(picture.image.clone()),
+            ..self
+        }
+    }
+
+    /// The picture that the event set.
+    pub fn into_picture(self) -> Option<Picture> {
+        Some(Picture {
+            content_type: self.content_type?,
+            width: u32::try_from(self.width?).ok()?,
+            height: u32::try_from(self.height?).ok()?,
+            image: self.image?,
+        })
     }
 
     /// What is known after the event; `record` is the record's name.
@@ -225,6 +272,7 @@ impl RecipeEventRecord {
             version: u64::try_from(self.version).ok()?,
             recipe: self.recipe.to_domain()?,
             owner: self.owner.clone(),
+            thumbnail: self.thumbnail.clone(),
             is_deleted: record == DELETED,
             created_at: Timestamp::from_millisecond(self.created_at).ok()?,
             updated_at: Timestamp::from_millisecond(self.occurred_at).ok()?,
@@ -232,13 +280,25 @@ impl RecipeEventRecord {
     }
 }
 
-/// Encodes an event under the newest schema of its record.
-pub fn encode(codec: &Codec, id: &str, event: &Event) -> Result<Bytes, CodecError> {
+/// Encodes an event under the newest schema of its record; one that sets a picture needs that.
+pub fn encode(
+    codec: &Codec,
+    id: &str,
+    event: &Event,
+    picture: Option<&Picture>,
+) -> Result<Bytes, CodecError> {
     let record = match event.fact {
         Fact::Created => CREATED,
         Fact::Revised { .. } => REVISED,
         Fact::Deleted => DELETED,
         Fact::Restored => RESTORED,
+        Fact::ThumbnailSet => THUMBNAIL_SET,
     };
-    codec.encode(record, &RecipeEventRecord::from_domain(id, event))
+    let encoded = RecipeEventRecord::from_domain(id, event);
+    match picture {
+        Some(picture) if event.fact == Fact::ThumbnailSet => {
+            codec.encode(record, &encoded.with_picture(picture))
+        }
+        _ => codec.encode(record, &encoded),
+    }
 }

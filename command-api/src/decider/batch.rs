@@ -1,11 +1,14 @@
 //! Commands that are decided together: each sees what those before it did.
 
-use super::{Decider, State, apply, recipes};
+use super::{Decider, NEWEST_TOKEN, State, apply, recipes};
 use crate::outcomes::{self, Changes};
 use almanac_edge::{Problem, ProblemType};
 use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
 use almanac_processor::RoleError;
-use almanac_schemas::commands::{COMMAND, CommandRecord, REPLY, ReplyRecord};
+use almanac_schemas::{
+    Token,
+    commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{collections::HashMap, sync::Arc};
@@ -42,12 +45,15 @@ pub(super) struct Batch<'a> {
     remembered: HashMap<String, Bytes>,
     aggregate_changes: Changes,
     outcome_changes: Changes,
+    /// Offset of the newest command that led to an event.
+    events_through: Option<Offset>,
 }
 
 /// A decided batch: what is to be committed, and what follows locally once it is.
 pub(super) struct Decided {
     pub(super) appends: Vec<Append>,
     pub(super) local: Local,
+    pub(super) events_through: Option<Offset>,
 }
 
 pub(super) struct Local {
@@ -58,7 +64,12 @@ pub(super) struct Local {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(decider: &'a Decider, state: &'a State, partition: u32) -> Self {
+    pub(super) fn new(
+        decider: &'a Decider,
+        state: &'a State,
+        partition: u32,
+        events_through: Option<Offset>,
+    ) -> Self {
         Self {
             decider,
             state,
@@ -69,6 +80,7 @@ impl<'a> Batch<'a> {
             remembered: HashMap::new(),
             aggregate_changes: Changes::new(),
             outcome_changes: Changes::new(),
+            events_through,
         }
     }
 
@@ -108,12 +120,16 @@ impl<'a> Batch<'a> {
                 let problem = Problem::new(ProblemType::Unavailable, detail);
                 (Answer::refused(&problem, None), false)
             }
-            None => (self.decide(&command).await?, false),
+            None => (self.decide(&command, record.offset).await?, false),
         };
         self.reply(&command, record, answer, replayed)
     }
 
-    async fn decide(&mut self, command: &CommandRecord) -> Result<Answer, RoleError> {
+    async fn decide(
+        &mut self,
+        command: &CommandRecord,
+        offset: Offset,
+    ) -> Result<Answer, RoleError> {
         let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
         let newest = match self.aggregates.get(&key) {
             Some(newest) => Some(newest.clone()),
@@ -125,13 +141,17 @@ impl<'a> Batch<'a> {
                 .map(|value| Bytes::copy_from_slice(&value)),
         };
         let codec = &self.decider.codec;
-        let decided = recipes::decide(codec, newest.as_deref(), command, self.now).await?;
+        let token = Token { topic: self.state.commands.0, partition: self.partition, offset };
+        let token = token.to_string();
+        let decided = recipes::decide(codec, newest.as_deref(), command, &token, self.now).await?;
         if let Some((value, headers)) = decided.event {
             let record = self.record(key.clone(), value.clone(), headers);
             let topic = self.decider.topics.recipes.clone();
             self.appends.push(Append { topic, partition: self.partition, record });
             self.aggregate_changes.push((key.to_vec(), Some(value.to_vec())));
             self.aggregates.insert(key, value);
+            self.aggregate_changes.push((NEWEST_TOKEN.to_vec(), Some(token.into_bytes())));
+            self.events_through = Some(offset);
         }
         Ok(decided.answer)
     }
@@ -171,6 +191,7 @@ impl<'a> Batch<'a> {
             status: i32::from(answer.status),
             version: answer.version.map(|version| version as i64),
             body: answer.body,
+            events_through: self.events_through.map(|offset| offset as i64),
         };
         let encoded = self.decider.codec.encode(REPLY, &reply).map_err(|e| RoleError::other(&e))?;
         if is_remembered(&reply) {
@@ -197,7 +218,11 @@ impl<'a> Batch<'a> {
         let is_event =
             self.appends.iter().map(|append| Arc::ptr_eq(&append.topic, events)).collect();
         let (aggregates, outcomes) = (self.aggregate_changes, self.outcome_changes);
-        Ok(Decided { appends: self.appends, local: Local { aggregates, outcomes, is_event } })
+        Ok(Decided {
+            appends: self.appends,
+            local: Local { aggregates, outcomes, is_event },
+            events_through: self.events_through,
+        })
     }
 }
 

@@ -9,10 +9,10 @@ use crate::{
     outcomes::{self, Changes},
     topics::Topics,
 };
-use almanac_event_log::{Isolation, LogReader, ReadBatch, ReadLimit, StoredRecord};
+use almanac_event_log::{Isolation, LogReader, ReadBatch, ReadLimit, StoredRecord, TopicId};
 use almanac_processor::{LocalState, Owned, Role, RoleError, StateFolder};
 use almanac_schemas::{
-    Codec,
+    CONSISTENCY_TOKEN, Codec, Token,
     commands::{REPLY, ReplyRecord},
 };
 use async_trait::async_trait;
@@ -51,8 +51,22 @@ pub struct Decider {
 
 /// The local state of one owned partition.
 struct State {
+    /// Of the input, as tokens name it.
+    commands: TopicId,
     aggregates: Arc<LocalState>,
     outcomes: Arc<LocalState>,
+}
+
+/// Where the token of the newest event stands among the aggregates, whose keys are UUIDs.
+const NEWEST_TOKEN: &[u8] = b"newest-token";
+
+impl State {
+    /// Offset of the newest command that led to an event.
+    fn events_through(&self) -> Result<Option<u64>, RoleError> {
+        let newest = self.aggregates.get(NEWEST_TOKEN).map_err(|error| RoleError::other(&error))?;
+        let token = newest.and_then(|text| std::str::from_utf8(&text).ok()?.parse::<Token>().ok());
+        Ok(token.filter(|token| token.topic == self.commands.0).map(|token| token.offset))
+    }
 }
 
 #[async_trait]
@@ -60,22 +74,25 @@ impl Role for Decider {
     async fn own(&self, owned: Owned) -> Result<(), RoleError> {
         let mut input = owned.take_over().await?;
         let state = State {
+            commands: owned.log.topic(&self.topics.commands).await?.id,
             aggregates: self.fold(&owned, &self.topics.recipes, &self.aggregates).await?,
             outcomes: self.fold(&owned, &self.topics.replies, &self.outcomes).await?,
         };
         let mut reader = input.reader(&*owned.log).await?;
         tracing::info!(partition = owned.partition(), "deciding commands");
+        let mut events_through = state.events_through()?;
         let mut next = self.read(&owned, &mut *reader).await?;
         while let Some(read) = next {
             let Some(last) = read.records.last() else {
                 next = self.read(&owned, &mut *reader).await?;
                 continue;
             };
-            let mut batch = Batch::new(self, &state, owned.partition());
+            let mut batch = Batch::new(self, &state, owned.partition(), events_through);
             for record in &read.records {
                 batch.take(record).await?;
             }
             let decided = batch.finish()?;
+            events_through = decided.events_through;
             // The next batch gathers while this one commits.
             let (offsets, read) = tokio::join!(
                 input.commit(decided.appends, last.offset + 1),
@@ -150,6 +167,9 @@ impl Decider {
         } else {
             // The newest event holds all that is known of its aggregate.
             changes.push((record.record.key.to_vec(), Some(value.to_vec())));
+            if let Some(token) = record.record.headers.get(CONSISTENCY_TOKEN) {
+                changes.push((NEWEST_TOKEN.to_vec(), Some(token.to_vec())));
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Commands of recipes, held against the newest event of the recipe.
 
 use super::batch::Answer;
+use crate::thumbnail;
 use almanac_domain::recipes::{
     Caller, Command, Event, Expected, Fault, Knowledge, Recipe, Refusal, decide as decide_recipe,
 };
@@ -28,6 +29,7 @@ pub(super) async fn decide(
     codec: &Codec,
     newest: Option<&[u8]>,
     command: &CommandRecord,
+    token: &str,
     now: Timestamp,
 ) -> Result<Decided, RoleError> {
     let known = match newest {
@@ -68,9 +70,10 @@ pub(super) async fn decide(
     let answer = Answer { status, version: Some(after.version), body };
     let event = match &event {
         Some(event) => {
-            let value = encode(codec, &command.aggregate_id, event);
+            let picture = thumbnail::of_command(command);
+            let value = encode(codec, &command.aggregate_id, event, picture.as_ref());
             let value = value.map_err(|error| RoleError::other(&error))?;
-            Some((value, headers(command, event)))
+            Some((value, headers(command, event, token)))
         }
         None => None,
     };
@@ -99,6 +102,13 @@ fn wanted(command: &CommandRecord, known: Option<&Knowledge>) -> Result<Command,
         }
         "delete" => Ok(Command::Delete),
         "restore" => Ok(Command::Restore),
+        "thumbnail" => match thumbnail::of_command(command) {
+            Some(picture) => Ok(Command::SetThumbnail { hash: thumbnail::hash(&picture) }),
+            None => {
+                let detail = "the command has no picture";
+                Err(Problem::new(ProblemType::BadRequest, detail))
+            }
+        },
         other => {
             let detail = format!("{other:?} is nothing that can be done to a recipe");
             Err(Problem::new(ProblemType::BadRequest, detail))
@@ -158,7 +168,7 @@ fn problem_of(refusal: &Refusal) -> (Problem, Option<u64>) {
     (Problem::new(kind, refusal.to_string()), version)
 }
 
-fn headers(command: &CommandRecord, event: &Event) -> Headers {
+fn headers(command: &CommandRecord, event: &Event, token: &str) -> Headers {
     let (id, version) = (&command.aggregate_id, event.after.version);
     Envelope {
         id: &format!("{id}.{version}"),
@@ -169,6 +179,7 @@ fn headers(command: &CommandRecord, event: &Event) -> Headers {
         sequence: Some(version),
         causation: Some(&command.request_id),
         correlation: Some(&command.request_id),
+        consistency_token: Some(token),
     }
     .headers()
 }

@@ -13,10 +13,18 @@ pub struct Caller {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    Create { recipe: Box<Recipe> },
-    Revise { recipe: Box<Recipe> },
+    Create {
+        recipe: Box<Recipe>,
+    },
+    Revise {
+        recipe: Box<Recipe>,
+    },
     Delete,
     Restore,
+    /// The picture itself travels beside the domain; its hash stands for it.
+    SetThumbnail {
+        hash: String,
+    },
 }
 
 /// The version that the caller saw.
@@ -36,6 +44,8 @@ pub struct Knowledge {
     pub recipe: Recipe,
     /// The subject that made it: only it and admins change it.
     pub owner: String,
+    /// Hash of its picture, when it has one.
+    pub thumbnail: Option<String>,
     pub is_deleted: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -59,6 +69,7 @@ pub enum Fact {
     },
     Deleted,
     Restored,
+    ThumbnailSet,
 }
 
 /// Why a command is not carried out. Nothing follows from it.
@@ -94,6 +105,7 @@ pub fn decide(
                 version: 1,
                 recipe: *recipe,
                 owner: caller.subject.clone(),
+                thumbnail: None,
                 is_deleted: false,
                 created_at: now,
                 updated_at: now,
@@ -133,6 +145,12 @@ pub fn decide(
         Command::Delete => (Fact::Deleted, Knowledge { is_deleted: true, ..next }),
         Command::Restore if !known.is_deleted => return Ok(None),
         Command::Restore => (Fact::Restored, Knowledge { is_deleted: false, ..next }),
+        Command::SetThumbnail { hash } if known.thumbnail.as_ref() == Some(&hash) => {
+            return Ok(None);
+        }
+        Command::SetThumbnail { hash } => {
+            (Fact::ThumbnailSet, Knowledge { thumbnail: Some(hash), ..next })
+        }
     };
     Ok(Some(Event { fact, after, occurred_at: now }))
 }

@@ -21,7 +21,7 @@ pub use key::StartKey;
 
 use crate::{
     history,
-    projection::{FoldError, Folded, Projection},
+    projection::{Announced, FoldError, Folded, Projection},
 };
 use almanac_read_store::{StoreResult, Table};
 use almanac_schemas::Decoded;
@@ -83,8 +83,12 @@ impl Projection for Tables {
     }
 
     /// Single plans and their history are read by key.
-    fn is_cached(&self, table: &Table) -> bool {
-        *table != self.plans && *table != self.history
+    fn announced(&self, table: &Table) -> Announced {
+        if *table == self.plans || *table == self.history {
+            Announced::Nothing
+        } else {
+            Announced::Partitions
+        }
     }
 
     fn is_a_set(&self, table: &Table) -> bool {

@@ -1,6 +1,6 @@
 //! From an event of `recipes.events` to row changes.
 
-use super::{Question, Tables, history_bucket, id_bucket, listed_bucket};
+use super::{Question, THUMBNAIL, Tables, history_bucket, id_bucket, listed_bucket};
 use crate::{
     history,
     projection::{FoldError, Folded},
@@ -9,7 +9,7 @@ use almanac_domain::recipes::Recipe;
 use almanac_read_store::{Change, Table, Write, timestamp};
 use almanac_schemas::{
     Decoded, json,
-    recipes::{CREATED, DELETED, RESTORED, REVISED, RecipeEventRecord, TOPIC},
+    recipes::{CREATED, DELETED, RESTORED, REVISED, RecipeEventRecord, THUMBNAIL_SET, TOPIC},
 };
 use std::collections::BTreeSet;
 
@@ -24,26 +24,29 @@ pub(super) fn fold(
         REVISED => "recipe.revised",
         DELETED => "recipe.deleted",
         RESTORED => "recipe.restored",
+        THUMBNAIL_SET => "recipe.thumbnail_set",
         other => {
             return Err(FoldError::UnknownRecord { record: other.to_owned(), topic: TOPIC });
         }
     };
     let event: RecipeEventRecord = decoded.read()?;
-    fold_event(tables, record, kind, &event, position).ok_or(FoldError::OutsideDomain)
+    fold_event(tables, record, kind, event, position).ok_or(FoldError::OutsideDomain)
 }
 
 fn fold_event(
     tables: &Tables,
     record: &str,
     kind: &str,
-    event: &RecipeEventRecord,
+    event: RecipeEventRecord,
     position: u64,
 ) -> Option<Folded> {
     let known = event.knowledge(record)?;
     let id = event.id.as_str();
-    let before = match &event.before {
-        Some(before) => Some(before.to_domain()?),
-        None => known.is_deleted.then(|| known.recipe.clone()),
+    // What the recipe answered before the event: the tables differ by what changed only.
+    let before = match (record, &event.before) {
+        (_, Some(before)) => Some(before.to_domain()?),
+        (DELETED | THUMBNAIL_SET, None) => Some(known.recipe.clone()),
+        _ => None,
     };
     let after = (!known.is_deleted).then_some(&known.recipe);
     let mut folded = Folded::default();
@@ -71,17 +74,30 @@ fn fold_event(
         };
         let (old, new) = (answers(before.as_ref()), answers(after));
         folded.index.extend(old.difference(&new).map(|answer| delete(table, answer)));
-        folded.index.extend(new.iter().map(|answer| put(table, answer, id, "{}".to_owned())));
+        let added: Vec<&String> = new.difference(&old).collect();
+        if let Some((_, name)) = Question::PUBLISHED.iter().find(|(one, _)| *one == question) {
+            let word = |answer| put(&tables.vocabulary, name, answer, "{}".to_owned());
+            folded.index.extend(added.iter().map(|answer| word(answer)));
+        }
+        let row = |answer| put(table, answer, id, "{}".to_owned());
+        folded.index.extend(added.into_iter().map(|answer| row(answer)));
     }
     let rendered = json::recipes::render(id, &known);
     let own = if known.is_deleted {
         folded.index.push(delete(&tables.listed, listed_bucket(id)));
         format!("{{\"deleted\":true,\"id\":\"{id}\",\"version\":{}}}", known.version)
     } else {
-        folded.index.push(put(&tables.listed, listed_bucket(id), id, "{}".to_owned()));
+        if matches!(record, CREATED | RESTORED) {
+            folded.index.push(put(&tables.listed, listed_bucket(id), id, "{}".to_owned()));
+        }
         rendered.clone()
     };
-    let changed = serde_json::to_string(event.changed.as_deref().unwrap_or_default()).ok()?;
+    let thumbnail = [String::from("thumbnail")];
+    let changed = match record {
+        THUMBNAIL_SET => &thumbnail[..],
+        _ => event.changed.as_deref().unwrap_or_default(),
+    };
+    let changed = serde_json::to_string(changed).ok()?;
     let body = format!(
         "{{\"version\":{},\"type\":\"{kind}\",\"occurred_at\":\"{:.3}\",\"changed\":{changed},\"recipe\":{rendered}}}",
         known.version, known.updated_at
@@ -89,5 +105,10 @@ fn fold_event(
     let (bucket, key) = (history_bucket(id, known.version), history::key(id, known.version));
     folded.index.push(put(&tables.history, &bucket, &key, body));
     folded.own.push(put(&tables.recipes, id_bucket(id), id, own));
+    if record == THUMBNAIL_SET {
+        let id = id.to_owned();
+        let picture = json::thumbnail::render(&event.into_picture()?);
+        folded.index.push(put(&tables.thumbnails, &id, THUMBNAIL, picture));
+    }
     Some(folded)
 }

@@ -6,6 +6,8 @@
 //! | `recipe_history` | the same, sixteenth part of the version | id, version | the event |
 //! | `recipes_listed` | last hex digit of the id | id | `{}` |
 //! | `recipes_by_…` | what is asked for, folded | id | `{}` |
+//! | `recipe_thumbnails` | id | `newest` | the picture, in base64 |
+//! | `recipe_vocabulary` | ingredient, tool or tag | a word that was ever used, folded | `{}` |
 //!
 //! Ids begin with the time they were made, so buckets are taken from their end.
 
@@ -13,7 +15,7 @@ mod fold;
 
 use crate::{
     history,
-    projection::{FoldError, Folded, Projection},
+    projection::{Announced, FoldError, Folded, Projection},
 };
 use almanac_domain::{recipes::Recipe, text};
 use almanac_read_store::{StoreResult, Table};
@@ -21,7 +23,7 @@ use almanac_schemas::Decoded;
 use std::collections::BTreeSet;
 
 pub const PROJECTION: &str = "recipes";
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a recipe can be asked for by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +40,15 @@ pub enum Question {
 impl Question {
     pub const ALL: [Self; 6] =
         [Self::Ingredient, Self::Author, Self::Difficulty, Self::Tool, Self::Tag, Self::Word];
+
+    /// Those whose answers in use are published, with their names there.
+    pub const PUBLISHED: [(Self, &str); 3] =
+        [(Self::Ingredient, "ingredient"), (Self::Tool, "tool"), (Self::Tag, "tag")];
+
+    /// Reads the name of a question's table.
+    pub fn of_table(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|question| question.table() == name)
+    }
 
     fn table(self) -> &'static str {
         match self {
@@ -77,6 +88,8 @@ pub struct Tables {
     pub recipes: Table,
     pub history: Table,
     pub listed: Table,
+    pub thumbnails: Table,
+    pub vocabulary: Table,
     questions: Vec<Table>,
     parked: Table,
 }
@@ -88,6 +101,8 @@ impl Tables {
             recipes: Table::new("recipes", version)?,
             history: Table::new("recipe_history", version)?,
             listed: Table::new("recipes_listed", version)?,
+            thumbnails: Table::new("recipe_thumbnails", version)?,
+            vocabulary: Table::new("recipe_vocabulary", version)?,
             questions: questions.into_iter().collect::<StoreResult<_>>()?,
             parked: Table::new("recipes_parked_keys", version)?,
         })
@@ -113,20 +128,26 @@ impl Projection for Tables {
 
     fn tables(&self) -> Vec<&Table> {
         let own = [&self.recipes, &self.history, &self.listed, &self.parked];
-        own.into_iter().chain(&self.questions).collect()
+        let own = own.into_iter().chain([&self.thumbnails, &self.vocabulary]);
+        own.chain(&self.questions).collect()
     }
 
     fn parked(&self) -> &Table {
         &self.parked
     }
 
-    /// Nobody caches recipes yet: each is read by key.
-    fn is_cached(&self, _: &Table) -> bool {
-        false
+    fn announced(&self, table: &Table) -> Announced {
+        if *table == self.recipes {
+            Announced::Rows
+        } else if self.questions.contains(table) {
+            Announced::Partitions
+        } else {
+            Announced::Nothing
+        }
     }
 
-    fn is_a_set(&self, _: &Table) -> bool {
-        false
+    fn is_a_set(&self, table: &Table) -> bool {
+        *table == self.vocabulary
     }
 
     fn fold(&self, decoded: &Decoded<'_>, _: u32, position: u64) -> Result<Folded, FoldError> {
@@ -152,6 +173,9 @@ pub fn listed_bucket(id: &str) -> &str {
 pub fn listed_buckets() -> impl Iterator<Item = String> {
     (0..16).map(|digit| format!("{digit:x}"))
 }
+
+/// The clustering key of a recipe's only row in `recipe_thumbnails`.
+pub const THUMBNAIL: &str = "newest";
 
 /// The partition of one event in `recipe_history`.
 pub fn history_bucket(id: &str, version: u64) -> String {

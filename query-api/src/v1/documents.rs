@@ -49,7 +49,7 @@ fn describe(prefix: &str) -> Value {
             "contentType": "application/avro",
             "headers": {
                 "type": "object",
-                "description": "CloudEvents attributes in binary mode: ce_id, ce_source, ce_type, ce_subject, ce_time, ce_sequence, ce_causationid, ce_correlationid.",
+                "description": "CloudEvents attributes in binary mode: ce_id, ce_source, ce_type, ce_subject, ce_time, ce_sequence, ce_causationid, ce_correlationid; of events that a command caused also ce_consistencytoken.",
             },
             "payload": {
                 "schemaFormat": "application/vnd.apache.avro+json;version=1.9.0",

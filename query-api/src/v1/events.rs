@@ -2,12 +2,13 @@
 
 use crate::state::ApiState;
 use almanac_edge::{
-    Problem, ProblemType, conditional,
+    Problem, ProblemType, Scope, conditional,
     query::{Parameters, bad},
 };
 use almanac_event_log::{
     Isolation, LogError, LogReader, Offset, ReadLimit, Retry, StoredRecord, TopicId,
 };
+use almanac_schemas::{CONSISTENCY_TOKEN, json::AnyJson};
 use axum::{
     body::Body,
     extract::{Path, RawQuery, State},
@@ -85,6 +86,7 @@ pub(crate) async fn get(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    state.identity.require(&headers, Scope::EventsRead)?;
     let known = ["after", "key", "type", "since", "limit"];
     let parameters = Parameters::parse(query.as_deref(), &known)?;
     if !topic.ends_with(".events") || topic.len() > 200 {
@@ -206,7 +208,7 @@ async fn item(state: &ApiState, record: &StoredRecord) -> Option<Value> {
     let headers = &record.record.headers;
     let text = |name: &str| headers.get_str(name);
     let decoded = state.codec.decode(record.record.value.as_deref()?).await.ok()?;
-    let data: Value = decoded.read().ok()?;
+    let AnyJson(data) = decoded.read().ok()?;
     Some(json!({
         "specversion": "1.0",
         "id": text("ce_id"),
@@ -216,6 +218,7 @@ async fn item(state: &ApiState, record: &StoredRecord) -> Option<Value> {
         "time": text("ce_time"),
         "datacontenttype": "application/json",
         "correlationid": text("ce_correlationid"),
+        "consistencytoken": text(CONSISTENCY_TOKEN),
         "partition": record.partition,
         "offset": record.offset,
         "sequence": text("ce_sequence").and_then(|sequence| sequence.parse::<u64>().ok()),

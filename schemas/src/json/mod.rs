@@ -1,9 +1,12 @@
 //! The JSON that clients send and get, where several crates need it: APIs read it, projectors
 //! store it as rows.
 
+mod any;
 mod merge;
 pub mod recipes;
+pub mod thumbnail;
 mod walk;
 
+pub use any::AnyJson;
 pub use merge::merge_patch;
 pub use walk::NotJson;

@@ -133,6 +133,12 @@ pub fn render(id: &str, known: &Knowledge) -> String {
     let _ = write!(out, "{{\"id\":\"{id}\",\"version\":{}", known.version);
     let _ = write!(out, ",\"created_at\":\"{:.3}\"", known.created_at);
     let _ = write!(out, ",\"updated_at\":\"{:.3}\",", known.updated_at);
+    match &known.thumbnail {
+        Some(hash) => {
+            let _ = write!(out, "\"thumbnail\":\"/v1/recipes/{id}/thumbnail?v={hash}\",");
+        }
+        None => out.push_str("\"thumbnail\":null,"),
+    }
     put_recipe(&mut out, &known.recipe);
     out.push('}');
     out
@@ -153,10 +159,12 @@ pub fn read_rendered(text: &str) -> Option<Knowledge> {
     let version = serde_json::from_str(object.remove("version")?.get()).ok()?;
     let created_at = serde_json::from_str(object.remove("created_at")?.get()).ok()?;
     let updated_at = serde_json::from_str(object.remove("updated_at")?.get()).ok()?;
+    let address: Option<String> = serde_json::from_str(object.remove("thumbnail")?.get()).ok()?;
+    let thumbnail = address.and_then(|text| Some(text.split_once("?v=")?.1.to_owned()));
     let body = serde_json::to_string(&object).ok()?;
     let recipe = read(body.as_bytes()).ok()?.ok()?;
     let owner = String::new();
-    Some(Knowledge { version, recipe, owner, is_deleted: false, created_at, updated_at })
+    Some(Knowledge { version, recipe, owner, thumbnail, is_deleted: false, created_at, updated_at })
 }
 
 /// Seconds of a duration in a query.

@@ -1,0 +1,258 @@
+//! `almanac recipes …`: recipes from a terminal.
+
+use super::{Client, Target, show};
+use crate::config::Config;
+use anyhow::{Context, bail};
+use reqwest::{Method, header};
+use serde_json::Value;
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    process::Command as Process,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Recipes {
+    #[command(flatten)]
+    target: Target,
+    /// Print the server's JSON instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Create a recipe from a file of JSON
+    Create {
+        /// The file; - is the standard input
+        file: PathBuf,
+        /// Makes repeating the command safe: the same key creates one recipe
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+    },
+    /// Show a recipe
+    Get {
+        id: String,
+        /// Quantities for so many people
+        #[arg(long, value_name = "PEOPLE")]
+        serves: Option<u32>,
+        /// As it was at this version
+        #[arg(long, value_name = "NUMBER")]
+        version: Option<u64>,
+    },
+    /// List recipes; several questions combine, and each may repeat
+    List(Box<Questions>),
+    /// Open a recipe in $VISUAL or $EDITOR, and send what was changed
+    Edit { id: String },
+    /// Delete a recipe; its history stays
+    Delete {
+        id: String,
+        /// Only if it is at this version
+        #[arg(long, value_name = "NUMBER")]
+        if_version: Option<u64>,
+    },
+    /// Undo a deletion
+    Restore { id: String },
+    /// Give a recipe a picture (JPEG, PNG or WebP), or fetch the one it has
+    Thumbnail {
+        id: String,
+        /// The picture to send
+        #[arg(required_unless_present = "output")]
+        file: Option<PathBuf>,
+        /// Where to write the picture that it has
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        output: Option<PathBuf>,
+        /// Pixels; the picture is never made larger
+        #[arg(long, requires = "output")]
+        width: Option<u32>,
+    },
+    /// What happened to a recipe
+    History { id: String },
+}
+
+#[derive(clap::Args)]
+struct Questions {
+    /// All of them are in it
+    #[arg(long, value_name = "NAME")]
+    ingredient: Vec<String>,
+    /// None of them is in it
+    #[arg(long, value_name = "NAME")]
+    without_ingredient: Vec<String>,
+    #[arg(long)]
+    author: Vec<String>,
+    /// EASY, MEDIUM or HARD
+    #[arg(long)]
+    difficulty: Vec<String>,
+    #[arg(long)]
+    tool: Vec<String>,
+    #[arg(long)]
+    tag: Vec<String>,
+    /// Such as PT30M
+    #[arg(long, value_name = "DURATION")]
+    max_total_time: Option<String>,
+    /// Words of name and description
+    #[arg(long, short, value_name = "WORDS")]
+    q: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: u32,
+    /// Where the last page ended
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+impl Questions {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let many = [
+            ("ingredient", &self.ingredient),
+            ("without_ingredient", &self.without_ingredient),
+            ("author", &self.author),
+            ("difficulty", &self.difficulty),
+            ("tool", &self.tool),
+            ("tag", &self.tag),
+        ];
+        let many = many.into_iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one)));
+        let one =
+            [("max_total_time", &self.max_total_time), ("q", &self.q), ("cursor", &self.cursor)];
+        let one = one.into_iter().filter_map(|(name, one)| Some((name, one.as_ref()?)));
+        let mut query: Vec<_> =
+            many.chain(one).map(|(name, value)| (name, value.clone())).collect();
+        query.push(("limit", self.limit.to_string()));
+        query
+    }
+}
+
+pub(crate) async fn run(recipes: &Recipes, config: &Config) -> anyhow::Result<()> {
+    let client = Client::new(&recipes.target, config)?;
+    let (json, path) = (recipes.json, |id| ["v1", "recipes", id]);
+    match &recipes.command {
+        Command::Create { file, idempotency_key } => {
+            let mut request = client.request(Method::POST, &["v1", "recipes"], &[]);
+            if let Some(key) = idempotency_key {
+                request = request.header("idempotency-key", key);
+            }
+            let recipe = client.send_json(request.body(read(file)?)).await?;
+            show::written("created", &recipe, json)
+        }
+        Command::Get { id, serves, version } => {
+            let (serves, version) = (serves.map(|n| n.to_string()), version.map(|n| n.to_string()));
+            let query = [("serves", &serves), ("version", &version)];
+            let query: Vec<(&str, &str)> =
+                query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+            let request = client.request(Method::GET, &path(id), &query);
+            show::recipe(&client.send_json(request).await?, json)
+        }
+        Command::List(questions) => {
+            let query = questions.query();
+            let query: Vec<(&str, &str)> =
+                query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let request = client.request(Method::GET, &["v1", "recipes"], &query);
+            show::list(&client.send_json(request).await?, json)
+        }
+        Command::Edit { id } => edit(&client, id, json).await,
+        Command::Delete { id, if_version } => {
+            let mut request = client.request(Method::DELETE, &path(id), &[]);
+            if let Some(version) = if_version {
+                request = request.header(header::IF_MATCH, format!("\"{version}\""));
+            }
+            show::written("deleted", &client.send_json(request).await?, json)
+        }
+        Command::Restore { id } => {
+            let request = client.request(Method::POST, &["v1", "recipes", id, "restore"], &[]);
+            show::written("restored", &client.send_json(request).await?, json)
+        }
+        Command::Thumbnail { id, file, output, width } => {
+            let path = ["v1", "recipes", id, "thumbnail"];
+            if let Some(file) = file {
+                let request = client.request(Method::PUT, &path, &[]).body(read(file)?);
+                let request = request.header(header::CONTENT_TYPE, kind_of(file)?);
+                return show::written("gave a picture to", &client.send_json(request).await?, json);
+            }
+            let Some(output) = output else { bail!("name a picture to send, or --output") };
+            let width = width.map(|width| width.to_string());
+            let query: Vec<(&str, &str)> = width.iter().map(|w| ("width", w.as_str())).collect();
+            let answer = client.send(client.request(Method::GET, &path, &query)).await?;
+            let picture = answer.bytes().await.context("the picture was cut off")?;
+            std::fs::write(output, &picture)
+                .with_context(|| format!("cannot write {}", output.display()))?;
+            println!("wrote {} ({} bytes)", output.display(), picture.len());
+            Ok(())
+        }
+        Command::History { id } => {
+            let mut items = Vec::new();
+            let mut cursor: Option<String> = None;
+            loop {
+                let mut query = vec![("limit", "500")];
+                query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+                let path = ["v1", "recipes", id, "history"];
+                let mut page = client.send_json(client.request(Method::GET, &path, &query)).await?;
+                items.extend(page["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
+                cursor = page["next_cursor"].as_str().map(str::to_owned);
+                if cursor.is_none() {
+                    return show::history(&items, json);
+                }
+            }
+        }
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    if file.as_os_str() == "-" {
+        let mut text = Vec::new();
+        std::io::stdin().read_to_end(&mut text).context("cannot read the standard input")?;
+        return Ok(text);
+    }
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn kind_of(file: &Path) -> anyhow::Result<&'static str> {
+    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    match ending.to_ascii_lowercase().as_str() {
+        "jpg" | "jpeg" => Ok("image/jpeg"),
+        "png" => Ok("image/png"),
+        "webp" => Ok("image/webp"),
+        _ => bail!("{} must end in .jpg, .png or .webp", file.display()),
+    }
+}
+
+/// What the server adds to a recipe, and does not take back.
+const ADDED: [&str; 5] = ["id", "version", "created_at", "updated_at", "thumbnail"];
+
+async fn edit(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
+    let answer = client.send(client.request(Method::GET, &["v1", "recipes", id], &[])).await?;
+    let tag = answer.headers().get(header::ETAG).cloned();
+    let mut recipe: Value = answer.json().await.context("the answer is no JSON")?;
+    if let Some(object) = recipe.as_object_mut() {
+        object.retain(|name, _| !ADDED.contains(&name.as_str()));
+    }
+    let before = serde_json::to_string_pretty(&recipe)? + "\n";
+    let draft = tempfile::Builder::new().prefix("recipe-").suffix(".json").tempfile()?;
+    std::fs::write(draft.path(), &before)?;
+    let editor = std::env::var("VISUAL").or_else(|_| std::env::var("EDITOR"));
+    let editor = editor.unwrap_or_else(|_| "vi".to_owned());
+    // The variable may hold arguments: it is the shell's to read.
+    let script = format!("{editor} \"$1\"");
+    let status = Process::new("sh").arg("-c").arg(script).arg("sh").arg(draft.path()).status();
+    let status = status.with_context(|| format!("cannot start the editor {editor}"))?;
+    if !status.success() {
+        bail!("the editor {editor} ended with {status}; nothing was sent");
+    }
+    let after = std::fs::read(draft.path())?;
+    if after == before.as_bytes() {
+        println!("nothing was changed");
+        return Ok(());
+    }
+    let mut request = client.request(Method::PUT, &["v1", "recipes", id], &[]).body(after);
+    if let Some(tag) = tag {
+        request = request.header(header::IF_MATCH, tag);
+    }
+    match client.send_json(request).await {
+        Ok(recipe) => show::written("revised", &recipe, json),
+        Err(error) => {
+            let (_, kept) = draft.keep()?;
+            Err(error.context(format!("not taken; your text is kept in {}", kept.display())))
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `almanac token`: a bearer token for development.
+
+use crate::config::Config;
+use almanac_edge::{
+    Scope,
+    identity::{LOCAL, Minted, mint},
+};
+use anyhow::bail;
+use std::time::Duration;
+
+#[derive(clap::Args)]
+pub(crate) struct Token {
+    /// Scopes with spaces between, such as "recipes:write events:read"
+    #[arg(long, value_name = "SCOPES")]
+    scope: String,
+    /// Whom the token names; by default the local user
+    #[arg(long, value_name = "NAME", default_value = LOCAL)]
+    subject: String,
+    /// How long it is good for
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = humantime)]
+    lifetime: Duration,
+}
+
+fn humantime(text: &str) -> Result<Duration, String> {
+    let unquoted = serde_json::Value::String(text.to_owned());
+    humantime_serde::deserialize(unquoted).map_err(|error| error.to_string())
+}
+
+pub(crate) fn run(token: &Token, config: &Config) -> anyhow::Result<()> {
+    let scopes = token.scope.split_whitespace().map(str::parse).collect::<Result<Vec<Scope>, _>>();
+    let scopes = scopes.map_err(anyhow::Error::msg)?;
+    if config.identity.jwks_file.is_some() {
+        bail!("identity.jwks_file is configured: its issuer mints the tokens");
+    }
+    let file = config.own_key_file();
+    if !file.exists() {
+        bail!("there is no key at {}: `almanac up` makes one on its first start", file.display());
+    }
+    let minted = Minted {
+        subject: &token.subject,
+        scopes: &scopes,
+        lifetime: token.lifetime,
+        issuer: config.identity.issuer.as_deref(),
+        audience: config.identity.audience.as_deref(),
+    };
+    println!("{}", mint(&file, &minted)?);
+    Ok(())
+}

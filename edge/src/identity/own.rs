@@ -1,0 +1,114 @@
+//! The key that `up` makes, and tokens signed with it.
+
+use super::{IdentityError, Scope};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+use uuid::Uuid;
+
+/// The only key of the file: symmetric, since nobody but this installation checks its tokens.
+#[derive(Serialize, Deserialize)]
+struct OwnKey {
+    kty: String,
+    alg: String,
+    kid: String,
+    k: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OwnKeys {
+    keys: Vec<OwnKey>,
+}
+
+/// Makes the key on the first start; nobody else on this machine may read it.
+pub fn make_key(file: &Path) -> Result<(), IdentityError> {
+    let error = |action| {
+        let file = file.to_owned();
+        move |cause| IdentityError::File { action, file, cause }
+    };
+    if file.exists() {
+        return Ok(());
+    }
+    let secret: [u8; 32] = rand::random();
+    let key = OwnKey {
+        kty: "oct".to_owned(),
+        alg: "HS256".to_owned(),
+        kid: Uuid::new_v4().to_string(),
+        k: URL_SAFE_NO_PAD.encode(secret),
+    };
+    let text = serde_json::to_string_pretty(&OwnKeys { keys: vec![key] }).unwrap_or_default();
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).map_err(error("write"))?;
+    }
+    // Whole or not at all: a process may die in the middle.
+    let draft = file.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut opened = options.open(&draft).map_err(error("write"))?;
+    opened.set_permissions(Permissions::from_mode(0o600)).map_err(error("write"))?;
+    opened.write_all(text.as_bytes()).map_err(error("write"))?;
+    opened.sync_all().map_err(error("write"))?;
+    fs::rename(&draft, file).map_err(error("write"))
+}
+
+/// What a minted token says.
+#[derive(Clone, Debug)]
+pub struct Minted<'a> {
+    pub subject: &'a str,
+    pub scopes: &'a [Scope],
+    pub lifetime: Duration,
+    pub issuer: Option<&'a str>,
+    pub audience: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: &'a str,
+    scope: String,
+    iat: i64,
+    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+}
+
+/// A token signed with the key in `file`.
+pub fn mint(file: &Path, minted: &Minted<'_>) -> Result<String, IdentityError> {
+    let text = fs::read_to_string(file).map_err(|cause| IdentityError::File {
+        action: "read",
+        file: file.to_owned(),
+        cause,
+    })?;
+    let keys: OwnKeys = serde_json::from_str(&text).map_err(|error| IdentityError::NotKeys {
+        file: file.to_owned(),
+        detail: error.to_string(),
+    })?;
+    let key = keys.keys.first().ok_or_else(|| IdentityError::NoKey { file: file.to_owned() })?;
+    let signing = |error: jsonwebtoken::errors::Error| IdentityError::Signing(error.to_string());
+    let secret = URL_SAFE_NO_PAD.decode(&key.k).map_err(|error| IdentityError::NotKeys {
+        file: file.to_owned(),
+        detail: error.to_string(),
+    })?;
+    let secret = EncodingKey::from_secret(&secret);
+    let now = Timestamp::now().as_second();
+    let lifetime = i64::try_from(minted.lifetime.as_secs()).unwrap_or(i64::MAX);
+    let claims = Claims {
+        sub: minted.subject,
+        scope: minted.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" "),
+        iat: now,
+        exp: now.saturating_add(lifetime),
+        iss: minted.issuer,
+        aud: minted.audience,
+    };
+    let head = Header { kid: Some(key.kid.clone()), ..Header::new(Algorithm::HS256) };
+    encode(&head, &claims, &secret).map_err(signing)
+}

@@ -1,0 +1,266 @@
+//! How far commands are folded into the tables that this process reads, as the change feed tells;
+//! and waiting for it.
+
+use almanac_event_log::{EventLog, Isolation, LogResult, Offset, ReadLimit, TopicId};
+use almanac_schemas::{
+    Codec, Token,
+    commands::{REPLIES, REPLY, ReplyRecord, TOPIC},
+};
+use parking_lot::Mutex;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A token that is not reached by then may be of a command that led to nothing.
+const UNDECIDED_AFTER: Duration = Duration::from_millis(250);
+/// Replies looked at from the end, at first: the last one may be followed by marks of transactions.
+const TAIL: u64 = 64;
+const LIMIT: ReadLimit = ReadLimit { records: 256, bytes: 4 << 20 };
+const TAIL_WAIT: Duration = Duration::from_secs(1);
+
+pub(crate) struct Progress {
+    commands: TopicId,
+    replies: String,
+    /// By partition: the newest command whose events are folded.
+    folded: Vec<watch::Sender<Option<Offset>>>,
+    /// By partition: what the newest reply told, and when it was looked up.
+    decided: Vec<Mutex<Option<(Instant, Decided)>>>,
+}
+
+/// Up to `command` everything is decided; `events_through` was the last to lead to an event.
+#[derive(Clone, Copy)]
+struct Decided {
+    command: Offset,
+    events_through: Option<Offset>,
+}
+
+impl Progress {
+    /// Needs the topics to be there.
+    pub(crate) async fn open(log: &dyn EventLog, prefix: &str) -> LogResult<Self> {
+        let described = log.topic(&format!("{prefix}{TOPIC}")).await?;
+        Ok(Self {
+            commands: described.id,
+            replies: format!("{prefix}{REPLIES}"),
+            folded: (0..described.partitions).map(|_| watch::Sender::new(None)).collect(),
+            decided: (0..described.partitions).map(|_| Mutex::new(None)).collect(),
+        })
+    }
+
+    /// Whether the token is of this installation.
+    pub(crate) fn is_ours(&self, token: Token) -> bool {
+        token.topic == self.commands.0 && (token.partition as usize) < self.folded.len()
+    }
+
+    /// Takes in what a projector reports. It never moves back.
+    pub(crate) fn raise(&self, reported: Option<&str>) {
+        let token = reported.and_then(|text| text.parse::<Token>().ok());
+        let Some(token) = token.filter(|token| self.is_ours(*token)) else { return };
+        self.folded[token.partition as usize].send_if_modified(|folded| {
+            let is_news = folded.is_none_or(|folded| folded < token.offset);
+            if is_news {
+                *folded = Some(token.offset);
+            }
+            is_news
+        });
+    }
+
+    /// Waits until the events of all these commands are folded; `false` when the time passes first.
+    pub(crate) async fn reached(
+        &self,
+        log: &dyn EventLog,
+        codec: &Codec,
+        tokens: &[Token],
+        wait: Duration,
+    ) -> bool {
+        let all = async {
+            for token in tokens {
+                self.reached_one(log, codec, *token).await;
+            }
+        };
+        tokio::time::timeout(wait, all).await.is_ok()
+    }
+
+    async fn reached_one(&self, log: &dyn EventLog, codec: &Codec, token: Token) {
+        let mut folded = self.folded[token.partition as usize].subscribe();
+        // Everything up to here has to be folded; it may turn out to be less than the token says.
+        let mut through = Some(token.offset);
+        let mut is_decided = false;
+        loop {
+            let is_there = |folded: &Option<Offset>| through.is_none() || *folded >= through;
+            let changed = folded.wait_for(is_there);
+            if is_decided {
+                // The sender lives as long as this.
+                let _ = changed.await;
+                return;
+            }
+            if tokio::time::timeout(UNDECIDED_AFTER, changed).await.is_ok() {
+                return;
+            }
+            match self.decided(log, codec, token.partition).await {
+                Ok(Some(decided)) if decided.command >= token.offset => {
+                    // Later events than those of this command need not be waited for.
+                    through = decided.events_through.map(|last| last.min(token.offset));
+                    is_decided = true;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "the newest reply cannot be read"),
+            }
+        }
+    }
+
+    /// What the newest reply of a partition tells; looked up at most every so often.
+    async fn decided(
+        &self,
+        log: &dyn EventLog,
+        codec: &Codec,
+        partition: u32,
+    ) -> LogResult<Option<Decided>> {
+        let known = *self.decided[partition as usize].lock();
+        if let Some((at, decided)) = known
+            && at.elapsed() < UNDECIDED_AFTER
+        {
+            return Ok(Some(decided));
+        }
+        let found = self.newest_reply(log, codec, partition).await?;
+        if let Some(decided) = found {
+            *self.decided[partition as usize].lock() = Some((Instant::now(), decided));
+        }
+        Ok(found)
+    }
+
+    async fn newest_reply(
+        &self,
+        log: &dyn EventLog,
+        codec: &Codec,
+        partition: u32,
+    ) -> LogResult<Option<Decided>> {
+        let end = log.end(&self.replies, partition, Isolation::Committed).await?;
+        let start = log.start(&self.replies, partition).await?;
+        let mut tail = TAIL;
+        loop {
+            let from = end.saturating_sub(tail).max(start);
+            let mut reader = log.read_to(&self.replies, partition, from, end).await?;
+            let mut newest: Option<Decided> = None;
+            loop {
+                let batch = reader.next(LIMIT, TAIL_WAIT).await?;
+                for record in &batch.records {
+                    let Some(value) = &record.record.value else { continue };
+                    let Ok(decoded) = codec.decode(value).await else { continue };
+                    if decoded.record() != REPLY {
+                        continue;
+                    }
+                    let Ok(reply) = decoded.read::<ReplyRecord>() else { continue };
+                    let offset = |number: i64| u64::try_from(number).ok();
+                    newest = offset(reply.command_offset).map(|command| Decided {
+                        command,
+                        events_through: reply.events_through.and_then(offset),
+                    });
+                }
+                if batch.records.is_empty() {
+                    break;
+                }
+            }
+            if newest.is_some() || from == start {
+                return Ok(newest);
+            }
+            tail = tail.saturating_mul(8);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use almanac_event_log::{
+        Append, Durability, Headers, Record, Retention, TopicSpec,
+        embedded::{EmbeddedLog, EmbeddedOptions},
+    };
+    use almanac_schemas::BuiltInRegistry;
+    use std::sync::Arc;
+
+    struct Installation {
+        log: EmbeddedLog,
+        codec: Codec,
+        progress: Progress,
+        _folder: tempfile::TempDir,
+    }
+
+    async fn installation() -> Installation {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EmbeddedLog::open(EmbeddedOptions::new(folder.path())).unwrap();
+        let spec = |name: &str| TopicSpec {
+            name: name.to_owned(),
+            partitions: 2,
+            retention: Retention::Forever,
+            durability: Durability::Buffered,
+        };
+        log.ensure_topics(&[spec(TOPIC), spec(REPLIES)]).await.unwrap();
+        let codec = Codec::new(Arc::new(BuiltInRegistry)).await.unwrap();
+        let progress = Progress::open(&log, "").await.unwrap();
+        Installation { log, codec, progress, _folder: folder }
+    }
+
+    impl Installation {
+        fn token(&self, offset: u64) -> Token {
+            Token { topic: self.progress.commands.0, partition: 1, offset }
+        }
+
+        async fn reached(&self, offset: u64) -> bool {
+            let wait = Duration::from_millis(600);
+            let tokens = [self.token(offset)];
+            self.progress.reached(&self.log, &self.codec, &tokens, wait).await
+        }
+
+        async fn reply(&self, command: i64, events_through: Option<i64>) {
+            let reply = ReplyRecord {
+                request_id: String::new(),
+                outcome_id: String::new(),
+                caller: String::new(),
+                aggregate_id: String::new(),
+                fingerprint: String::new(),
+                command_offset: command,
+                decided_at: 0,
+                expires_at: 0,
+                replayed: false,
+                status: 200,
+                version: None,
+                body: String::new(),
+                events_through,
+            };
+            let value = Some(self.codec.encode(REPLY, &reply).unwrap());
+            let record =
+                Record { key: "k".into(), value, headers: Headers::default(), timestamp_ms: 0 };
+            let append = Append { topic: REPLIES.into(), partition: 1, record };
+            self.log.append(vec![append]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn tokens_are_reached_when_their_events_are_folded() {
+        let installation = installation().await;
+        assert!(!installation.reached(5).await, "nothing is folded");
+        installation.progress.raise(Some(&installation.token(4).to_string()));
+        assert!(installation.reached(4).await);
+        assert!(!installation.reached(5).await);
+        installation.progress.raise(Some(&installation.token(9).to_string()));
+        installation.progress.raise(Some(&installation.token(3).to_string()));
+        installation.progress.raise(Some("nonsense"));
+        assert!(installation.reached(9).await, "it never moves back");
+        let foreign = Token { topic: uuid::Uuid::from_u128(1), ..installation.token(1) };
+        let beyond = Token { partition: 2, ..installation.token(1) };
+        assert!(!installation.progress.is_ours(foreign) && !installation.progress.is_ours(beyond));
+    }
+
+    /// A command that was refused leads to no event: its token is reached all the same.
+    #[tokio::test]
+    async fn commands_that_led_to_nothing_are_not_waited_for() {
+        let installation = installation().await;
+        installation.reply(6, None).await;
+        assert!(installation.reached(6).await, "nothing ever happened");
+        installation.reply(7, Some(7)).await;
+        installation.reply(8, Some(7)).await;
+        assert!(!installation.reached(8).await, "what came before it is not folded");
+        installation.progress.raise(Some(&installation.token(7).to_string()));
+        assert!(installation.reached(8).await);
+        assert!(!installation.reached(9).await, "it is not decided");
+    }
+}

@@ -1,0 +1,250 @@
+//! Recipes and answers to questions in memory, as far as the change feed keeps them fresh.
+//!
+//! An entry is good while the generation of its slot is the one it was loaded under. The feed
+//! moves generations on before anybody learns that newer rows are there, so that a load which a
+//! change overtook is never served to who waited for that change.
+
+use crate::{state::ApiState, v1::store_problem};
+use almanac_domain::recipes::Knowledge;
+use almanac_edge::Problem;
+use almanac_projector::recipes::{Question, id_bucket};
+use almanac_read_store::Slice;
+use almanac_schemas::{json::recipes as json, projections::TableChangeRecord};
+use bytes::Bytes;
+use http::HeaderValue;
+use quick_cache::{Weighter, sync::Cache};
+use std::{
+    collections::hash_map::RandomState,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Ids of one answer that are kept; the others are read when they are asked for.
+const KEPT_IDS: usize = 4_096;
+const SLOTS: usize = 1 << 16;
+const WORD: u64 = 8;
+
+/// A recipe as it is served.
+#[derive(Clone)]
+pub(crate) struct Document {
+    pub(super) body: Bytes,
+    pub(super) tag: HeaderValue,
+    pub(super) is_deleted: bool,
+}
+
+impl Document {
+    pub(super) fn parse(body: Bytes) -> Self {
+        let is_deleted = body.starts_with(b"{\"deleted\":true");
+        let text = std::str::from_utf8(&body).unwrap_or_default();
+        let version = text.split("\"version\":").nth(1);
+        let version = version.and_then(|rest| rest.split([',', '}']).next()).unwrap_or("0");
+        let tag = HeaderValue::try_from(format!("\"{version}\""));
+        Self { tag: tag.unwrap_or(HeaderValue::from_static("\"0\"")), body, is_deleted }
+    }
+
+    /// Hash of its picture. What stands before the name is ours: no text of a user comes earlier.
+    pub(super) fn thumbnail(&self) -> Option<&str> {
+        let text = std::str::from_utf8(&self.body).ok()?;
+        let (ours, _) = text.split_once(",\"name\":")?;
+        ours.split_once("/thumbnail?v=")?.1.split('"').next()
+    }
+
+    pub(super) fn known(&self) -> Option<Knowledge> {
+        json::read_rendered(std::str::from_utf8(&self.body).ok()?)
+    }
+}
+
+/// Which recipes answer a question in a certain way, in the order of their ids.
+pub(super) struct Answers {
+    pub(super) ids: Vec<Uuid>,
+    /// Otherwise there are more after the last.
+    pub(super) is_complete: bool,
+}
+
+#[derive(Clone)]
+struct Entry<V> {
+    generation: u32,
+    value: V,
+}
+
+type AnswerKey = (Question, Box<str>);
+
+#[derive(Clone)]
+struct Weights;
+
+impl Weighter<Uuid, Entry<Document>> for Weights {
+    fn weight(&self, _: &Uuid, entry: &Entry<Document>) -> u64 {
+        entry.value.body.len() as u64 + 20 * WORD
+    }
+}
+
+impl Weighter<AnswerKey, Entry<Arc<Answers>>> for Weights {
+    fn weight(&self, key: &AnswerKey, entry: &Entry<Arc<Answers>>) -> u64 {
+        (key.1.len() + 16 * entry.value.ids.len()) as u64 + 20 * WORD
+    }
+}
+
+pub(crate) struct RecipeCache {
+    generations: Box<[AtomicU32]>,
+    documents: Cache<Uuid, Entry<Document>, Weights, RandomState>,
+    answers: Cache<AnswerKey, Entry<Arc<Answers>>, Weights, RandomState>,
+}
+
+impl RecipeCache {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let bytes = bytes as u64;
+        let capacity = |bytes: u64, each: u64| (bytes / each).clamp(64, 1 << 22) as usize;
+        let (most, rest) = (bytes / 4 * 3, bytes / 4);
+        Self {
+            generations: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
+            documents: Cache::with(
+                capacity(most, 1_024),
+                most,
+                Weights,
+                RandomState::new(),
+                Default::default(),
+            ),
+            answers: Cache::with(
+                capacity(rest, 512),
+                rest,
+                Weights,
+                RandomState::new(),
+                Default::default(),
+            ),
+        }
+    }
+
+    fn slot(&self, table: u64, key: &[u8]) -> &AtomicU32 {
+        &self.generations[xxh3_64_with_seed(key, table) as usize % SLOTS]
+    }
+
+    fn document_slot(&self, id: &Uuid) -> &AtomicU32 {
+        self.slot(u64::MAX, id.as_bytes())
+    }
+
+    fn answer_slot(&self, question: Question, answer: &str) -> &AtomicU32 {
+        self.slot(question as u64, answer.as_bytes())
+    }
+
+    /// Takes in what the change feed says of one table.
+    pub(crate) fn changed(&self, change: &TableChangeRecord) {
+        for id in change.keys.iter().filter_map(|key| key.parse().ok()) {
+            self.document_slot(&id).fetch_add(1, Ordering::AcqRel);
+        }
+        if let Some(question) = Question::of_table(&change.table) {
+            for answer in &change.partitions {
+                self.answer_slot(question, answer).fetch_add(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Forgets everything: changes may have been missed.
+    pub(crate) fn clear(&self) {
+        for generation in &self.generations {
+            generation.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// A recipe, from memory or from its row; `None` when there never was one.
+    pub(super) async fn document(
+        &self,
+        state: &ApiState,
+        id: Uuid,
+    ) -> Result<Option<Document>, Problem> {
+        let is_fed = state.feed_alive.load(Ordering::Acquire);
+        let slot = self.document_slot(&id);
+        let generation = slot.load(Ordering::Acquire);
+        if is_fed
+            && let Some(entry) = self.documents.get(&id)
+            && entry.generation == generation
+        {
+            return Ok(Some(entry.value));
+        }
+        let text = id.to_string();
+        let found = state.store.get(&state.recipes.recipes, id_bucket(&text), &text).await;
+        let Some(row) = found.map_err(|error| store_problem(&error))? else { return Ok(None) };
+        let value = Document::parse(row.body);
+        self.documents.insert(id, Entry { generation, value: value.clone() });
+        Ok(Some(value))
+    }
+
+    /// Who answers, from memory or from the question's table.
+    pub(super) async fn answers(
+        &self,
+        state: &ApiState,
+        question: Question,
+        answer: &str,
+    ) -> Result<Arc<Answers>, Problem> {
+        let is_fed = state.feed_alive.load(Ordering::Acquire);
+        let generation = self.answer_slot(question, answer).load(Ordering::Acquire);
+        let key = (question, answer.into());
+        if is_fed
+            && let Some(entry) = self.answers.get(&key)
+            && entry.generation == generation
+        {
+            return Ok(entry.value);
+        }
+        let slice = Slice { limit: KEPT_IDS, ..Slice::all() };
+        let rows = state.store.slice(state.recipes.of_question(question), answer, &slice).await;
+        let rows = rows.map_err(|error| store_problem(&error))?;
+        let value = Arc::new(Answers {
+            is_complete: rows.len() < KEPT_IDS,
+            ids: rows.iter().filter_map(|row| row.clustering.parse().ok()).collect(),
+        });
+        self.answers.insert(key, Entry { generation, value: value.clone() });
+        Ok(value)
+    }
+
+    pub(crate) fn used_bytes(&self) -> u64 {
+        self.documents.weight() + self.answers.weight()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_before_the_name_is_ours() {
+        let hash = "00ff";
+        let body = format!(
+            "{{\"id\":\"a\",\"version\":12,\"thumbnail\":\"/v1/recipes/a/thumbnail?v={hash}\",\"name\":\"x\"}}"
+        );
+        let document = Document::parse(body.into());
+        assert_eq!(document.thumbnail(), Some(hash));
+        assert_eq!(document.tag, "\"12\"");
+        let sly = "{\"id\":\"a\",\"version\":1,\"thumbnail\":null,\"name\":\"/thumbnail?v=1\"}";
+        assert_eq!(Document::parse(sly.into()).thumbnail(), None);
+        let gone = Document::parse("{\"deleted\":true,\"id\":\"a\",\"version\":2}".into());
+        assert!(gone.is_deleted);
+    }
+
+    #[test]
+    fn changes_end_what_was_loaded_before() {
+        let cache = RecipeCache::new(1 << 20);
+        let id = Uuid::from_u128(1);
+        let generation = |cache: &RecipeCache| {
+            let answer = cache.answer_slot(Question::Tag, "quick").load(Ordering::Acquire);
+            (cache.document_slot(&id).load(Ordering::Acquire), answer)
+        };
+        let before = generation(&cache);
+        cache.changed(&TableChangeRecord {
+            table: "recipes".to_owned(),
+            partitions: Vec::new(),
+            keys: vec![id.to_string(), "no id".to_owned()],
+        });
+        assert_eq!(generation(&cache), (before.0 + 1, before.1));
+        cache.changed(&TableChangeRecord {
+            table: "recipes_by_tag".to_owned(),
+            partitions: vec!["quick".to_owned()],
+            keys: Vec::new(),
+        });
+        assert_eq!(generation(&cache), (before.0 + 1, before.1 + 1));
+        cache.clear();
+        assert_eq!(generation(&cache), (before.0 + 2, before.1 + 2));
+    }
+}

@@ -1,0 +1,258 @@
+//! Recipes that answer several questions at once.
+
+use super::{AHEAD, cache::Answers};
+use crate::{
+    state::ApiState,
+    v1::{cursor, filters_text, recipes::cache::Document, store_problem},
+};
+use almanac_domain::text;
+use almanac_edge::{
+    Problem, ProblemType, conditional,
+    query::{Parameters, bad},
+};
+use almanac_projector::recipes::{Question, listed_buckets};
+use almanac_read_store::Slice;
+use almanac_schemas::json::recipes as json;
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
+use futures::{StreamExt, TryStreamExt};
+use http::HeaderMap;
+use std::{collections::BTreeSet, sync::Arc};
+use uuid::Uuid;
+
+/// Candidates that one page looks at; then it ends, however short, with a cursor to go on.
+const MAX_SCANNED: usize = 5_000;
+
+const KNOWN: &[&str] = &[
+    "ingredient",
+    "without_ingredient",
+    "author",
+    "difficulty",
+    "tool",
+    "tag",
+    "max_total_time",
+    "q",
+    "limit",
+    "cursor",
+];
+
+/// What is asked for.
+struct Asked {
+    /// Each must be answered.
+    questions: Vec<(Question, String)>,
+    without: BTreeSet<String>,
+    max_total_s: Option<u32>,
+}
+
+impl Asked {
+    fn parse(parameters: &Parameters) -> Result<Self, Problem> {
+        const MAX_QUESTIONS: usize = 20;
+        let mut questions = Vec::new();
+        for (name, question) in [
+            ("ingredient", Question::Ingredient),
+            ("author", Question::Author),
+            ("difficulty", Question::Difficulty),
+            ("tool", Question::Tool),
+            ("tag", Question::Tag),
+        ] {
+            for value in parameters.all(name) {
+                let folded = text::fold(value);
+                if folded.is_empty() || value.len() > 400 {
+                    return Err(bad(name, "it must not be blank or longer than 400 bytes"));
+                }
+                questions.push((question, folded));
+            }
+        }
+        if let Some(wanted) = parameters.one("q")? {
+            questions.extend(text::words(wanted).into_iter().map(|word| (Question::Word, word)));
+        }
+        let without: BTreeSet<String> =
+            parameters.all("without_ingredient").map(text::fold).collect();
+        if questions.len() > MAX_QUESTIONS || without.len() > MAX_QUESTIONS {
+            let detail = format!("at most {MAX_QUESTIONS} questions combine");
+            return Err(Problem::new(ProblemType::BadRequest, detail));
+        }
+        let max_total_s = match parameters.one("max_total_time")? {
+            None => None,
+            Some(text) => Some(json::duration_seconds(text).ok_or_else(|| {
+                bad("max_total_time", "it must be an ISO 8601 duration such as PT30M")
+            })?),
+        };
+        Ok(Self { questions, without, max_total_s })
+    }
+
+    /// What the tables of the questions do not tell. Unknown times fail.
+    fn accepts(&self, document: &Document) -> bool {
+        if self.without.is_empty() && self.max_total_s.is_none() {
+            return true;
+        }
+        let Some(known) = document.known() else { return false };
+        let ingredients = Question::Ingredient.answers(&known.recipe);
+        ingredients.is_disjoint(&self.without)
+            && self
+                .max_total_s
+                .is_none_or(|most| known.recipe.times.total_s().is_some_and(|total| total <= most))
+    }
+}
+
+pub(crate) async fn list(
+    State(state): State<Arc<ApiState>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(query.as_deref(), KNOWN)?;
+    let limit = parameters.limit()?;
+    let asked = Asked::parse(&parameters)?;
+    let bound = filters_text(query.as_deref().unwrap_or_default());
+    let mut after: Option<Uuid> = match parameters.one("cursor")? {
+        Some(text) => cursor::decode(&bound, text)?.parse().ok(),
+        None => None,
+    };
+    let candidates = Candidates::of(&state, &asked).await?;
+    let (mut items, mut scanned, mut more) = (Vec::new(), 0, true);
+    while more && items.len() < limit && scanned < MAX_SCANNED {
+        let wanted = limit + 1;
+        let ids = candidates.after(after, wanted).await?;
+        more = ids.len() == wanted;
+        scanned += ids.len();
+        let documents = futures::stream::iter(ids)
+            .map(|id| {
+                let document = state.recipe_cache.document(&state, id);
+                async move { Ok::<_, Problem>((id, document.await?)) }
+            })
+            .buffered(AHEAD);
+        let mut documents = std::pin::pin!(documents);
+        while let Some((id, document)) = documents.try_next().await? {
+            if items.len() == limit {
+                more = true;
+                break;
+            }
+            after = Some(id);
+            // Deleted between the two reads, perhaps.
+            let document = document.filter(|one| !one.is_deleted && asked.accepts(one));
+            items.extend(document);
+        }
+    }
+    let next = match after.filter(|_| more) {
+        Some(after) => format!("\"{}\"", cursor::encode(&bound, &after.to_string())),
+        None => "null".to_owned(),
+    };
+    Ok(conditional::json(&headers, page(&items, &next)))
+}
+
+fn page(items: &[Document], next: &str) -> Vec<u8> {
+    let bytes: usize = items.iter().map(|item| item.body.len() + 1).sum();
+    let mut body = Vec::with_capacity(bytes + next.len() + 40);
+    body.extend_from_slice(b"{\"items\":[");
+    for (place, item) in items.iter().enumerate() {
+        if place > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&item.body);
+    }
+    body.extend_from_slice(b"],\"next_cursor\":");
+    body.extend_from_slice(next.as_bytes());
+    body.push(b'}');
+    body
+}
+
+/// One question with its answer, and who gives it.
+struct Asking<'a> {
+    question: Question,
+    answer: &'a str,
+    answers: Arc<Answers>,
+}
+
+/// Who answers every question.
+struct Candidates<'a> {
+    state: &'a ApiState,
+    /// The one that fewest answer comes first: the others are held against it.
+    asking: Vec<Asking<'a>>,
+}
+
+impl<'a> Candidates<'a> {
+    async fn of(state: &'a ApiState, asked: &'a Asked) -> Result<Self, Problem> {
+        let mut asking = Vec::with_capacity(asked.questions.len());
+        for (question, answer) in &asked.questions {
+            let answers = state.recipe_cache.answers(state, *question, answer).await?;
+            asking.push(Asking { question: *question, answer, answers });
+        }
+        asking.sort_by_key(|one| (!one.answers.is_complete, one.answers.ids.len()));
+        Ok(Self { state, asking })
+    }
+
+    /// Ids after `after`, in order; at most `wanted`.
+    async fn after(&self, after: Option<Uuid>, wanted: usize) -> Result<Vec<Uuid>, Problem> {
+        let Some((first, others)) = self.asking.split_first() else {
+            return self.listed(after, wanted).await;
+        };
+        let mut found = Vec::new();
+        let kept = &first.answers.ids;
+        let from = after.map_or(0, |after| kept.partition_point(|id| *id <= after));
+        for id in &kept[from..] {
+            if self.all_answer(others, id).await? {
+                found.push(*id);
+            }
+            if found.len() == wanted {
+                return Ok(found);
+            }
+        }
+        let mut last = after.max(kept.last().copied());
+        let mut is_complete = first.answers.is_complete;
+        while !is_complete {
+            let slice = Slice { from: last.map(just_after), limit: wanted, ..Slice::all() };
+            let table = self.state.recipes.of_question(first.question);
+            let rows = self.state.store.slice(table, first.answer, &slice).await;
+            let rows = rows.map_err(|error| store_problem(&error))?;
+            is_complete = rows.len() < wanted;
+            for id in rows.iter().filter_map(|row| row.clustering.parse().ok()) {
+                last = Some(id);
+                if self.all_answer(others, &id).await? {
+                    found.push(id);
+                }
+                if found.len() == wanted {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn all_answer(&self, others: &[Asking<'_>], id: &Uuid) -> Result<bool, Problem> {
+        for other in others {
+            let ids = &other.answers.ids;
+            let is_kept = ids.binary_search(id).is_ok();
+            // Beyond what is kept only the table knows.
+            if !is_kept && !other.answers.is_complete && ids.last().is_some_and(|last| last < id) {
+                let table = self.state.recipes.of_question(other.question);
+                let row = self.state.store.get(table, other.answer, &id.to_string()).await;
+                if row.map_err(|error| store_problem(&error))?.is_none() {
+                    return Ok(false);
+                }
+            } else if !is_kept {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// All recipes, for who asks nothing.
+    async fn listed(&self, after: Option<Uuid>, wanted: usize) -> Result<Vec<Uuid>, Problem> {
+        let slice = Slice { from: after.map(just_after), limit: wanted, ..Slice::all() };
+        let (store, table) = (&self.state.store, &self.state.recipes.listed);
+        let slices = store.slices(table, listed_buckets().collect(), &slice, AHEAD);
+        let rows: Vec<_> = slices.try_collect().await.map_err(|error| store_problem(&error))?;
+        let rows = rows.iter().flat_map(|(_, rows)| rows);
+        let mut ids: Vec<Uuid> = rows.filter_map(|row| row.clustering.parse().ok()).collect();
+        ids.sort_unstable();
+        ids.truncate(wanted);
+        Ok(ids)
+    }
+}
+
+/// The lower bound of what follows an id: no id has this character.
+fn just_after(id: Uuid) -> String {
+    format!("{id}\u{1}")
+}

@@ -1,0 +1,139 @@
+//! `/v1/recipes`: single recipes, their history, and questions that combine.
+
+pub(crate) mod cache;
+mod list;
+mod thumbnail;
+mod vocabulary;
+
+pub(crate) use list::list;
+pub(crate) use thumbnail::thumbnail;
+pub(crate) use vocabulary::vocabulary;
+
+use super::{cursor, store_problem};
+use crate::state::ApiState;
+use almanac_domain::recipes::{Knowledge, limits};
+use almanac_edge::{
+    Problem, ProblemType, conditional,
+    query::{Parameters, bad},
+};
+use almanac_projector::{history, recipes::history_bucket};
+use almanac_schemas::json::recipes as json;
+use axum::{
+    body::Body,
+    extract::{Path, RawQuery, State},
+    response::Response,
+};
+use cache::Document;
+use http::HeaderMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Reads under way at once for one request.
+const AHEAD: usize = 8;
+
+fn missing() -> Problem {
+    Problem::new(ProblemType::NotFound, "there is no recipe with this id")
+}
+
+fn parse_id(id: &str) -> Result<Uuid, Problem> {
+    id.parse().map_err(|_| missing())
+}
+
+/// A recipe that may be served; `Err` when it is deleted or was never there.
+fn served(document: Option<Document>) -> Result<Document, Problem> {
+    let document = document.ok_or_else(missing)?;
+    if document.is_deleted {
+        return Err(Problem::new(ProblemType::Gone, "the recipe was deleted"));
+    }
+    Ok(document)
+}
+
+pub(crate) async fn one(
+    State(state): State<Arc<ApiState>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(query.as_deref(), &["serves", "version"])?;
+    let id = parse_id(&id)?;
+    let number = |name: &str, most: u64| match parameters.one(name)? {
+        None => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(number) if (1..=most).contains(&number) => Ok(Some(number)),
+            _ => Err(bad(name, &format!("it must be a number from 1 to {most}"))),
+        },
+    };
+    let serves = number("serves", limits::SERVES as u64)?;
+    let version: Option<u64> = number("version", u64::MAX)?;
+    let document = match version {
+        None => served(state.recipe_cache.document(&state, id).await?)?,
+        Some(version) => Document::parse(old(&state, &id.to_string(), version).await?.into()),
+    };
+    if let Some(serves) = serves {
+        let damaged = || Problem::internal(&format!("row of recipe {id} cannot be read"));
+        let known = document.known().ok_or_else(damaged)?;
+        let scaled = known.recipe.scaled(u32::try_from(serves).unwrap_or(u32::MAX));
+        let scaled = scaled.ok_or_else(|| {
+            let detail = "the recipe does not say whom it serves, so that it cannot be scaled";
+            Problem::new(ProblemType::Conflict, detail)
+        })?;
+        let known = Knowledge { recipe: scaled, ..known };
+        return Ok(conditional::json(&headers, json::render(&id.to_string(), &known)));
+    }
+    let Document { body, tag, .. } = document;
+    Ok(conditional::tagged(&headers, tag.to_str().unwrap_or_default(), || Body::from(body)))
+}
+
+/// The recipe as it was after one of its events.
+async fn old(state: &ApiState, id: &str, version: u64) -> Result<String, Problem> {
+    let (bucket, key) = (history_bucket(id, version), history::key(id, version));
+    let found = state.store.get(&state.recipes.history, &bucket, &key).await;
+    let row = found.map_err(|error| store_problem(&error))?;
+    let row = row.ok_or_else(|| {
+        Problem::new(ProblemType::NotFound, "there is no such version of a recipe with this id")
+    })?;
+    let text = std::str::from_utf8(&row.body).map_err(|error| Problem::internal(&error))?;
+    let recipe = text.split_once(RECIPE).map(|(_, recipe)| &recipe[..recipe.len() - 1]);
+    recipe.map(str::to_owned).ok_or_else(|| Problem::internal(&"a row of history has no recipe"))
+}
+
+/// What stands before the recipe in a row of history: names of fields hold no such thing.
+const RECIPE: &str = ",\"recipe\":";
+
+pub(crate) async fn history(
+    State(state): State<Arc<ApiState>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let parameters = Parameters::parse(query.as_deref(), &["limit", "cursor"])?;
+    let limit = parameters.limit()?;
+    let id = parse_id(&id)?.to_string();
+    let first = match parameters.one("cursor")? {
+        Some(text) => cursor::decode(&id, text)?.parse().unwrap_or(0_u64).saturating_add(1),
+        None => 1,
+    };
+    let bucket = |version| history_bucket(&id, version);
+    let rows = super::history::rows(&state, &state.recipes.history, bucket, &id, first, limit);
+    let rows = rows.await?;
+    let mut items: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let text = std::str::from_utf8(&row.body).ok()?;
+            Some(format!("{}}}", text.split_once(RECIPE)?.0))
+        })
+        .collect();
+    if items.is_empty() && first == 1 {
+        return Err(missing());
+    }
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let last = first + items.len() as u64 - u64::from(!items.is_empty());
+    let next = if more {
+        format!("\"{}\"", cursor::encode(&id, &last.to_string()))
+    } else {
+        "null".into()
+    };
+    let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", items.join(","));
+    Ok(conditional::json(&headers, body))
+}

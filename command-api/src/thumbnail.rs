@@ -70,6 +70,9 @@ pub(crate) fn prepare(declared: Option<&str>, body: &[u8]) -> Result<Picture, Pr
     if width > MAX_SIDE || height > MAX_SIDE {
         return Err(unusable(&format!("a side has more than {MAX_SIDE} pixels")));
     }
+    if decoder.total_bytes() > MAX_MEMORY {
+        return Err(unusable(&format!("decoded it takes more than {MAX_MEMORY} bytes")));
+    }
     // Cameras turn pictures by a note that encoding anew would drop.
     let orientation = decoder.orientation().map_err(|error| unusable(&error))?;
     let mut decoded = DynamicImage::from_decoder(decoder).map_err(|error| unusable(&error))?;

@@ -1,0 +1,400 @@
+//! What clients of recipes rely on beside the recipes: tokens for consistency and identity,
+//! pictures, the words in use, and the commands of the binary.
+
+use almanac_tests::process::{Answer, Engine, Installation, Process};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+const ENGINES: [Engine; 2] = [Engine::Embedded, Engine::Cluster];
+const SAMPLE: &str = include_str!("../data/recipe.json");
+
+fn recipe(name: &str, ingredient: &str) -> String {
+    json!({
+        "name": name, "ingredients": [{"ingredient": ingredient}], "steps": [{"text": "Eat."}],
+    })
+    .to_string()
+}
+
+async fn read(process: &Process, path: &str, headers: &[(&str, &str)]) -> Answer {
+    process.send("GET", path, headers, "").await.unwrap()
+}
+
+/// A read with the token of a write shows the write, on every instance and after restarts.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_never_answered_with_less() {
+    for engine in ENGINES {
+        let installation = Installation::new(engine);
+        let mut process = installation.up().await;
+        let mut last = String::new();
+        let mut id = String::new();
+        for number in 1..=40_u64 {
+            let body = recipe(&format!("r{number}"), &format!("i{number}"));
+            let path = format!("/v1/recipes/{id}");
+            let (method, path) =
+                if number == 1 { ("POST", "/v1/recipes") } else { ("PUT", path.as_str()) };
+            let written = process.send(method, path, &[], body).await.unwrap();
+            assert!(written.status.is_success(), "{written:?}");
+            last = written.header("consistency-token").to_owned();
+            id = written.body["id"].as_str().unwrap().to_owned();
+            let strict =
+                [("consistency-token", last.as_str()), ("prefer", "handling=strict, wait=20")];
+            let answer = read(&process, &format!("/v1/recipes/{id}"), &strict).await;
+            assert_eq!((answer.status, answer.version()), (StatusCode::OK, Some(number)));
+            assert_eq!(answer.header("preference-applied"), "handling=strict, wait=20");
+            assert_eq!(answer.header("consistency"), "");
+            let list = read(&process, &format!("/v1/recipes?ingredient=i{number}"), &strict).await;
+            assert_eq!(list.body["items"][0]["id"], *id, "{number}");
+            let before = format!("/v1/recipes?ingredient=i{}", number - 1);
+            assert_eq!(read(&process, &before, &strict).await.body["items"], json!([]));
+        }
+        // A refused write's token asks for no more than there is.
+        let stale = [("if-match", "\"1\"")];
+        let path = format!("/v1/recipes/{id}");
+        let refused = process.send("DELETE", &path, &stale, "").await.unwrap();
+        assert_eq!(refused.status, StatusCode::PRECONDITION_FAILED);
+        assert_eq!(refused.header("consistency-token"), last);
+        // Nor does the token of one that is not decided yet, and then refused.
+        let stale = [("if-match", "\"1\""), ("prefer", "respond-async")];
+        let taken = process.send("DELETE", &path, &stale, "").await.unwrap();
+        assert_eq!(taken.status, StatusCode::ACCEPTED);
+        let undecided = taken.header("consistency-token").to_owned();
+        assert_ne!(undecided, last);
+        let both = format!("{undecided}, {last}");
+        let strict = [("consistency-token", both.as_str()), ("prefer", "handling=strict, wait=20")];
+        assert_eq!(read(&process, &path, &strict).await.version(), Some(40), "{engine:?}");
+
+        assert!(process.stop().success());
+        process = installation.up().await;
+        assert_eq!(read(&process, &path, &strict).await.version(), Some(40), "after a restart");
+
+        // What is not there yet: an older answer that says so, or an error.
+        let (head, offset) = last.rsplit_once('-').unwrap();
+        let later = format!("{head}-{}", offset.parse::<u64>().unwrap() + 1_000);
+        let lenient = [("consistency-token", later.as_str()), ("prefer", "wait=1")];
+        let answer = read(&process, &path, &lenient).await;
+        assert_eq!((answer.status, answer.version()), (StatusCode::OK, Some(40)));
+        assert_eq!(answer.header("consistency"), "stale");
+        let strict = [("consistency-token", later.as_str()), ("prefer", "handling=strict, wait=1")];
+        let answer = read(&process, &path, &strict).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.header("retry-after"), "1");
+        let foreign = format!("{}-0-1", uuid::Uuid::new_v4().simple());
+        for path in [path.as_str(), "/v1/recipes", "/v1/plans"] {
+            for bad in ["x", "", foreign.as_str(), &format!("{last},x")] {
+                let answer = read(&process, path, &[("consistency-token", bad)]).await;
+                assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}: {bad:?}");
+            }
+        }
+        assert!(process.stop().success());
+    }
+}
+
+/// Two command APIs, two projectors and a query API share the work; each token holds everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_hold_across_instances() {
+    let installation = Installation::new(Engine::Cluster);
+    let roles = ["command-api", "command-api", "projector", "projector", "query-api"];
+    let mut processes: Vec<Process> = roles
+        .iter()
+        .enumerate()
+        .map(|(place, role)| installation.start(role, &format!("{role}-{place}")))
+        .collect();
+    for process in &processes {
+        process.ready().await;
+    }
+    for number in 0..30_usize {
+        let writer = &processes[number % 2];
+        let body = recipe(&format!("r{number}"), "salt");
+        let written = writer.send("POST", "/v1/recipes", &[], body).await.unwrap();
+        assert_eq!(written.status, StatusCode::CREATED, "{written:?}");
+        let strict = [
+            ("consistency-token", written.header("consistency-token")),
+            ("prefer", "handling=strict, wait=20"),
+        ];
+        for reader in [&processes[4], &processes[(number + 1) % 2]] {
+            let answer = read(reader, written.header("location"), &strict).await;
+            assert_eq!((answer.status, &answer.body), (StatusCode::OK, &written.body));
+        }
+    }
+    for process in &mut processes {
+        assert!(process.stop().success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_say_who_may_do_what() {
+    let installation = Installation::new(Engine::Embedded);
+    let mut process = installation.up().await;
+    let mint = |scope: &str, subject: &str| {
+        let output = installation.command("up", &["token", "--scope", scope, "--subject", subject]);
+        assert!(output.status.success(), "{output:?}");
+        format!("Bearer {}", String::from_utf8(output.stdout).unwrap().trim())
+    };
+    let refused = installation.command("up", &["token", "--scope", "recipes:wrote"]);
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("recipes:write"));
+    let (mary, tom) = (mint("recipes:write", "mary"), mint("recipes:write", "tom"));
+    let (admin, reader) = (mint("admin recipes:write", "root"), mint("events:read", "mary"));
+    let as_whom = |token: &str| vec![("authorization".to_owned(), token.to_owned())];
+    let send = async |method: &str, path: &str, headers: Vec<(String, String)>, body: String| {
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        process.send(method, path, &headers, body).await.unwrap()
+    };
+    let body = || recipe("hers", "salt");
+    let created = send("POST", "/v1/recipes", as_whom(&mary), body()).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    let path = created.header("location").to_owned();
+    let other = || recipe("his", "salt");
+    assert_eq!(send("PUT", &path, as_whom(&tom), other()).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(send("PUT", &path, as_whom(&mary), other()).await.version(), Some(2));
+    assert_eq!(send("DELETE", &path, as_whom(&admin), String::new()).await.version(), Some(3));
+    let lacking = send("POST", "/v1/recipes", as_whom(&reader), body()).await;
+    assert_eq!(lacking.status, StatusCode::FORBIDDEN);
+    assert!(lacking.header("www-authenticate").contains("insufficient_scope"), "{lacking:?}");
+    let bad = send("POST", "/v1/recipes", as_whom("Bearer x.y.z"), body()).await;
+    assert_eq!(bad.status, StatusCode::UNAUTHORIZED);
+    assert!(bad.header("www-authenticate").contains("invalid_token"), "{bad:?}");
+    assert_eq!(send("POST", "/v1/recipes", vec![], body()).await.status, StatusCode::CREATED);
+
+    // The same key of two callers is two requests; an outcome is its issuer's.
+    let keyed = |token: &str| {
+        let mut headers = as_whom(token);
+        headers.push(("idempotency-key".to_owned(), "k".to_owned()));
+        headers.push(("prefer".to_owned(), "respond-async".to_owned()));
+        headers
+    };
+    let hers = send("POST", "/v1/recipes", keyed(&mary), body()).await;
+    let his = send("POST", "/v1/recipes", keyed(&tom), body()).await;
+    let location = hers.header("location").to_owned();
+    assert_ne!(location, his.header("location"));
+    let outcome = process
+        .until("the outcome", || async {
+            let answer = send("GET", &location, as_whom(&mary), String::new()).await;
+            (answer.body["state"] == "decided").then_some(answer)
+        })
+        .await;
+    assert_eq!(outcome.body["outcome"]["status"], 201);
+    let foreign = send("GET", &location, as_whom(&tom), String::new()).await;
+    assert_eq!(foreign.status, StatusCode::NOT_FOUND);
+
+    // Operators and consumers.
+    let fetch = "/v1/providers/demo/fetches";
+    assert_eq!(
+        send("POST", fetch, as_whom(&mary), String::new()).await.status,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        send("POST", fetch, as_whom(&admin), String::new()).await.status,
+        StatusCode::ACCEPTED
+    );
+    let events = "/v1/events/recipes.events";
+    assert_eq!(
+        send("GET", events, as_whom(&tom), String::new()).await.status,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(send("GET", events, as_whom(&reader), String::new()).await.status, StatusCode::OK);
+    assert!(process.stop().success());
+
+    // With an identity provider there is no local user; reads stay public.
+    let keys = installation.folder().join("jwks.json");
+    std::fs::copy(installation.folder().join("up").join("identity.jwks.json"), &keys).unwrap();
+    let installation = installation.with(&format!("identity = {{ jwks_file = {keys:?} }}"));
+    let mut process = installation.up().await;
+    let answer = process.send("POST", "/v1/recipes", &[], body()).await.unwrap();
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert!(answer.header("www-authenticate").starts_with("Bearer"), "{answer:?}");
+    assert_eq!(process.get("/v1/recipes").await.0, StatusCode::OK);
+    let with = [("authorization", mary.as_str())];
+    let answer = process.send("POST", "/v1/recipes", &with, body()).await.unwrap();
+    assert_eq!(answer.status, StatusCode::CREATED);
+    assert!(process.stop().success());
+}
+
+fn png(width: u32, height: u32) -> Vec<u8> {
+    let picture = image::RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 3) as u8, (y * 5) as u8, (x ^ y) as u8])
+    });
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+async fn put_picture(
+    process: &Process,
+    path: &str,
+    kind: &str,
+    body: Vec<u8>,
+) -> (StatusCode, Value) {
+    let request = almanac_tests::process::client().put(process.url(path));
+    let answer = request.header("content-type", kind).body(body).send().await.unwrap();
+    (answer.status(), answer.json().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recipes_have_pictures() {
+    for engine in ENGINES {
+        let installation = Installation::new(engine);
+        let mut process = installation.up().await;
+        let created = process.send("POST", "/v1/recipes", &[], SAMPLE.to_owned()).await.unwrap();
+        let path = format!("{}/thumbnail", created.header("location"));
+        let (status, set) = put_picture(&process, &path, "image/png", png(1_600, 900)).await;
+        assert_eq!((status, &set["version"]), (StatusCode::OK, &json!(2)), "{set}");
+        let address = set["thumbnail"].as_str().unwrap().to_owned();
+        let client = almanac_tests::process::client();
+        let get = async |address: &str| client.get(process.url(address)).send().await.unwrap();
+        process
+            .until("the picture", || async {
+                (get(&address).await.status() == StatusCode::OK).then_some(())
+            })
+            .await;
+        for (query, width) in [("", 1_024), ("&width=200", 256), ("&width=1024", 1_024)] {
+            let answer = get(&format!("{address}{query}")).await;
+            let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+            assert_eq!(header("content-type"), "image/jpeg");
+            assert!(header("cache-control").contains("immutable"), "{engine:?}");
+            let tag = header("etag");
+            let bytes = answer.bytes().await.unwrap();
+            assert!(bytes.len() < 256_000);
+            assert_eq!(image::load_from_memory(&bytes).unwrap().width(), width, "{query}");
+            let again = client.get(process.url(&format!("{address}{query}")));
+            let again = again.header("if-none-match", tag).send().await.unwrap();
+            assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+        }
+        assert!(
+            !get(&path).await.headers()["cache-control"].to_str().unwrap().contains("immutable")
+        );
+        // The same picture is no event; what is none changes nothing.
+        let (_, same) = put_picture(&process, &path, "image/png", png(1_600, 900)).await;
+        assert_eq!(same["version"], 2);
+        for (kind, body, expected) in [
+            ("image/jpeg", png(8, 8), 422),
+            ("image/gif", b"GIF89a".to_vec(), 415),
+            ("image/png", png(8, 8)[..40].to_vec(), 422),
+            ("image/png", vec![0; 9 << 20], 413),
+        ] {
+            let (status, problem) = put_picture(&process, &path, kind, body).await;
+            assert_eq!(status.as_u16(), expected, "{kind}: {problem}");
+        }
+        assert_eq!(get(&format!("{path}?width=0")).await.status(), StatusCode::BAD_REQUEST);
+        let (_, history) = process.get(&format!("{}/history", created.header("location"))).await;
+        assert_eq!(history["items"][1]["type"], "recipe.thumbnail_set");
+        let (_, events) = process.get("/v1/events/recipes.events?type=recipe.thumbnail_set").await;
+        assert!(events["items"][0]["data"]["image"].as_str().unwrap().starts_with("/9j/"));
+        assert!(process.stop().success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vocabulary_is_what_is_in_use() {
+    let installation = Installation::new(Engine::Embedded);
+    let mut process = installation.up().await;
+    let created = process.send("POST", "/v1/recipes", &[], SAMPLE.to_owned()).await.unwrap();
+    process.send("POST", "/v1/recipes", &[], recipe("b", "Fresh Thyme")).await.unwrap();
+    let deleted = process.send("DELETE", created.header("location"), &[], "").await.unwrap();
+    let token = [("consistency-token", deleted.header("consistency-token"))];
+    let words = read(&process, "/v1/recipes/vocabulary", &token).await.body;
+    assert_eq!(words["ingredients"], json!(["fresh thyme"]), "{words}");
+    assert_eq!(words["tools"], json!([]));
+    let restore = format!("{}/restore", created.header("location"));
+    let restored = process.send("POST", &restore, &[], "").await.unwrap();
+    let token = [("consistency-token", restored.header("consistency-token"))];
+    let words = read(&process, "/v1/recipes/vocabulary?prefix=IN", &token).await.body;
+    assert_eq!(words["tools"], json!(["inner pot", "instant pot"]), "{words}");
+    assert_eq!((&words["ingredients"], &words["has_more"]), (&json!([]), &json!(false)));
+    assert!(process.stop().success());
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn edit(installation: &Installation, id: &str, editor: &str) -> Output {
+    Command::new(almanac_tests::process::binary())
+        .arg("--config")
+        .arg(installation.folder().join("up.toml"))
+        .args(["recipes", "edit", id])
+        .env("EDITOR", editor)
+        .env_remove("VISUAL")
+        .output()
+        .unwrap()
+}
+
+/// The sample of the source data, its spelling adapted, from a terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_enough() {
+    let installation = Installation::new(Engine::Embedded);
+    let mut process = installation.up().await;
+    let run = |arguments: &[&str]| {
+        let arguments: Vec<&str> = ["recipes"].iter().chain(arguments).copied().collect();
+        installation.command("up", &arguments)
+    };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/recipe.json");
+    let file = file.to_str().unwrap();
+    let created = text(&run(&["create", file, "--idempotency-key", "once", "--json"]));
+    let created: Value = serde_json::from_str(&created).unwrap();
+    let again = text(&run(&["create", file, "--idempotency-key", "once"]));
+    let id = created["id"].as_str().unwrap();
+    assert!(again.contains(id), "{again}");
+    process
+        .until("the recipe", || async {
+            (process.get(&format!("/v1/recipes/{id}")).await.0 == StatusCode::OK).then_some(())
+        })
+        .await;
+    let shown = text(&run(&["get", id, "--serves", "4"]));
+    assert!(shown.contains("20 g FRESH_THYME, destalked"), "{shown}");
+    let json: Value = serde_json::from_str(&text(&run(&["get", id, "--json"]))).unwrap();
+    assert_eq!(json, created);
+    let found = text(&run(&["list", "--ingredient", "garlic clove", "--tool", "instant pot"]));
+    assert!(found.contains(id), "{found}");
+    assert!(!text(&run(&["list", "--without-ingredient", "garlic clove"])).contains(id));
+
+    let edited = text(&edit(&installation, id, "sed -i s/EASY/HARD/"));
+    assert!(edited.contains("revised") && edited.contains("version 2"), "{edited}");
+    process
+        .until("version 2", || async {
+            let (_, body) = process.get(&format!("/v1/recipes/{id}")).await;
+            (body["difficulty"] == "HARD").then_some(())
+        })
+        .await;
+    assert!(text(&edit(&installation, id, "true")).contains("nothing was changed"));
+    let refused = edit(&installation, id, "sed -i s/HARD/HARDER/");
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && told.contains("#/difficulty"), "{told}");
+    let kept = told.split("kept in ").nth(1).unwrap().split(':').next().unwrap();
+    assert!(std::fs::read_to_string(kept).unwrap().contains("HARDER"));
+    std::fs::remove_file(kept).unwrap();
+
+    let picture = installation.folder().join("picture.png");
+    std::fs::write(&picture, png(300, 200)).unwrap();
+    let set = text(&run(&["thumbnail", id, picture.to_str().unwrap()]));
+    assert!(set.contains("version 3"), "{set}");
+    let output = installation.folder().join("small.jpg");
+    process
+        .until("the picture", || async {
+            let path = output.to_str().unwrap();
+            let fetched = run(&["thumbnail", id, "--output", path, "--width", "100"]);
+            fetched.status.success().then_some(())
+        })
+        .await;
+    assert_eq!(image::open(&output).unwrap().width(), 128);
+
+    let stale = run(&["delete", id, "--if-version", "1"]);
+    assert!(String::from_utf8_lossy(&stale.stderr).contains("version 3"), "{stale:?}");
+    assert!(text(&run(&["delete", id])).contains("deleted"));
+    assert!(text(&run(&["restore", id])).contains("version 5"));
+    process
+        .until("five events", || async {
+            (text(&run(&["history", id])).lines().count() == 5).then_some(())
+        })
+        .await;
+    let history = text(&run(&["history", id]));
+    assert!(history.lines().nth(1).unwrap().ends_with("difficulty"), "{history}");
+    let missing = run(&["get", "0198c5a0-0000-7000-8000-000000000001"]);
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("404"), "{missing:?}");
+    assert!(process.stop().success());
+}

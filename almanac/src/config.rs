@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) partitions: u32,
     #[serde(with = "humantime_serde")]
     pub(crate) session_timeout: Duration,
+    /// Whether `up` makes up a provider when none is configured.
+    pub(crate) demo: bool,
     pub(crate) http: HttpConfig,
     pub(crate) identity: IdentityConfig,
     pub(crate) kafka: KafkaConfig,
@@ -181,6 +183,7 @@ impl Default for Config {
             topic_prefix: String::new(),
             partitions: 8,
             session_timeout: Duration::from_secs(10),
+            demo: true,
             http: HttpConfig::default(),
             identity: IdentityConfig::default(),
             kafka: KafkaConfig::default(),

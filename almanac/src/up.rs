@@ -34,7 +34,7 @@ pub(crate) async fn run(
         almanac_edge::identity::make_key(&config.own_key_file())?;
     }
     let (listener, _) = almanac_edge::bind(&config.http.listen).await?;
-    let has_demo = everything && config.providers.is_empty();
+    let has_demo = everything && config.demo && config.providers.is_empty();
     if has_demo {
         let address = demo::start(shutdown.clone()).await?;
         config.providers.push(demo::provider(address));

@@ -12,7 +12,7 @@ pub(crate) async fn serve(file: &str, port: &str) {
         let body = body.clone();
         async move { ([("content-type", "application/json")], body).into_response() }
     };
-    let router = Router::new().route("/search", get(answer));
+    let router = Router::new().fallback(get(answer));
     let listener =
         tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.expect("a port");
     let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
@@ -31,9 +31,20 @@ impl Bare {
     pub(crate) fn start(body: &[u8]) -> Self {
         let file = std::env::temp_dir().join(format!("almanac-bare-{}.json", std::process::id()));
         std::fs::write(&file, body).expect("a temporary file");
+        Self::spawn(&["bare", file.to_str().unwrap()])
+    }
+
+    /// The server that takes writes.
+    pub(crate) fn start_writes() -> Self {
+        Self::spawn(&["bare-writes"])
+    }
+
+    /// The port is the last argument.
+    fn spawn(arguments: &[&str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["bare", file.to_str().unwrap(), &port.to_string()])
+            .args(arguments)
+            .arg(port.to_string())
             .stdin(Stdio::null())
             .spawn()
             .unwrap();

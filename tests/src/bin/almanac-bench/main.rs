@@ -2,18 +2,22 @@
 //!
 //!   almanac-bench report [NAME…]  run everything, or the sections named
 //!   almanac-bench bare FILE PORT  the baseline server: answers the bytes of FILE from memory
+//!   almanac-bench bare-writes PORT  the same for writes: reads a recipe, appends it, syncs
 
 mod bare;
 mod feeds;
 mod ingest;
 mod load;
+mod reads;
 mod search;
 mod start;
+mod takeover;
 mod visible;
+mod writes;
 
 use almanac_tests::process::Engine;
 
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 11] = [
     "search",
     "ingest-embedded",
     "ingest-cluster",
@@ -21,6 +25,10 @@ const SECTIONS: [&str; 7] = [
     "visible-cluster",
     "search-while-ingesting",
     "start",
+    "writes-embedded",
+    "writes-cluster",
+    "reads",
+    "take-over",
 ];
 
 #[tokio::main]
@@ -28,8 +36,12 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["bare", file, port] => bare::serve(file, port).await,
+        ["bare-writes", port] => almanac_tests::bare_writes::serve(port).await,
         ["report", sections @ ..] => report(sections).await,
-        _ => panic!("usage: almanac-bench report [{}] | bare FILE PORT", SECTIONS.join("|")),
+        _ => panic!(
+            "usage: almanac-bench report [{}] | bare FILE PORT | bare-writes PORT",
+            SECTIONS.join("|")
+        ),
     }
 }
 
@@ -46,6 +58,10 @@ async fn report(wanted: &[&str]) {
             "visible-embedded" => visible::report(&mut out, Engine::Embedded).await,
             "visible-cluster" => visible::report(&mut out, Engine::Cluster).await,
             "search-while-ingesting" => search::while_ingesting(&mut out).await,
+            "writes-embedded" => writes::embedded(&mut out).await,
+            "writes-cluster" => writes::cluster(&mut out).await,
+            "reads" => reads::report(&mut out).await,
+            "take-over" => takeover::report(&mut out).await,
             _ => start::report(&mut out).await,
         }
         // Each section is printed when it is done: a run that is cut short still says something.

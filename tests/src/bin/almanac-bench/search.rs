@@ -84,6 +84,7 @@ pub(crate) async fn in_turns(processes: &[&Process; 2], seconds: u64, starts: St
     }
     loads.map(|loads| Load {
         rate: median(loads.iter().map(|load| load.rate).collect()),
+        p50_ms: median(loads.iter().map(|load| load.p50_ms).collect()),
         p99_ms: median(loads.iter().map(|load| load.p99_ms).collect()),
         bytes: median(loads.iter().map(|load| load.bytes).collect()),
     })

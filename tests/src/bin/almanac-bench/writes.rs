@@ -1,0 +1,152 @@
+//! Writes, beside a bare server or a bare loop; and how soon they can be read.
+
+use crate::{
+    bare::Bare,
+    line,
+    load::{Load, write_script, wrk_with},
+    median,
+};
+use almanac_event_log::{EventLog, kafka::KafkaLog};
+use almanac_tests::{
+    bare_writes::{Sizes, hops},
+    kafka,
+    process::{Engine, Installation, Process},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+const ROUNDS: usize = 3;
+const SECONDS: u32 = 5;
+const RECIPE: &str = include_str!("../../../data/recipe.json");
+/// As the tests' installations have.
+const PARTITIONS: u32 = 4;
+
+fn middle(loads: &[Load]) -> Load {
+    let of = |part: fn(&Load) -> f64| median(loads.iter().map(part).collect());
+    Load {
+        rate: of(|load| load.rate),
+        p50_ms: of(|load| load.p50_ms),
+        p99_ms: of(|load| load.p99_ms),
+        bytes: of(|load| load.bytes),
+    }
+}
+
+pub(crate) async fn embedded(out: &mut String) {
+    let installation = Installation::new(Engine::Embedded).with(QUIET);
+    let process = installation.up().await;
+    let bare = Bare::start_writes();
+    let script = write_script(RECIPE);
+    let (mut own, mut other) = (Vec::new(), Vec::new());
+    for _ in 0..=ROUNDS {
+        own.push(wrk_with(&process.url("/v1/recipes"), &script, SECONDS, 64));
+        other.push(wrk_with(&format!("{}/v1/recipes", bare.url), &script, SECONDS, 64));
+    }
+    // The first round warms up.
+    let (own, other) = (middle(&own[1..]), middle(&other[1..]));
+    line!(
+        out,
+        "## Writes, embedded\n`wrk -t1 -c64`, creating recipes of {} bytes, beside a bare axum server that reads the same body, appends it to a file and syncs that for all who wait, in turns, medians of {ROUNDS} rounds of {SECONDS} s.\n\n| | writes | median | p99 |\n|---|---|---|---|",
+        RECIPE.len()
+    );
+    for (name, load) in [("Almanac", &own), ("bare", &other)] {
+        line!(
+            out,
+            "| {name} | {:.0}/s | {:.1} ms | {:.1} ms |",
+            load.rate,
+            load.p50_ms,
+            load.p99_ms
+        );
+    }
+    line!(
+        out,
+        "| ratio | {:.2} | {:.1} | {:.1} |\n",
+        own.rate / other.rate,
+        own.p50_ms / other.p50_ms,
+        own.p99_ms / other.p99_ms
+    );
+    readable(out, &process).await;
+}
+
+/// No provider: the demonstration feed would run beside the writes.
+const QUIET: &str = "demo = false";
+
+pub(crate) async fn cluster(out: &mut String) {
+    let installation = Installation::new(Engine::Cluster).with(QUIET);
+    let process = installation.up().await;
+    let log: Arc<dyn EventLog> = Arc::new(KafkaLog::connect(kafka()).unwrap());
+    let script = write_script(RECIPE);
+    let sizes = Sizes { command: 1_600, event: 1_200, reply: 1_800 };
+    line!(
+        out,
+        "## Writes, cluster\n`wrk -t1`, creating recipes of {} bytes, beside a bare loop of the same hops in one process: produce a command, write event, reply and input position in one transaction, consume the reply. In turns, medians of {ROUNDS} rounds of {SECONDS} s, everything warmed. The last column is the same loop with plain appends.\n\n| callers | Almanac | median | p99 | bare loop | median | rate / bare | median / bare | bare without transactions | transactions cost |\n|---|---|---|---|---|---|---|---|---|---|",
+        RECIPE.len()
+    );
+    for callers in [64, 512] {
+        let (mut own, mut bare, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bare_medians = Vec::new();
+        let _ = wrk_with(&process.url("/v1/recipes"), &script, SECONDS, callers);
+        for _ in 0..ROUNDS {
+            own.push(wrk_with(&process.url("/v1/recipes"), &script, SECONDS, callers));
+            let time = Duration::from_secs(u64::from(SECONDS));
+            for is_transactional in [true, false] {
+                let name = format!("b{}", &Uuid::new_v4().simple().to_string()[..10]);
+                let (log, sizes) = (log.clone(), sizes.clone());
+                let seen =
+                    hops(log, &name, PARTITIONS, callers.into(), time, sizes, is_transactional);
+                let seen = seen.await;
+                if is_transactional {
+                    bare.push(seen.rate);
+                    bare_medians.push(median(seen.milliseconds));
+                } else {
+                    plain.push(seen.rate);
+                }
+            }
+        }
+        let own = middle(&own);
+        let (bare, plain, bare_median) = (median(bare), median(plain), median(bare_medians));
+        line!(
+            out,
+            "| {callers} | {:.0}/s | {:.1} ms | {:.1} ms | {bare:.0}/s | {bare_median:.1} ms | {:.2} | {:.2} | {plain:.0}/s | {:.0} % |",
+            own.rate,
+            own.p50_ms,
+            own.p99_ms,
+            own.rate / bare,
+            own.p50_ms / bare_median,
+            (1.0 - bare / plain) * 100.0
+        );
+    }
+    line!(out, "");
+    readable(out, &process).await;
+}
+
+/// One write after the other, each followed by a read with its token.
+async fn readable(out: &mut String, process: &Process) {
+    const WRITES: usize = 300;
+    let client = reqwest::Client::builder().tcp_nodelay(true).build().unwrap();
+    let (mut writes, mut totals) = (Vec::new(), Vec::new());
+    for _ in 0..WRITES {
+        let started = Instant::now();
+        let write = client.post(process.url("/v1/recipes")).body(RECIPE).send().await.unwrap();
+        writes.push(started.elapsed().as_secs_f64() * 1_000.0);
+        let header = |name: &str| write.headers()[name].to_str().unwrap().to_owned();
+        let (token, location) = (header("consistency-token"), header("location"));
+        let read = client
+            .get(process.url(&location))
+            .header("consistency-token", token)
+            .header("prefer", "handling=strict, wait=10")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(read.status(), 200);
+        totals.push(started.elapsed().as_secs_f64() * 1_000.0);
+    }
+    let (write, total) = (median(writes), median(totals));
+    line!(
+        out,
+        "One caller, {WRITES} times: a write takes {write:.1} ms at the median; from its beginning to the answer of a read with its token {total:.1} ms, {:.1} times that.",
+        total / write
+    );
+}

@@ -26,17 +26,18 @@ pub(crate) async fn open(
     config: &Config,
     topics: &[TopicSpec],
     shutdown: &CancellationToken,
+    background: &tokio::runtime::Handle,
 ) -> anyhow::Result<Opened> {
     let (log, store): (Arc<dyn EventLog>, Arc<dyn ReadStore>) = match config.engine {
         Engine::Embedded => {
             let folder = config.data_dir.clone();
-            let opened = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-                let log = EmbeddedLog::open(EmbeddedOptions::new(folder.join("log")))?;
-                let store = EmbeddedStore::open(&folder.join("tables"), 32 << 20)?;
-                Ok((log, store))
-            });
-            let (log, store) = opened.await??;
-            (Arc::new(log), Arc::new(store))
+            let (log, tables) = (folder.join("log"), folder.join("tables"));
+            // Opened in the background, so that the store's own threads stay there as well.
+            let store = background.spawn_blocking(move || EmbeddedStore::open(&tables, 32 << 20));
+            let options = EmbeddedOptions::new(log);
+            let log = tokio::task::spawn_blocking(move || EmbeddedLog::open(options));
+            let (log, store) = tokio::try_join!(log, store)?;
+            (Arc::new(log?), Arc::new(store?))
         }
         Engine::Cluster => {
             let options = config.scylla_options()?;

@@ -100,7 +100,7 @@ pub(crate) async fn start(
     background: &tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the listener has no address")?;
-    let opened = engine::open(config, &topic_specs(config), shutdown).await?;
+    let opened = engine::open(config, &topic_specs(config), shutdown, background).await?;
     let mut registry = Registry::default();
     let processors = CancellationToken::new();
     let mut tasks = Vec::new();
@@ -191,7 +191,7 @@ pub(crate) async fn start(
             opened.log.clone(),
             opened.codec.clone(),
             command_api.topics.clone(),
-            engine::state_folder(config, "replies-1").await?,
+            engine::state_folder(config, "replies-2").await?,
             follower_stop,
         )));
         router = router.merge(almanac_command_api::router(command_api));

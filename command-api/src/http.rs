@@ -298,7 +298,7 @@ async fn outcome(
     Parameters::parse(query.as_deref(), &[])?;
     let caller = api.identity.caller(&asked)?;
     let id = headers::id(&id, "command")?;
-    let found = api.replies.find(&api.codec, &id.to_string()).await;
+    let found = api.replies.find(&*api.log, &api.codec, &api.topics, id).await;
     let found = found.map_err(|error| Problem::unavailable(&error))?;
     // To anybody else it is not there.
     let may_see = |reply: &ReplyRecord| caller.is_admin() || reply.caller == caller.subject;

@@ -1,12 +1,9 @@
 //! What every API instance knows of outcomes: it follows `replies`, answers who waits, and keeps
-//! what it needs to tell any command's outcome after any restart.
+//! where in the log each reply stands, so that it can tell any command's outcome after any restart.
 
-use crate::{
-    outcomes::{self, Changes},
-    topics::Topics,
-};
-use almanac_event_log::{EventLog, Isolation, ReadLimit, StoredRecord};
-use almanac_processor::{LocalState, RoleError, StateFolder};
+use crate::{outcomes::Changes, topics::Topics};
+use almanac_event_log::{EventLog, Isolation, Offset, ReadLimit, StoredRecord};
+use almanac_processor::{LocalState, RoleError, StateError, StateFolder};
 use almanac_schemas::{
     Codec,
     commands::{REPLY, ReplyRecord},
@@ -15,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const LIMIT: ReadLimit = ReadLimit { records: 2_000, bytes: 4 << 20 };
 const WAIT: Duration = Duration::from_secs(5);
@@ -53,21 +51,64 @@ impl Replies {
     /// The outcome of a request, if it is known here and has not expired.
     pub(crate) async fn find(
         &self,
+        log: &dyn EventLog,
         codec: &Codec,
-        request_id: &str,
+        topics: &Topics,
+        request_id: Uuid,
     ) -> Result<Option<ReplyRecord>, RoleError> {
         let states = self.states.read().clone();
-        for state in states.iter() {
-            let found = outcomes::find(state, request_id).map_err(|e| RoleError::other(&e))?;
-            let Some(encoded) = found else { continue };
-            let decoded = codec.decode(&encoded).await.map_err(|e| RoleError::other(&e))?;
-            let reply: ReplyRecord = decoded.read().map_err(|e| RoleError::other(&e))?;
-            if reply.expires_at >= jiff::Timestamp::now().as_millisecond() {
-                return Ok(Some(reply));
+        for (partition, state) in (0..).zip(states.iter()) {
+            let found = state.get(request_id.as_bytes()).map_err(|e| RoleError::other(&e))?;
+            let Some(place) = found.as_deref().and_then(Place::read) else { continue };
+            if place.expires_at < jiff::Timestamp::now().as_millisecond() {
+                return Ok(None);
             }
+            let (topic, offset) = (&topics.replies, place.offset);
+            let mut reader = log.read_to(topic, partition, offset, offset + 1).await?;
+            let batch = reader.next(LIMIT, WAIT).await?;
+            let Some(value) = batch.records.first().and_then(|one| one.record.value.as_ref())
+            else {
+                return Ok(None);
+            };
+            let decoded = codec.decode(value).await.map_err(|e| RoleError::other(&e))?;
+            return Ok(Some(decoded.read().map_err(|e| RoleError::other(&e))?));
         }
         Ok(None)
     }
+}
+
+/// Where a reply stands. Its key is the request's id, which begins with the time it was made: what
+/// expires first comes first.
+struct Place {
+    offset: Offset,
+    expires_at: i64,
+}
+
+impl Place {
+    fn write(&self) -> Vec<u8> {
+        [self.offset.to_be_bytes(), self.expires_at.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (offset, expires_at) = bytes.split_at_checked(8)?;
+        Some(Self {
+            offset: Offset::from_be_bytes(offset.try_into().ok()?),
+            expires_at: i64::from_be_bytes(expires_at.try_into().ok()?),
+        })
+    }
+}
+
+/// Removes some of what has expired. Called with every batch, so that forgetting keeps up with
+/// remembering.
+fn forget(changes: &mut Changes, state: &LocalState, now_ms: i64) -> Result<(), StateError> {
+    for entry in state.scan(b"").take(FORGOTTEN_AT_ONCE) {
+        let (key, value) = entry?;
+        if Place::read(&value).is_some_and(|place| place.expires_at >= now_ms) {
+            break;
+        }
+        changes.push((key.to_vec(), None));
+    }
+    Ok(())
 }
 
 /// Somebody who waits; dropped, nobody does.
@@ -166,7 +207,10 @@ async fn take(
             );
             continue;
         };
-        outcomes::remember(changes, &reply.request_id, &reply, value);
+        if let Ok(id) = Uuid::try_parse(&reply.request_id) {
+            let place = Place { offset: record.offset, expires_at: reply.expires_at };
+            changes.push((id.as_bytes().to_vec(), Some(place.write())));
+        }
         if let Some(waiting) = replies.waiting.lock().remove(&reply.request_id) {
             // Who waited may have hung up.
             let _ = waiting.send(reply);
@@ -176,7 +220,7 @@ async fn take(
     for (partition, (mut changes, next)) in by_partition {
         let Some(state) = states.get(partition as usize).cloned() else { continue };
         tokio::task::spawn_blocking(move || {
-            outcomes::forget(&mut changes, &state, now_ms, FORGOTTEN_AT_ONCE)?;
+            forget(&mut changes, &state, now_ms)?;
             state.apply(changes, Some(next))
         })
         .await

@@ -28,9 +28,12 @@ impl Answer {
     }
 }
 
-/// Outcomes that time may change are not remembered: asking again may have another.
+/// Outcomes that time may change are not remembered: asking again may have another. Nor are those
+/// of requests without a key, which nobody can repeat.
 pub(super) fn is_remembered(reply: &ReplyRecord) -> bool {
-    !reply.replayed && !matches!(reply.status, 401 | 429 | 503)
+    reply.outcome_id != reply.request_id
+        && !reply.replayed
+        && !matches!(reply.status, 401 | 429 | 503)
 }
 
 pub(super) struct Batch<'a> {

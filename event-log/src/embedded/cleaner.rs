@@ -3,17 +3,20 @@
 //! A segment is rewritten when more than half of it is dead: superseded records of compacted
 //! topics, records past their topic's retention. Facts are never touched. Offsets stay: a removed
 //! record leaves a gap.
+//!
+//! What may be dead is estimated from the index first, so that a log of facts is not read again
+//! whenever it grows by a segment; and compacted topics are looked at once they have doubled.
 
 use super::{
     frame::{self, Block, FRAME_HEADER},
-    index::{Index, SegmentFile},
+    index::{BlockRef, Index, SegmentFile},
     reader,
     segment::{self, io_error},
 };
 use crate::{LogResult, Offset, Retention};
 use parking_lot::RwLock;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File, OpenOptions},
     io::{BufWriter, Write},
     path::PathBuf,
@@ -21,18 +24,46 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::mpsc;
+use xxhash_rust::xxh3::Xxh3;
 
 pub(super) struct Cleaner {
-    pub(super) folder: PathBuf,
-    pub(super) index: Arc<RwLock<Index>>,
+    folder: PathBuf,
+    index: Arc<RwLock<Index>>,
+    /// Bytes of compacted topics after they were last looked at.
+    compacted_bytes: u64,
+    /// When the last record of a partition in a sealed segment was written.
+    last_written_ms: HashMap<(u32, u16, u32), i64>,
+    /// Keys are known by hashes that nobody can foresee.
+    seed: u64,
 }
 
-/// The newest offset of every key of the compacted topics.
-type Newest = HashMap<(u16, u32, bytes::Bytes), Offset>;
+/// The newest offset of every key of the compacted topics, by the key's hash.
+type Newest = HashMap<u128, Offset>;
+
+/// Bytes of a segment that may be dead.
+#[derive(Default)]
+struct Doubtful {
+    expired: u64,
+    compacted: u64,
+}
 
 impl Cleaner {
+    pub(super) fn new(folder: PathBuf, index: Arc<RwLock<Index>>) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let seed = RandomState::new().hash_one(0);
+        Self { folder, index, compacted_bytes: 0, last_written_ms: HashMap::new(), seed }
+    }
+
+    fn hash(&self, topic: u16, partition: u32, key: &[u8]) -> u128 {
+        let mut hash = Xxh3::with_seed(self.seed);
+        hash.update(&topic.to_be_bytes());
+        hash.update(&partition.to_be_bytes());
+        hash.update(key);
+        hash.digest128()
+    }
+
     /// Runs after segments are sealed, until the log closes.
-    pub(super) fn run(self, mut sealed: mpsc::UnboundedReceiver<u32>) {
+    pub(super) fn run(mut self, mut sealed: mpsc::UnboundedReceiver<u32>) {
         let mut candidates = Vec::new();
         while let Some(number) = sealed.blocking_recv() {
             candidates.push(number);
@@ -46,17 +77,87 @@ impl Cleaner {
     }
 
     /// Looks at all sealed segments (`newest_sealed` only says that there is a reason to).
-    pub(super) fn clean(&self, newest_sealed: &[u32]) -> LogResult<()> {
+    fn clean(&mut self, newest_sealed: &[u32]) -> LogResult<()> {
         let Some(limit) = newest_sealed.iter().max().copied() else { return Ok(()) };
-        let newest = self.newest_of_keys()?;
-        let mut numbers: Vec<u32> =
-            self.index.read().segments.keys().copied().filter(|number| *number <= limit).collect();
-        numbers.sort_unstable();
-        for number in numbers {
-            self.clean_segment(number, &newest)?;
+        let doubtful = self.doubtful(limit)?;
+        let compacted: u64 = doubtful.values().map(|bytes| bytes.compacted).sum();
+        let compacts = compacted > 0 && compacted >= self.compacted_bytes.saturating_mul(2);
+        let newest = if compacts { self.newest_of_keys()? } else { Newest::new() };
+        for (number, bytes) in doubtful {
+            let most = bytes.expired + if compacts { bytes.compacted } else { 0 };
+            let Some(file) = self.index.read().segments.get(&number).cloned() else { continue };
+            let length = file.file.metadata().map_err(io_error("inspect", &file.path))?.len();
+            if most * 2 > length {
+                self.clean_segment(number, compacts.then_some(&newest))?;
+            }
+        }
+        if compacts {
+            let left = self.doubtful(limit)?;
+            self.compacted_bytes = left.values().map(|bytes| bytes.compacted).sum();
         }
         self.advance_starts();
         Ok(())
+    }
+
+    /// What may be dead of each segment up to `limit`, from the index alone and, once for each
+    /// segment, the last record of partitions that are kept for a time.
+    fn doubtful(&mut self, limit: u32) -> LogResult<BTreeMap<u32, Doubtful>> {
+        let mut found: BTreeMap<u32, Doubtful> = BTreeMap::new();
+        let mut timed: Vec<(u16, u32, BlockRef, u64, i64)> = Vec::new();
+        {
+            let index = self.index.read();
+            for (number, topic) in index.topics.iter().enumerate() {
+                let number = number as u16;
+                for (partition, blocks) in topic.partitions.iter().enumerate() {
+                    let blocks = blocks.blocks.iter().filter(|block| block.segment <= limit);
+                    for block in blocks {
+                        let bytes = u64::from(block.length);
+                        match topic.declaration.retention {
+                            Retention::Forever => {}
+                            Retention::Compacted => {
+                                found.entry(block.segment).or_default().compacted += bytes;
+                            }
+                            Retention::For(age) => {
+                                let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                                match timed.last_mut() {
+                                    Some((topic, of, last, sum, _))
+                                        if (*topic, *of, last.segment)
+                                            == (number, partition as u32, block.segment) =>
+                                    {
+                                        (*last, *sum) = (*block, *sum + bytes);
+                                    }
+                                    _ => timed.push((number, partition as u32, *block, bytes, age)),
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let now_ms = now_ms();
+        for (topic, partition, last, bytes, age) in timed {
+            let key = (last.segment, topic, partition);
+            let written = match self.last_written_ms.get(&key) {
+                Some(written) => *written,
+                None => {
+                    let written = self.last_written(last)?;
+                    self.last_written_ms.insert(key, written);
+                    written
+                }
+            };
+            if written <= now_ms.saturating_sub(age) {
+                found.entry(last.segment).or_default().expired += bytes;
+            }
+        }
+        Ok(found)
+    }
+
+    fn last_written(&self, block: BlockRef) -> LogResult<i64> {
+        let Some(file) = self.index.read().segments.get(&block.segment).cloned() else {
+            return Ok(i64::MAX);
+        };
+        let records = reader::read_block(&file, block)?;
+        Ok(records.last().map_or(i64::MIN, |(_, record)| record.timestamp_ms))
     }
 
     fn newest_of_keys(&self) -> LogResult<Newest> {
@@ -64,9 +165,7 @@ impl Cleaner {
         for (topic, partition, blocks) in self.compacted_blocks() {
             for (block, file) in blocks {
                 for (offset, record) in reader::read_block(&file, block)? {
-                    // The key is copied: a slice would keep its whole block in memory.
-                    let key = bytes::Bytes::copy_from_slice(&record.key);
-                    newest.insert((topic, partition, key), offset);
+                    newest.insert(self.hash(topic, partition, &record.key), offset);
                 }
             }
         }
@@ -74,7 +173,7 @@ impl Cleaner {
     }
 
     #[expect(clippy::type_complexity, reason = "taken apart at once by the one caller")]
-    fn compacted_blocks(&self) -> Vec<(u16, u32, Vec<(super::index::BlockRef, Arc<SegmentFile>)>)> {
+    fn compacted_blocks(&self) -> Vec<(u16, u32, Vec<(BlockRef, Arc<SegmentFile>)>)> {
         let index = self.index.read();
         let mut found = Vec::new();
         for (number, topic) in index.topics.iter().enumerate() {
@@ -93,21 +192,21 @@ impl Cleaner {
         found
     }
 
-    fn clean_segment(&self, number: u32, newest: &Newest) -> LogResult<()> {
+    /// Without `newest`, compacted topics stay as they are.
+    fn clean_segment(&self, number: u32, newest: Option<&Newest>) -> LogResult<()> {
         let Some(file) = self.index.read().segments.get(&number).cloned() else { return Ok(()) };
         let length = file.file.metadata().map_err(io_error("inspect", &file.path))?.len();
         let retentions: Vec<Retention> =
             self.index.read().topics.iter().map(|topic| topic.declaration.retention).collect();
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        let now_ms = now_ms();
         let is_live =
             |topic: u16, partition: u32, offset: Offset, record: &crate::Record| match retentions
                 .get(usize::from(topic))
             {
                 Some(Retention::Compacted) => {
-                    let key = (topic, partition, record.key.clone());
-                    newest.get(&key).is_none_or(|newest| *newest <= offset)
+                    let hash = self.hash(topic, partition, &record.key);
+                    let newest = newest.and_then(|newest| newest.get(&hash));
+                    newest.is_none_or(|newest| *newest <= offset)
                 }
                 Some(Retention::For(age)) => {
                     let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
@@ -260,4 +359,10 @@ impl Cleaner {
             }
         }
     }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

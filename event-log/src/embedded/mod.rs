@@ -99,7 +99,7 @@ impl EmbeddedLog {
             .name("log-writer".to_owned())
             .spawn(move || writer.run(receiver))
             .map_err(spawn_error)?;
-        let cleaner = cleaner::Cleaner { folder: folder.clone(), index: index.clone() };
+        let cleaner = cleaner::Cleaner::new(folder.clone(), index.clone());
         let spawn_error = segment::io_error("start a thread for", folder);
         let cleaner = std::thread::Builder::new()
             .name("log-cleaner".to_owned())

@@ -122,7 +122,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Where fetching, comparing and folding run: on threads of their own, behind those that answer
 /// requests when both want the processor.
 fn background_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    const NICENESS: i32 = 5;
+    const NICENESS: i32 = 10;
     tokio::runtime::Builder::new_multi_thread()
         .thread_name("background")
         .on_thread_start(|| {

@@ -16,7 +16,7 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
         detail: error.to_string(),
     };
     let client: AdminClient<DefaultClientContext> =
-        options.common().create().map_err(unavailable)?;
+        options.overridden(options.common()).create().map_err(unavailable)?;
     let admin_options = AdminOptions::new()
         .request_timeout(Some(options.call_timeout))
         .operation_timeout(Some(options.call_timeout));

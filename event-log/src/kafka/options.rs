@@ -90,6 +90,11 @@ impl KafkaOptions {
                 config.set(name, value);
             }
         }
+        config
+    }
+
+    /// What is configured by name wins over everything above.
+    pub(super) fn overridden(&self, mut config: ClientConfig) -> ClientConfig {
         for (name, value) in &self.properties {
             config.set(name, value);
         }
@@ -116,7 +121,7 @@ impl KafkaOptions {
     pub(super) fn idempotent_producer(&self) -> ClientConfig {
         let mut config = self.producer();
         config.set("message.timeout.ms", self.call_timeout.as_millis().to_string());
-        config
+        self.overridden(config)
     }
 
     pub(super) fn transactional_producer(&self, transactional_id: &str) -> ClientConfig {
@@ -130,7 +135,7 @@ impl KafkaOptions {
             // writes markers; the default of 100 ms would dominate every transaction.
             .set("retry.backoff.ms", "2")
             .set("retry.backoff.max.ms", "5");
-        config
+        self.overridden(config)
     }
 
     /// A consumer that reads what it is told to read and commits nothing.
@@ -150,7 +155,7 @@ impl KafkaOptions {
             .set("fetch.error.backoff.ms", "20")
             .set("queued.min.messages", "20000")
             .set("queued.max.messages.kbytes", "32768");
-        config
+        self.overridden(config)
     }
 
     pub(super) fn member(&self, group: &str, instance: &str, session: Duration) -> ClientConfig {
@@ -165,6 +170,6 @@ impl KafkaOptions {
             .set("heartbeat.interval.ms", (session.as_millis() / 4).max(500).to_string())
             .set("max.poll.interval.ms", (session.as_millis() * 3).max(60_000).to_string())
             .set("auto.offset.reset", "earliest");
-        config
+        self.overridden(config)
     }
 }

@@ -58,7 +58,13 @@ pub(super) fn open(
             what: "a thread for a kafka reader".to_owned(),
             detail: error.to_string(),
         })?;
-    Ok(Box::new(KafkaReader { batches, left: VecDeque::new(), at_end: Vec::new(), stop }))
+    Ok(Box::new(KafkaReader {
+        batches,
+        left: VecDeque::new(),
+        at_end: Vec::new(),
+        failed: None,
+        stop,
+    }))
 }
 
 struct KafkaReader {
@@ -66,7 +72,19 @@ struct KafkaReader {
     /// Records of the last hand-over that did not fit the caller's limit.
     left: VecDeque<StoredRecord>,
     at_end: Vec<usize>,
+    failed: Option<LogError>,
     stop: Arc<AtomicBool>,
+}
+
+impl KafkaReader {
+    fn take(&mut self, batch: ReadBatch) {
+        self.left.extend(batch.records);
+        for place in batch.at_end {
+            if !self.at_end.contains(&place) {
+                self.at_end.push(place);
+            }
+        }
+    }
 }
 
 impl Drop for KafkaReader {
@@ -78,16 +96,27 @@ impl Drop for KafkaReader {
 #[async_trait]
 impl LogReader for KafkaReader {
     async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch> {
-        if self.left.is_empty() {
+        if self.left.is_empty() && self.at_end.is_empty() {
             match tokio::time::timeout(wait, self.batches.recv()).await {
                 Err(_) => return Ok(ReadBatch::default()),
                 Ok(None) => return Err(LogError::Closed),
-                Ok(Some(batch)) => {
-                    let batch = batch?;
-                    self.left = batch.records.into();
-                    self.at_end = batch.at_end;
-                }
+                Ok(Some(batch)) => self.take(batch?),
             }
+        }
+        // All that waits: what arrived while the caller was busy came in small pieces. An error
+        // is told once what came before it has been handed out.
+        while self.left.len() < limit.records && self.failed.is_none() {
+            match self.batches.try_recv() {
+                Ok(Ok(batch)) => self.take(batch),
+                Ok(Err(error)) => self.failed = Some(error),
+                Err(_) => break,
+            }
+        }
+        if self.left.is_empty()
+            && self.at_end.is_empty()
+            && let Some(error) = self.failed.take()
+        {
+            return Err(error);
         }
         let mut batch = ReadBatch::default();
         let mut bytes = 0;

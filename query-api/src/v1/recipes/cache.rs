@@ -149,20 +149,23 @@ impl RecipeCache {
         }
     }
 
+    /// A recipe, if it is in memory and fresh.
+    pub(super) fn kept(&self, state: &ApiState, id: Uuid) -> Option<Document> {
+        let is_fed = state.feed_alive.load(Ordering::Acquire);
+        let entry = self.documents.get(&id).filter(|_| is_fed)?;
+        let generation = self.document_slot(&id).load(Ordering::Acquire);
+        (entry.generation == generation).then_some(entry.value)
+    }
+
     /// A recipe, from memory or from its row; `None` when there never was one.
     pub(super) async fn document(
         &self,
         state: &ApiState,
         id: Uuid,
     ) -> Result<Option<Document>, Problem> {
-        let is_fed = state.feed_alive.load(Ordering::Acquire);
-        let slot = self.document_slot(&id);
-        let generation = slot.load(Ordering::Acquire);
-        if is_fed
-            && let Some(entry) = self.documents.get(&id)
-            && entry.generation == generation
-        {
-            return Ok(Some(entry.value));
+        let generation = self.document_slot(&id).load(Ordering::Acquire);
+        if let Some(document) = self.kept(state, id) {
+            return Ok(Some(document));
         }
         let text = id.to_string();
         let found = state.store.get(&state.recipes.recipes, id_bucket(&text), &text).await;

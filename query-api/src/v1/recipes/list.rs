@@ -10,17 +10,19 @@ use almanac_edge::{
     Problem, ProblemType, conditional,
     query::{Parameters, bad},
 };
-use almanac_projector::recipes::{Question, listed_buckets};
+use almanac_projector::recipes::{Question, VERSION, listed_buckets};
 use almanac_read_store::Slice;
 use almanac_schemas::json::recipes as json;
 use axum::{
+    body::Body,
     extract::{RawQuery, State},
     response::Response,
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use http::HeaderMap;
 use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
+use xxhash_rust::xxh3::Xxh3;
 
 /// Candidates that one page looks at; then it ends, however short, with a cursor to go on.
 const MAX_SCANNED: usize = 5_000;
@@ -117,14 +119,7 @@ pub(crate) async fn list(
         let ids = candidates.after(after, wanted).await?;
         more = ids.len() == wanted;
         scanned += ids.len();
-        let documents = futures::stream::iter(ids)
-            .map(|id| {
-                let document = state.recipe_cache.document(&state, id);
-                async move { Ok::<_, Problem>((id, document.await?)) }
-            })
-            .buffered(AHEAD);
-        let mut documents = std::pin::pin!(documents);
-        while let Some((id, document)) = documents.try_next().await? {
+        for (id, document) in documents(&state, ids).await? {
             if items.len() == limit {
                 more = true;
                 break;
@@ -132,21 +127,54 @@ pub(crate) async fn list(
             after = Some(id);
             // Deleted between the two reads, perhaps.
             let document = document.filter(|one| !one.is_deleted && asked.accepts(one));
-            items.extend(document);
+            items.extend(document.map(|document| (id, document)));
         }
     }
     let next = match after.filter(|_| more) {
         Some(after) => format!("\"{}\"", cursor::encode(&bound, &after.to_string())),
         None => "null".to_owned(),
     };
-    Ok(conditional::json(&headers, page(&items, &next)))
+    let tag = tag_of(&items, &next);
+    Ok(conditional::tagged(&headers, &tag, || Body::from(page(&items, &next))))
 }
 
-fn page(items: &[Document], next: &str) -> Vec<u8> {
-    let bytes: usize = items.iter().map(|item| item.body.len() + 1).sum();
+/// Those in memory, and the others read together.
+async fn documents(
+    state: &ApiState,
+    ids: Vec<Uuid>,
+) -> Result<Vec<(Uuid, Option<Document>)>, Problem> {
+    let mut found: Vec<(Uuid, Option<Document>)> =
+        ids.into_iter().map(|id| (id, state.recipe_cache.kept(state, id))).collect();
+    if found.iter().all(|(_, document)| document.is_some()) {
+        return Ok(found);
+    }
+    let missing = found.iter_mut().filter(|(_, document)| document.is_none());
+    let loads = futures::stream::iter(missing.map(Ok::<_, Problem>));
+    loads
+        .try_for_each_concurrent(AHEAD, async |(id, document)| {
+            *document = state.recipe_cache.document(state, *id).await?;
+            Ok(())
+        })
+        .await?;
+    Ok(found)
+}
+
+/// What a page shows follows from its recipes and their versions.
+fn tag_of(items: &[(Uuid, Document)], next: &str) -> String {
+    let mut hash = Xxh3::with_seed(u64::from(VERSION));
+    for (id, document) in items {
+        hash.update(id.as_bytes());
+        hash.update(document.tag.as_bytes());
+    }
+    hash.update(next.as_bytes());
+    conditional::tag_of(hash.digest128())
+}
+
+fn page(items: &[(Uuid, Document)], next: &str) -> Vec<u8> {
+    let bytes: usize = items.iter().map(|(_, item)| item.body.len() + 1).sum();
     let mut body = Vec::with_capacity(bytes + next.len() + 40);
     body.extend_from_slice(b"{\"items\":[");
-    for (place, item) in items.iter().enumerate() {
+    for (place, (_, item)) in items.iter().enumerate() {
         if place > 0 {
             body.push(b',');
         }

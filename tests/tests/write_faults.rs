@@ -57,6 +57,7 @@ struct Written {
     body: String,
     status: StatusCode,
     answer: Value,
+    token: String,
 }
 
 async fn attempt(base: &str, write: &Written) -> Option<Answer> {
@@ -83,6 +84,7 @@ async fn until_answered(addresses: &Addresses, random: &mut StdRng, mut write: W
     loop {
         let base = addresses.any(random);
         if let Some(answer) = attempt(&base, &write).await {
+            write.token = answer.header("consistency-token").to_owned();
             (write.status, write.answer) = (answer.status, answer.body);
             return write;
         }
@@ -107,6 +109,7 @@ async fn writer(number: u64, addresses: Addresses, stop: Arc<AtomicBool>) -> Vec
             body: recipe(&name),
             status: StatusCode::OK,
             answer: Value::Null,
+            token: String::new(),
         };
         let which = (!versions.is_empty() && !count.is_multiple_of(4))
             .then(|| random.random_range(0..versions.len()));
@@ -130,9 +133,29 @@ async fn writer(number: u64, addresses: Addresses, stop: Arc<AtomicBool>) -> Vec
                 assert_eq!(write.answer["version"], versions[which].1, "once, and the next");
             }
         }
+        if write.status.is_success() && count.is_multiple_of(3) {
+            read_own_write(&addresses.any(&mut random), &write).await;
+        }
         written.push(write);
     }
     written
+}
+
+/// A read with the write's token shows it, if it is answered at all: processes die meanwhile.
+async fn read_own_write(base: &str, write: &Written) {
+    let id = write.answer["id"].as_str().unwrap();
+    let request = almanac_tests::process::client()
+        .get(format!("{base}/v1/recipes/{id}"))
+        .header("consistency-token", &write.token)
+        .header("prefer", "handling=strict, wait=2")
+        .timeout(Duration::from_secs(5));
+    let Ok(answer) = request.send().await else { return };
+    assert_ne!(answer.status(), StatusCode::NOT_FOUND, "{write:?}");
+    if answer.status() == StatusCode::OK
+        && let Ok(body) = answer.json::<Value>().await
+    {
+        assert!(body["version"].as_u64() >= write.answer["version"].as_u64(), "{write:?}: {body}");
+    }
 }
 
 /// Holds what the writers were told against what is there.

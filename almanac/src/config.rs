@@ -92,6 +92,9 @@ pub(crate) struct CommandsConfig {
     /// Commands decided and committed together.
     pub(crate) batch_commands: usize,
     pub(crate) batch_bytes: usize,
+    /// How long a batch waits for more, when several were decided together before it.
+    #[serde(with = "humantime_serde")]
+    pub(crate) gather: Duration,
     /// Pictures decoded at the same time.
     pub(crate) pictures: usize,
 }
@@ -219,6 +222,7 @@ impl Default for CommandsConfig {
             outcomes: decider.outcomes,
             batch_commands: decider.batch_commands,
             batch_bytes: decider.batch_bytes,
+            gather: decider.gather,
             pictures: api.pictures,
         }
     }
@@ -237,6 +241,7 @@ impl CommandsConfig {
         DeciderOptions {
             batch_commands: self.batch_commands,
             batch_bytes: self.batch_bytes,
+            gather: self.gather,
             outcomes: self.outcomes,
         }
     }

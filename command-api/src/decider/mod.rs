@@ -25,6 +25,8 @@ pub struct DeciderOptions {
     /// Commands decided and committed together.
     pub batch_commands: usize,
     pub batch_bytes: usize,
+    /// How long a batch waits for more, when several commands were decided together before it.
+    pub gather: Duration,
     /// How long outcomes are remembered.
     pub outcomes: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for DeciderOptions {
         Self {
             batch_commands: 1_000,
             batch_bytes: 2 << 20,
+            gather: Duration::from_millis(1),
             outcomes: Duration::from_secs(24 * 3600),
         }
     }
@@ -81,10 +84,10 @@ impl Role for Decider {
         let mut reader = input.reader(&*owned.log).await?;
         tracing::info!(partition = owned.partition(), "deciding commands");
         let mut events_through = state.events_through()?;
-        let mut next = self.read(&owned, &mut *reader).await?;
+        let mut next = self.read(&owned, &mut *reader, 0).await?;
         while let Some(read) = next {
             let Some(last) = read.records.last() else {
-                next = self.read(&owned, &mut *reader).await?;
+                next = self.read(&owned, &mut *reader, 0).await?;
                 continue;
             };
             let mut batch = Batch::new(self, &state, owned.partition(), events_through);
@@ -96,7 +99,7 @@ impl Role for Decider {
             // The next batch gathers while this one commits.
             let (offsets, read) = tokio::join!(
                 input.commit(decided.appends, last.offset + 1),
-                self.read(&owned, &mut *reader)
+                self.read(&owned, &mut *reader, read.records.len())
             );
             decided.local.apply(&state, &offsets?).await?;
             next = read?;
@@ -106,18 +109,29 @@ impl Role for Decider {
 }
 
 impl Decider {
-    /// What waits, or `None` when the partition is to be given up.
+    /// What waits, or `None` when the partition is to be given up. `before` commands were decided
+    /// together the last time.
     async fn read(
         &self,
         owned: &Owned,
         reader: &mut dyn LogReader,
+        before: usize,
     ) -> Result<Option<ReadBatch>, RoleError> {
         let options = &self.options;
         let limit = ReadLimit { records: options.batch_commands, bytes: options.batch_bytes };
-        tokio::select! {
-            () = owned.cancelled.cancelled() => Ok(None),
-            batch = reader.next(limit, Duration::from_secs(1)) => Ok(Some(batch?)),
+        let mut batch = tokio::select! {
+            () = owned.cancelled.cancelled() => return Ok(None),
+            batch = reader.next(limit, Duration::from_secs(1)) => batch?,
+        };
+        // Who was answered together comes back together, in the course of a moment: waiting for all
+        // of them makes fewer transactions. A single caller is not kept waiting.
+        let read = batch.records.len();
+        if before > 1 && (1..options.batch_commands).contains(&read) && !options.gather.is_zero() {
+            tokio::time::sleep(options.gather).await;
+            let limit = ReadLimit { records: options.batch_commands - read, ..limit };
+            batch.records.extend(reader.next(limit, Duration::ZERO).await?.records);
         }
+        Ok(Some(batch))
     }
 
     /// Reads a topic of this partition from where the local state stands to the end.

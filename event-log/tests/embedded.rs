@@ -18,7 +18,8 @@ fn open(folder: &Path) -> EmbeddedLog {
 }
 
 fn small_segments(folder: &Path) -> EmbeddedOptions {
-    EmbeddedOptions { segment_bytes: 4_096, ..EmbeddedOptions::new(folder) }
+    // Read from the files, where the default reads what is new from memory.
+    EmbeddedOptions { segment_bytes: 4_096, tail_bytes: 0, ..EmbeddedOptions::new(folder) }
 }
 
 fn segments(folder: &Path) -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! Where everything is: topics, the blocks of each partition, groups' positions. All of it is
 //! derived from the segment files.
 
-use super::frame::Block;
+use super::{frame::Block, tail::Tail};
 use crate::{Durability, LogError, LogResult, Offset, Retention, TopicId, TopicSpec};
 use std::{collections::HashMap, fs::File, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
@@ -58,6 +58,7 @@ pub(super) struct Index {
     /// Next offset by group, topic number and partition.
     pub(super) positions: HashMap<PositionKey, Offset>,
     pub(super) segments: HashMap<u32, Arc<SegmentFile>>,
+    pub(super) tail: Tail,
 }
 
 impl Index {

@@ -6,6 +6,7 @@ mod group;
 mod index;
 mod reader;
 mod segment;
+mod tail;
 mod writer;
 
 use crate::{
@@ -22,6 +23,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
 };
+use tail::Tail;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 use writer::{EncodedRun, Fence, Request, Writer};
@@ -35,6 +37,8 @@ pub struct EmbeddedOptions {
     pub max_transaction_bytes: usize,
     /// Requests that wait for the writer; more wait in their callers.
     pub queue: usize,
+    /// So much of what was written last is read from memory.
+    pub tail_bytes: usize,
 }
 
 impl EmbeddedOptions {
@@ -45,6 +49,7 @@ impl EmbeddedOptions {
             max_record_bytes: 1_000_000,
             max_transaction_bytes: 64 << 20,
             queue: 4096,
+            tail_bytes: 8 << 20,
         }
     }
 }
@@ -77,7 +82,8 @@ impl EmbeddedLog {
         if lock.try_lock().is_err() {
             return Err(LogError::InUse { folder: folder.clone() });
         }
-        let recovered = segment::recover(folder)?;
+        let mut recovered = segment::recover(folder)?;
+        recovered.index.tail = Tail::new(options.tail_bytes);
         let index = Arc::new(RwLock::new(recovered.index));
         let groups = Arc::new(Groups::default());
         let epochs = Arc::new(Mutex::new(HashMap::new()));

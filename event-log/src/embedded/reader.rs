@@ -88,8 +88,14 @@ impl LogReader for EmbeddedReader {
     }
 }
 
-/// Neighbouring blocks of one partition with the files that hold them.
-type Blocks = Vec<(BlockRef, Arc<SegmentFile>)>;
+/// Where the bytes of a block are.
+enum Body {
+    Memory(Bytes),
+    File(Arc<SegmentFile>),
+}
+
+/// Neighbouring blocks of one partition.
+type Blocks = Vec<(BlockRef, Body)>;
 
 impl EmbeddedReader {
     /// The next blocks to read, about as many as the limit takes, and the partitions that turned
@@ -115,7 +121,9 @@ impl EmbeddedReader {
             {
                 next = block.last + 1;
                 bytes += block.length as usize;
-                blocks.push((block, segment.clone()));
+                let kept = index.tail.get(self.topic, cursor.partition, &block);
+                blocks
+                    .push((block, kept.map_or_else(|| Body::File(segment.clone()), Body::Memory)));
             }
             if !blocks.is_empty() {
                 return (Some((at, blocks)), at_end);
@@ -135,14 +143,13 @@ impl EmbeddedReader {
         limit: ReadLimit,
     ) -> LogResult<Vec<StoredRecord>> {
         let end = blocks.last().map_or(0, |(block, _)| block.last + 1);
-        let decoded = tokio::task::spawn_blocking(move || {
-            blocks
-                .iter()
-                .map(|(block, segment)| read_block(segment, *block))
-                .collect::<LogResult<Vec<_>>>()
-        })
-        .await
-        .map_err(|_| LogError::Closed)??;
+        let in_memory = blocks.iter().all(|(_, body)| matches!(body, Body::Memory(_)));
+        let decode = move || blocks.into_iter().map(decode).collect::<LogResult<Vec<_>>>();
+        let decoded = if in_memory {
+            decode()?
+        } else {
+            tokio::task::spawn_blocking(decode).await.map_err(|_| LogError::Closed)??
+        };
         let cursor = &mut self.cursors[cursor];
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -166,6 +173,19 @@ impl EmbeddedReader {
         }
         cursor.next = next;
         Ok(records)
+    }
+}
+
+fn decode((block, body): (BlockRef, Body)) -> LogResult<Vec<(Offset, crate::Record)>> {
+    match body {
+        Body::File(segment) => read_block(&segment, block),
+        Body::Memory(body) => {
+            frame::decode_records(body, block.base).ok_or_else(|| LogError::Corrupt {
+                file: "memory".into(),
+                position: block.position,
+                detail: "records do not follow the format".to_owned(),
+            })
+        }
     }
 }
 

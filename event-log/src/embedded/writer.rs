@@ -8,6 +8,7 @@ use super::{
     segment::{self, io_error},
 };
 use crate::{Durability, LogError, LogResult, Offset};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::{
     collections::HashMap,
@@ -66,6 +67,9 @@ pub(super) struct Writer {
     pub(super) failed: Option<LogError>,
 }
 
+/// A block with the bytes of its records, if it has any.
+type Written = (Block, Bytes);
+
 /// An answer that waits for the write to be durable.
 enum Pending {
     Appended(oneshot::Sender<LogResult<Vec<Offset>>>, Vec<Offset>),
@@ -79,7 +83,7 @@ impl Writer {
         while let Some(first) = requests.blocking_recv() {
             let mut buffer = Vec::new();
             let mut pending = Vec::new();
-            let mut blocks = Vec::new();
+            let mut blocks: Vec<Written> = Vec::new();
             let mut sync = false;
             let mut next = Some(first);
             // Ends of partitions as they will be once this group is written.
@@ -99,7 +103,7 @@ impl Writer {
                         let start = frame::begin_frame(&mut buffer);
                         frame::put_topic(&mut buffer, number, &declaration);
                         frame::finish_frame(&mut buffer, start);
-                        blocks.push(Block::Topic { number, declaration });
+                        blocks.push((Block::Topic { number, declaration }, Bytes::new()));
                         pending.push(Pending::Declared(reply));
                         self.write_group(&buffer, blocks, pending, true);
                         (buffer, blocks, pending) = (Vec::new(), Vec::new(), Vec::new());
@@ -153,7 +157,7 @@ impl Writer {
         runs: Vec<EncodedRun>,
         fence: Option<Fence>,
         buffer: &mut Vec<u8>,
-        blocks: &mut Vec<Block>,
+        blocks: &mut Vec<Written>,
         ends: &mut HashMap<(u16, u32), Offset>,
     ) -> Vec<Offset> {
         let index = self.index.read();
@@ -176,7 +180,8 @@ impl Writer {
                 length: run.body.len() as u32,
                 checksum,
             };
-            blocks.push(Block::Records { topic: run.topic, partition: run.partition, block });
+            let records = Block::Records { topic: run.topic, partition: run.partition, block };
+            blocks.push((records, run.body.into()));
             bases.push(base);
         }
         if let Some(fence) = fence {
@@ -187,12 +192,13 @@ impl Writer {
                 fence.partition,
                 fence.next_offset,
             );
-            blocks.push(Block::Position {
+            let position = Block::Position {
                 group: fence.group,
                 topic: fence.topic,
                 partition: fence.partition,
                 next_offset: fence.next_offset,
-            });
+            };
+            blocks.push((position, Bytes::new()));
         }
         frame::finish_frame(buffer, start);
         bases
@@ -202,7 +208,7 @@ impl Writer {
     fn write_group(
         &mut self,
         buffer: &[u8],
-        blocks: Vec<Block>,
+        blocks: Vec<Written>,
         pending: Vec<Pending>,
         sync: bool,
     ) {
@@ -224,11 +230,12 @@ impl Writer {
         {
             let mut index = self.index.write();
             let mut touched = Vec::new();
-            for mut block in blocks {
-                if let Block::Records { topic, block, .. } = &mut block {
+            for (mut block, body) in blocks {
+                if let Block::Records { topic, partition, block } = &mut block {
                     // The block was placed relative to this buffer.
                     block.position += written_at;
                     block.segment = self.active;
+                    index.tail.push(*topic, *partition, *block, body);
                     if !touched.contains(topic) {
                         touched.push(*topic);
                     }

@@ -176,7 +176,9 @@ impl Ingestor {
             folded += changes.len();
             state.apply(changes, position).map_err(|error| RoleError::other(&error))?;
         }
-        state.apply([], Some(fold.end())).map_err(|error| RoleError::other(&error))?;
+        state
+            .apply::<&[u8], &[u8]>([], Some(fold.end()))
+            .map_err(|error| RoleError::other(&error))?;
         tracing::info!(partition, from, records = folded, "ingest state is complete");
         Ok(state)
     }

@@ -5,11 +5,13 @@
 //! only when the partition's task has ended and its state is dropped.
 
 mod envelope;
+mod gathered;
 mod owned;
 mod runtime;
 mod state;
 
 pub use envelope::Envelope;
+pub use gathered::{GatherLimits, GatheredState};
 pub use owned::{Fold, Input, Owned};
 pub use runtime::{ProcessorOptions, Role, RoleError, run};
 pub use state::{LocalState, StateError, StateFolder};

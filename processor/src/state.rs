@@ -5,19 +5,30 @@
 //! folded again.
 
 use almanac_event_log::{Offset, TopicId};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, UserValue};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, UserKey, UserValue};
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
 };
 
+/// How long a partition's state may still be held by whoever had it before.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {action} local state in {folder}: {cause}")]
-pub struct StateError {
-    action: &'static str,
-    folder: PathBuf,
-    #[source]
-    cause: fjall::Error,
+pub enum StateError {
+    #[error("cannot {action} local state in {folder}: {cause}")]
+    Storage {
+        action: &'static str,
+        folder: PathBuf,
+        #[source]
+        cause: fjall::Error,
+    },
+    #[error(
+        "local state of partition {partition} in {folder} is still held; it can be tried again"
+    )]
+    Held { partition: u32, folder: PathBuf },
 }
 
 /// The folder of one role's local states; clones share it.
@@ -25,6 +36,39 @@ pub struct StateError {
 pub struct StateFolder {
     database: Database,
     folder: Arc<Path>,
+    held: Arc<Holders>,
+}
+
+/// Partitions whose state is open. One holder at a time: what a former one still writes in the
+/// background would move the state back under the next.
+#[derive(Default)]
+struct Holders {
+    partitions: Mutex<HashSet<u32>>,
+    released: Condvar,
+}
+
+struct Held {
+    holders: Arc<Holders>,
+    partition: u32,
+}
+
+impl Holders {
+    fn hold(self: &Arc<Self>, partition: u32, patience: Duration) -> Option<Held> {
+        let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_held = |held: &mut HashSet<u32>| held.contains(&partition);
+        let waited = self.released.wait_timeout_while(partitions, patience, is_held);
+        let (mut partitions, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let is_free = partitions.insert(partition);
+        is_free.then(|| Held { holders: self.clone(), partition })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let partitions = self.holders.partitions.lock();
+        partitions.unwrap_or_else(PoisonError::into_inner).remove(&self.partition);
+        self.holders.released.notify_all();
+    }
 }
 
 impl StateFolder {
@@ -36,12 +80,17 @@ impl StateFolder {
             // Recovery replays the journals: small ones start faster.
             .max_journaling_size(64 << 20)
             .open()
-            .map_err(|cause| StateError { action: "open", folder: folder.to_owned(), cause })?;
-        Ok(Self { database, folder: folder.into() })
+            .map_err(|cause| {
+                let folder = folder.to_owned();
+                StateError::Storage { action: "open", folder, cause }
+            })?;
+        Ok(Self { database, folder: folder.into(), held: Arc::default() })
     }
 
     /// The state of one partition, and the position to go on folding `topic` from. Whatever is
     /// there but does not fit the topic, or lies past `end`, is thrown away.
+    ///
+    /// Blocks until the partition's former state is dropped, the writes it has under way included.
     pub fn partition(
         &self,
         partition: u32,
@@ -51,11 +100,16 @@ impl StateFolder {
         let name = format!("p{partition}");
         let error = |action| {
             let folder = self.folder.to_path_buf();
-            move |cause| StateError { action, folder, cause }
+            move |cause| StateError::Storage { action, folder, cause }
+        };
+        let held = self.held.hold(partition, PATIENCE);
+        let Some(held) = held else {
+            return Err(StateError::Held { partition, folder: self.folder.to_path_buf() });
         };
         let options = || KeyspaceCreateOptions::default().max_memtable_size(8 << 20);
         let open = || -> Result<LocalState, fjall::Error> {
             Ok(LocalState {
+                _held: held,
                 database: self.database.clone(),
                 entries: self.database.keyspace(&format!("{name}-entries"), options)?,
                 position: self.database.keyspace(&format!("{name}-position"), options)?,
@@ -81,6 +135,7 @@ pub struct LocalState {
     position: Keyspace,
     topic: TopicId,
     folder: Arc<Path>,
+    _held: Held,
 }
 
 const POSITION: &str = "position";
@@ -102,10 +157,10 @@ impl LocalState {
     pub fn scan(
         &self,
         prefix: &[u8],
-    ) -> impl Iterator<Item = Result<(fjall::UserKey, UserValue), StateError>> {
+    ) -> impl Iterator<Item = Result<(UserKey, UserValue), StateError>> {
         let folder = self.folder.clone();
         self.entries.prefix(prefix).map(move |guard| {
-            guard.into_inner().map_err(|cause| StateError {
+            guard.into_inner().map_err(|cause| StateError::Storage {
                 action: "scan",
                 folder: folder.to_path_buf(),
                 cause,
@@ -115,9 +170,9 @@ impl LocalState {
 
     /// Takes in changes and the position they lead up to, at once. Without a position the
     /// changes stand, and a take-over reads them again from the log: they are absolute.
-    pub fn apply(
+    pub fn apply<K: Into<UserKey>, V: Into<UserValue>>(
         &self,
-        changes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+        changes: impl IntoIterator<Item = (K, Option<V>)>,
         position: Option<Offset>,
     ) -> Result<(), StateError> {
         let mut batch = self.database.batch();
@@ -136,6 +191,6 @@ impl LocalState {
     }
 
     fn error(&self, action: &'static str, cause: fjall::Error) -> StateError {
-        StateError { action, folder: self.folder.to_path_buf(), cause }
+        StateError::Storage { action, folder: self.folder.to_path_buf(), cause }
     }
 }

@@ -5,7 +5,9 @@ use almanac_event_log::{
     conformance::{append, everything, spec, text},
     embedded::{EmbeddedLog, EmbeddedOptions},
 };
-use almanac_processor::{Owned, ProcessorOptions, Role, RoleError, StateFolder, run};
+use almanac_processor::{
+    GatherLimits, GatheredState, Owned, ProcessorOptions, Role, RoleError, StateFolder, run,
+};
 use async_trait::async_trait;
 use std::{
     sync::{
@@ -116,10 +118,66 @@ async fn local_state_knows_its_topic_and_its_place() {
     let (state, position) = states.partition(0, topic, 100).unwrap();
     assert_eq!((position, state.get(b"a").unwrap().as_deref()), (40, Some(&b"1"[..])));
     assert_eq!(state.scan(b"").count(), 2);
+    drop(state);
     // Ahead of the log, or of another topic, it is doubtful and starts anew.
     let (state, position) = states.partition(0, topic, 39).unwrap();
     assert_eq!((position, state.get(b"a").unwrap()), (0, None));
     state.apply([(b"a".to_vec(), Some(b"1".to_vec()))], Some(40)).unwrap();
+    drop(state);
     let (state, position) = states.partition(0, other, 100).unwrap();
     assert_eq!((position, state.get(b"a").unwrap()), (0, None));
+}
+
+#[tokio::test]
+async fn a_state_waits_for_who_held_it_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let topic = almanac_event_log::TopicId(uuid::Uuid::from_u128(7));
+    let states = StateFolder::open(folder.path()).unwrap();
+    let (former, _) = states.partition(0, topic, 100).unwrap();
+    let next = states.clone();
+    let next = tokio::task::spawn_blocking(move || next.partition(0, topic, 100));
+    let _other = states.partition(1, topic, 100).unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!next.is_finished());
+    former.apply([("a", Some("late"))], Some(3)).unwrap();
+    drop(former);
+    let (state, position) = next.await.unwrap().unwrap();
+    assert_eq!((position, state.get(b"a").unwrap().as_deref()), (3, Some(&b"late"[..])));
+}
+
+#[tokio::test]
+async fn gathered_changes_are_seen_at_once_and_written_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let topic = almanac_event_log::TopicId(uuid::Uuid::from_u128(7));
+    let states = StateFolder::open(folder.path()).unwrap();
+    let (state, _) = states.partition(0, topic, 100).unwrap();
+    let limits = GatherLimits { changes: 3, bytes: 1_000, age: Duration::from_secs(3600) };
+    let state = GatheredState::new(state, limits);
+    let put = |key: &str, value: &str| (key.as_bytes().to_vec(), Some(value.as_bytes().to_vec()));
+    let seen =
+        |key: &str| state.get(key.as_bytes()).unwrap().map(|v| String::from_utf8(v).unwrap());
+
+    state.take([put("a", "1"), put("b", "1")], Some(2));
+    state.flush_due().await.unwrap();
+    assert_eq!(seen("a").as_deref(), Some("1"));
+    assert_eq!(state.on_disk().get(b"a").unwrap(), None);
+
+    state.take([put("c", "1")], Some(3));
+    state.flush_due().await.unwrap();
+    // Whether or not the write has ended: newer changes stand over it, a removal as well.
+    state.take([put("a", "2"), (b"b".to_vec(), None)], Some(4));
+    assert_eq!(
+        (seen("a").as_deref(), seen("b"), seen("c").as_deref()),
+        (Some("2"), None, Some("1"))
+    );
+
+    // Another write waits for the one before.
+    state.take([put("d", "1")], None);
+    state.flush_due().await.unwrap();
+    drop(state);
+    let (state, position) = states.partition(0, topic, 100).unwrap();
+    let on_disk = |key: &str| state.get(key.as_bytes()).unwrap().map(|value| value.to_vec());
+    assert_eq!(position, 4);
+    assert_eq!(on_disk("a").as_deref(), Some(&b"2"[..]));
+    assert_eq!((on_disk("b"), on_disk("d").as_deref()), (None, Some(&b"1"[..])));
 }

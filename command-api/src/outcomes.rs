@@ -6,7 +6,8 @@ use almanac_schemas::commands::ReplyRecord;
 /// Changes of the local state.
 pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
-fn outcome_key(id: &str) -> Vec<u8> {
+/// Where the encoded reply stands; it may have expired and not been forgotten yet.
+pub(crate) fn outcome_key(id: &str) -> Vec<u8> {
     [b"o", id.as_bytes()].concat()
 }
 
@@ -21,13 +22,8 @@ pub(crate) fn remember(changes: &mut Changes, id: &str, reply: &ReplyRecord, enc
     changes.push((expiry_key(reply.expires_at, id), Some(Vec::new())));
 }
 
-/// The encoded reply; it may have expired and not been forgotten yet.
-pub(crate) fn find(state: &LocalState, id: &str) -> Result<Option<Vec<u8>>, StateError> {
-    Ok(state.get(&outcome_key(id))?.map(|value| value.to_vec()))
-}
-
-/// Removes some of what has expired. Called with every batch, so that forgetting keeps up with
-/// remembering.
+/// Removes some of what has expired. Called with every write to disk, so that forgetting keeps up
+/// with remembering.
 pub(crate) fn forget(
     changes: &mut Changes,
     state: &LocalState,

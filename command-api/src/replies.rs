@@ -3,7 +3,9 @@
 
 use crate::{outcomes::Changes, topics::Topics};
 use almanac_event_log::{EventLog, Isolation, Offset, ReadLimit, StoredRecord};
-use almanac_processor::{LocalState, RoleError, StateError, StateFolder};
+use almanac_processor::{
+    GatherLimits, GatheredState, LocalState, RoleError, StateError, StateFolder,
+};
 use almanac_schemas::{
     Codec,
     commands::{REPLY, ReplyRecord},
@@ -23,12 +25,12 @@ pub struct Replies {
     max_waiting: usize,
     waiting: Mutex<HashMap<String, oneshot::Sender<ReplyRecord>>>,
     /// By partition, once they are open.
-    states: RwLock<Vec<Arc<LocalState>>>,
+    states: RwLock<Arc<[GatheredState]>>,
 }
 
 impl Replies {
     pub fn new(max_waiting: usize) -> Arc<Self> {
-        let (waiting, states) = (Mutex::default(), RwLock::default());
+        let (waiting, states) = (Mutex::default(), RwLock::new(Arc::from([])));
         Arc::new(Self { max_waiting, waiting, states })
     }
 
@@ -57,6 +59,9 @@ impl Replies {
         request_id: Uuid,
     ) -> Result<Option<ReplyRecord>, RoleError> {
         let states = self.states.read().clone();
+        if states.is_empty() {
+            return Err(RoleError::Other("replies are not followed yet".to_owned()));
+        }
         for (partition, state) in (0..).zip(states.iter()) {
             let found = state.get(request_id.as_bytes()).map_err(|e| RoleError::other(&e))?;
             let Some(place) = found.as_deref().and_then(Place::read) else { continue };
@@ -98,8 +103,8 @@ impl Place {
     }
 }
 
-/// Removes some of what has expired. Called with every batch, so that forgetting keeps up with
-/// remembering.
+/// Removes some of what has expired. Called with every write to disk, so that forgetting keeps up
+/// with remembering.
 fn forget(changes: &mut Changes, state: &LocalState, now_ms: i64) -> Result<(), StateError> {
     for entry in state.scan(b"").take(FORGOTTEN_AT_ONCE) {
         let (key, value) = entry?;
@@ -163,6 +168,8 @@ async fn follow_once(
     folder: &StateFolder,
 ) -> Result<(), RoleError> {
     let described = log.topic(&topics.replies).await?;
+    // What was opened before an outage is let go of first.
+    *replies.states.write() = Arc::from([]);
     let (mut states, mut from) = (Vec::new(), Vec::new());
     for partition in 0..described.partitions {
         let end = log.end(&topics.replies, partition, Isolation::Uncommitted).await?;
@@ -172,21 +179,32 @@ async fn follow_once(
             tokio::task::spawn_blocking(move || folder.partition(partition, described.id, end));
         let (state, next) =
             opened.await.map_err(|e| RoleError::other(&e))?.map_err(|e| RoleError::other(&e))?;
-        states.push(Arc::new(state));
+        states.push(GatheredState::new(state, GatherLimits::default()));
         from.push((partition, next.max(start)));
     }
+    let states: Arc<[GatheredState]> = states.into();
     *replies.states.write() = states.clone();
     let mut reader = log.read(&topics.replies, &from).await?;
     loop {
         let batch = reader.next(LIMIT, WAIT).await?;
         take(replies, codec, &states, &batch.records).await?;
+        for state in states.iter() {
+            if state.is_due() {
+                let mut changes = Changes::new();
+                let now_ms = jiff::Timestamp::now().as_millisecond();
+                let forgotten = forget(&mut changes, state.on_disk(), now_ms);
+                forgotten.map_err(|error| RoleError::other(&error))?;
+                state.take(changes, None);
+            }
+            state.flush_due().await.map_err(|error| RoleError::other(&error))?;
+        }
     }
 }
 
 async fn take(
     replies: &Replies,
     codec: &Codec,
-    states: &[Arc<LocalState>],
+    states: &[GatheredState],
     records: &[StoredRecord],
 ) -> Result<(), RoleError> {
     let mut by_partition: HashMap<u32, (Changes, u64)> = HashMap::new();
@@ -216,16 +234,10 @@ async fn take(
             let _ = waiting.send(reply);
         }
     }
-    let now_ms = jiff::Timestamp::now().as_millisecond();
-    for (partition, (mut changes, next)) in by_partition {
-        let Some(state) = states.get(partition as usize).cloned() else { continue };
-        tokio::task::spawn_blocking(move || {
-            forget(&mut changes, &state, now_ms)?;
-            state.apply(changes, Some(next))
-        })
-        .await
-        .map_err(|error| RoleError::other(&error))?
-        .map_err(|error| RoleError::other(&error))?;
+    for (partition, (changes, next)) in by_partition {
+        if let Some(state) = states.get(partition as usize) {
+            state.take(changes, Some(next));
+        }
     }
     Ok(())
 }

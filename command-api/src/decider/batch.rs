@@ -1,6 +1,6 @@
 //! Commands that are decided together: each sees what those before it did.
 
-use super::{Decider, NEWEST_TOKEN, State, apply, recipes};
+use super::{Decider, NEWEST_TOKEN, State, recipes};
 use crate::outcomes::{self, Changes};
 use almanac_edge::{Problem, ProblemType};
 use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
@@ -12,8 +12,6 @@ use almanac_schemas::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{collections::HashMap, sync::Arc};
-
-const FORGOTTEN_AT_ONCE: usize = 2_000;
 
 /// What an outcome comes to, before it is a reply.
 pub(super) struct Answer {
@@ -50,6 +48,8 @@ pub(super) struct Batch<'a> {
     outcome_changes: Changes,
     /// Offset of the newest command that led to an event.
     events_through: Option<Offset>,
+    /// Its token, when the command is of this batch.
+    newest_token: Option<String>,
 }
 
 /// A decided batch: what is to be committed, and what follows locally once it is.
@@ -84,6 +84,7 @@ impl<'a> Batch<'a> {
             aggregate_changes: Changes::new(),
             outcome_changes: Changes::new(),
             events_through,
+            newest_token: None,
         }
     }
 
@@ -141,7 +142,7 @@ impl<'a> Batch<'a> {
                 .aggregates
                 .get(&key)
                 .map_err(|error| RoleError::other(&error))?
-                .map(|value| Bytes::copy_from_slice(&value)),
+                .map(Bytes::from),
         };
         let codec = &self.decider.codec;
         let token = Token { topic: self.state.commands.0, partition: self.partition, offset };
@@ -153,7 +154,7 @@ impl<'a> Batch<'a> {
             self.appends.push(Append { topic, partition: self.partition, record });
             self.aggregate_changes.push((key.to_vec(), Some(value.to_vec())));
             self.aggregates.insert(key, value);
-            self.aggregate_changes.push((NEWEST_TOKEN.to_vec(), Some(token.into_bytes())));
+            self.newest_token = Some(token);
             self.events_through = Some(offset);
         }
         Ok(decided.answer)
@@ -163,7 +164,10 @@ impl<'a> Batch<'a> {
     async fn outcome(&self, id: &str) -> Result<Option<ReplyRecord>, RoleError> {
         let encoded = match self.remembered.get(id) {
             Some(encoded) => Some(encoded.to_vec()),
-            None => outcomes::find(&self.state.outcomes, id)
+            None => self
+                .state
+                .outcomes
+                .get(&outcomes::outcome_key(id))
                 .map_err(|error| RoleError::other(&error))?,
         };
         let Some(encoded) = encoded else { return Ok(None) };
@@ -212,40 +216,32 @@ impl<'a> Batch<'a> {
         Record { key, value: Some(value), headers, timestamp_ms: self.now.as_millisecond() }
     }
 
-    pub(super) fn finish(mut self) -> Result<Decided, RoleError> {
-        let now_ms = self.now.as_millisecond();
-        let (changes, state) = (&mut self.outcome_changes, &self.state.outcomes);
-        outcomes::forget(changes, state, now_ms, FORGOTTEN_AT_ONCE)
-            .map_err(|error| RoleError::other(&error))?;
+    pub(super) fn finish(mut self) -> Decided {
+        if let Some(token) = self.newest_token.take() {
+            self.aggregate_changes.push((NEWEST_TOKEN.to_vec(), Some(token.into_bytes())));
+        }
         let events = &self.decider.topics.recipes;
         let is_event =
             self.appends.iter().map(|append| Arc::ptr_eq(&append.topic, events)).collect();
         let (aggregates, outcomes) = (self.aggregate_changes, self.outcome_changes);
-        Ok(Decided {
+        Decided {
             appends: self.appends,
             local: Local { aggregates, outcomes, is_event },
             events_through: self.events_through,
-        })
+        }
     }
 }
 
 impl Local {
     /// Takes the batch in, beside the positions it leads up to where those are known: some
     /// acknowledgements lack an offset, and then the next take-over reads the records again.
-    pub(super) async fn apply(
-        self,
-        state: &State,
-        offsets: &[Option<Offset>],
-    ) -> Result<(), RoleError> {
+    pub(super) fn take(self, state: &State, offsets: &[Option<Offset>]) {
         let position = |wanted: bool| {
             let of_topic = offsets.iter().zip(&self.is_event).filter(|(_, is)| **is == wanted);
             of_topic.map(|(offset, _)| *offset).next_back().flatten().map(|offset| offset + 1)
         };
         let (events, replies) = (position(true), position(false));
-        tokio::try_join!(
-            apply(&state.aggregates, self.aggregates, events),
-            apply(&state.outcomes, self.outcomes, replies),
-        )?;
-        Ok(())
+        state.aggregates.take(self.aggregates, events);
+        state.outcomes.take(self.outcomes, replies);
     }
 }

@@ -10,13 +10,16 @@ use crate::{
     topics::Topics,
 };
 use almanac_event_log::{Isolation, LogReader, ReadBatch, ReadLimit, StoredRecord, TopicId};
-use almanac_processor::{LocalState, Owned, Role, RoleError, StateFolder};
+use almanac_processor::{
+    GatherLimits, GatheredState, LocalState, Owned, Role, RoleError, StateError, StateFolder,
+};
 use almanac_schemas::{
     CONSISTENCY_TOKEN, Codec, Token,
     commands::{REPLY, ReplyRecord},
 };
 use async_trait::async_trait;
 use batch::Batch;
+use jiff::Timestamp;
 pub(crate) use recipes::{not_json, read_body};
 use std::{sync::Arc, time::Duration};
 
@@ -56,14 +59,27 @@ pub struct Decider {
 struct State {
     /// Of the input, as tokens name it.
     commands: TopicId,
-    aggregates: Arc<LocalState>,
-    outcomes: Arc<LocalState>,
+    aggregates: GatheredState,
+    outcomes: GatheredState,
 }
 
 /// Where the token of the newest event stands among the aggregates, whose keys are UUIDs.
 const NEWEST_TOKEN: &[u8] = b"newest-token";
+const FORGOTTEN_AT_ONCE: usize = 2_000;
 
 impl State {
+    /// Starts to write what is due.
+    async fn flush_due(&self) -> Result<(), StateError> {
+        if self.outcomes.is_due() {
+            let now_ms = Timestamp::now().as_millisecond();
+            let mut changes = Changes::new();
+            outcomes::forget(&mut changes, self.outcomes.on_disk(), now_ms, FORGOTTEN_AT_ONCE)?;
+            self.outcomes.take(changes, None);
+        }
+        self.aggregates.flush_due().await?;
+        self.outcomes.flush_due().await
+    }
+
     /// Offset of the newest command that led to an event.
     fn events_through(&self) -> Result<Option<u64>, RoleError> {
         let newest = self.aggregates.get(NEWEST_TOKEN).map_err(|error| RoleError::other(&error))?;
@@ -78,8 +94,8 @@ impl Role for Decider {
         let mut input = owned.take_over().await?;
         let state = State {
             commands: owned.log.topic(&self.topics.commands).await?.id,
-            aggregates: self.fold(&owned, &self.topics.recipes, &self.aggregates).await?,
-            outcomes: self.fold(&owned, &self.topics.replies, &self.outcomes).await?,
+            aggregates: gathered(self.fold(&owned, &self.topics.recipes, &self.aggregates).await?),
+            outcomes: gathered(self.fold(&owned, &self.topics.replies, &self.outcomes).await?),
         };
         let mut reader = input.reader(&*owned.log).await?;
         tracing::info!(partition = owned.partition(), "deciding commands");
@@ -87,6 +103,7 @@ impl Role for Decider {
         let mut next = self.read(&owned, &mut *reader, 0).await?;
         while let Some(read) = next {
             let Some(last) = read.records.last() else {
+                state.flush_due().await.map_err(|error| RoleError::other(&error))?;
                 next = self.read(&owned, &mut *reader, 0).await?;
                 continue;
             };
@@ -94,14 +111,15 @@ impl Role for Decider {
             for record in &read.records {
                 batch.take(record).await?;
             }
-            let decided = batch.finish()?;
+            let decided = batch.finish();
             events_through = decided.events_through;
             // The next batch gathers while this one commits.
             let (offsets, read) = tokio::join!(
                 input.commit(decided.appends, last.offset + 1),
                 self.read(&owned, &mut *reader, read.records.len())
             );
-            decided.local.apply(&state, &offsets?).await?;
+            decided.local.take(&state, &offsets?);
+            state.flush_due().await.map_err(|error| RoleError::other(&error))?;
             next = read?;
         }
         Ok(())
@@ -140,7 +158,7 @@ impl Decider {
         owned: &Owned,
         topic: &str,
         folder: &StateFolder,
-    ) -> Result<Arc<LocalState>, RoleError> {
+    ) -> Result<LocalState, RoleError> {
         let (log, partition) = (&owned.log, owned.partition());
         let id = log.topic(topic).await?.id;
         let end = log.end(topic, partition, Isolation::Uncommitted).await?;
@@ -148,7 +166,7 @@ impl Decider {
         let opened = tokio::task::spawn_blocking(move || folder.partition(partition, id, end));
         let (state, from) =
             opened.await.map_err(|e| RoleError::other(&e))?.map_err(|e| RoleError::other(&e))?;
-        let state = Arc::new(state);
+        let mut state = state;
         let from = from.max(log.start(topic, partition).await?);
         let mut fold = owned.fold(topic, from).await?;
         let mut folded = 0;
@@ -159,9 +177,9 @@ impl Decider {
             for record in &records {
                 self.fold_one(record, &mut changes).await?;
             }
-            apply(&state, changes, position).await?;
+            state = apply(state, changes, position).await?;
         }
-        apply(&state, Changes::new(), Some(fold.end())).await?;
+        let state = apply(state, Changes::new(), Some(fold.end())).await?;
         tracing::info!(topic, partition, from, records = folded, "local state is complete");
         Ok(state)
     }
@@ -189,14 +207,17 @@ impl Decider {
     }
 }
 
+fn gathered(state: LocalState) -> GatheredState {
+    GatheredState::new(state, GatherLimits::default())
+}
+
 /// Takes changes in, off the threads that serve.
 async fn apply(
-    state: &Arc<LocalState>,
+    state: LocalState,
     changes: Changes,
     position: Option<u64>,
-) -> Result<(), RoleError> {
-    let state = state.clone();
-    tokio::task::spawn_blocking(move || state.apply(changes, position))
+) -> Result<LocalState, RoleError> {
+    tokio::task::spawn_blocking(move || state.apply(changes, position).map(|()| state))
         .await
         .map_err(|error| RoleError::other(&error))?
         .map_err(|error| RoleError::other(&error))

@@ -7,13 +7,8 @@ use almanac_edge::{
     query::bad,
 };
 use almanac_schemas::Token;
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::sync::Arc;
 
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 const CONSISTENCY: HeaderName = HeaderName::from_static("consistency");
@@ -37,42 +32,42 @@ fn tokens(state: &ApiState, headers: &HeaderMap) -> Result<Vec<Token>, Problem> 
 
 /// For reads of tables that no command changes: tokens are checked, and there is nothing to wait
 /// for.
-pub(crate) async fn check(
-    State(state): State<Arc<ApiState>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match tokens(&state, request.headers()) {
-        Ok(_) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
+pub(crate) fn check(state: &ApiState, headers: &HeaderMap) -> Result<(), Problem> {
+    tokens(state, headers).map(drop)
 }
 
-/// For reads of recipes.
-pub(crate) async fn wait(
-    State(state): State<Arc<ApiState>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let tokens = match tokens(&state, request.headers()) {
-        Ok(tokens) if tokens.is_empty() => return next.run(request).await,
-        Ok(tokens) => tokens,
-        Err(problem) => return problem.into_response(),
-    };
-    let preference = Preference::read(request.headers());
+/// For reads of recipes: waits for what the tokens of a request name, as long as it prefers.
+pub(crate) async fn wait(state: &ApiState, headers: &HeaderMap) -> Result<Awaited, Problem> {
+    let tokens = tokens(state, headers)?;
+    if tokens.is_empty() {
+        return Ok(Awaited::default());
+    }
+    let preference = Preference::read(headers);
     let wait = preference.wait.unwrap_or(state.options.wait);
     let is_reached = state.progress.reached(&*state.log, &state.codec, &tokens, wait).await;
-    let mut response = if is_reached || !preference.is_strict {
-        next.run(request).await
-    } else {
-        Problem::busy("the tables have not reached the consistency token").into_response()
-    };
-    let headers = response.headers_mut();
-    if !is_reached && !preference.is_strict {
-        headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
+    if !is_reached && preference.is_strict {
+        return Err(Problem::busy("the tables have not reached the consistency token"));
     }
-    if let Some(applied) = preference.applied_to_read() {
-        headers.insert(PREFERENCE_APPLIED, applied);
+    Ok(Awaited { is_stale: !is_reached, applied: preference.applied_to_read() })
+}
+
+/// How waiting ended.
+#[derive(Default)]
+pub(crate) struct Awaited {
+    is_stale: bool,
+    applied: Option<HeaderValue>,
+}
+
+impl Awaited {
+    /// Says so in the answer.
+    pub(crate) fn told_by(self, mut answer: Response) -> Response {
+        let headers = answer.headers_mut();
+        if self.is_stale {
+            headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));
+        }
+        if let Some(applied) = self.applied {
+            headers.insert(PREFERENCE_APPLIED, applied);
+        }
+        answer
     }
-    response
 }

@@ -2,6 +2,7 @@
 
 mod consistency;
 mod feed;
+mod front;
 mod health;
 mod metrics;
 mod progress;
@@ -14,10 +15,10 @@ pub use state::{ApiState, QueryOptions, StateError};
 
 use almanac_edge::{Problem, ProblemType, cors};
 use axum::{Router, middleware, routing::get};
+use front::{Front, Tokens, front, packing};
 use http::StatusCode;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tower_http::compression::CompressionLayer;
 
 /// All routes.
 pub fn router(state: Arc<ApiState>) -> Router {
@@ -28,24 +29,25 @@ pub fn router(state: Arc<ApiState>) -> Router {
             search::error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail)
         }),
     );
-    let waiting = middleware::from_fn_with_state(state.clone(), consistency::wait);
+    let reading = |tokens| middleware::from_fn_with_state(Front::new(&state, tokens), front);
     let recipes = Router::new()
         .route("/v1/recipes", get(v1::recipes::list))
         .route("/v1/recipes/vocabulary", get(v1::recipes::vocabulary))
         .route("/v1/recipes/{id}", get(v1::recipes::one))
         .route("/v1/recipes/{id}/history", get(v1::recipes::history))
         .route("/v1/recipes/{id}/thumbnail", get(v1::recipes::thumbnail))
-        .route_layer(waiting);
-    let checking = middleware::from_fn_with_state(state.clone(), consistency::check);
-    let v1 = Router::new()
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(reading(Tokens::Awaited));
+    let tables = Router::new()
         .route("/v1/plans", get(v1::plans::list))
         .route("/v1/plans/{id}", get(v1::plans::one))
         .route("/v1/plans/{id}/history", get(v1::plans::history))
         .route("/v1/providers", get(v1::providers::list))
         .route("/v1/providers/{name}", get(v1::providers::one))
         .route("/v1/events/{topic}", get(v1::events::get))
-        .route_layer(checking)
-        .merge(recipes)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(reading(Tokens::Checked));
+    let documents = Router::new()
         .route("/subjects", get(v1::registry::subjects))
         .route("/subjects/{subject}/versions", get(v1::registry::versions))
         .route("/subjects/{subject}/versions/{version}", get(v1::registry::version))
@@ -53,20 +55,26 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/openapi.json", get(v1::documents::openapi))
         .route("/asyncapi.json", get(v1::documents::asyncapi))
         .route("/docs", get(v1::documents::docs))
-        .method_not_allowed_fallback(|| async {
-            Problem::new(ProblemType::MethodNotAllowed, "see the Allow header")
-        })
-        .layer(middleware::from_fn_with_state(cors::Origins::of(&state.identity), cors::reads));
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(reading(Tokens::Ignored));
     let health = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics));
-    let rest = v1.merge(health).layer(CompressionLayer::new());
+        .route("/metrics", get(health::metrics))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(packing));
     Router::new()
         .merge(search)
-        .merge(rest)
+        .merge(recipes)
+        .merge(tables)
+        .merge(documents)
+        .merge(health)
         .fallback(|| async { Problem::new(ProblemType::NotFound, "no such address") })
         .with_state(state)
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(ProblemType::MethodNotAllowed, "see the Allow header")
 }
 
 /// Follows the change feed and keeps the caches fresh until `shutdown`.

@@ -6,7 +6,7 @@ mod parameters;
 pub(crate) mod partition;
 mod shelves;
 
-use crate::state::ApiState;
+use crate::{front::packed, state::ApiState};
 use almanac_edge::{conditional, cors};
 use axum::{
     body::Body,
@@ -20,8 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use partition::{Bounds, Partition};
 use shelves::Shelf;
 use std::{convert::Infallible, ops::RangeInclusive, sync::Arc};
-use tower::{Layer, ServiceExt, service_fn};
-use tower_http::compression::CompressionLayer;
+use tower::service_fn;
 
 const HEAD: Bytes = Bytes::from_static(b"{\"data\":{\"events\":[");
 const TAIL: Bytes = Bytes::from_static(b"]},\"error\":null}");
@@ -29,22 +28,14 @@ const TAIL: Bytes = Bytes::from_static(b"]},\"error\":null}");
 /// ones take day after day.
 const AT_ONCE: usize = 4 << 20;
 
-/// The whole request is taken, since extracting its headers would copy them; and the answer is
-/// compressed here, since a layer would cost those who do not ask for it.
+/// The whole request is taken, since extracting its headers would copy them.
 pub(crate) async fn get(State(state): State<Arc<ApiState>>, request: Request) -> Response {
-    if !request.headers().contains_key(header::ACCEPT_ENCODING) {
-        let (parts, _) = request.into_parts();
-        return respond(&state, &parts).await;
-    }
     let answer = service_fn(|request: Request| {
         let state = state.clone();
         let (parts, _) = request.into_parts();
         async move { Ok::<_, Infallible>(respond(&state, &parts).await) }
     });
-    match CompressionLayer::new().layer(answer).oneshot(request).await {
-        Ok(packed) => packed.map(Body::new),
-        Err(never) => match never {},
-    }
+    packed(request, answer).await
 }
 
 async fn respond(state: &Arc<ApiState>, request: &Parts) -> Response {

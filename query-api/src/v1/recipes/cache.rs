@@ -11,10 +11,10 @@ use almanac_projector::recipes::{Question, id_bucket};
 use almanac_read_store::Slice;
 use almanac_schemas::{json::recipes as json, projections::TableChangeRecord};
 use bytes::Bytes;
+use foldhash::quality::RandomState;
 use http::HeaderValue;
 use quick_cache::{Weighter, sync::Cache};
 use std::{
-    collections::hash_map::RandomState,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -29,7 +29,6 @@ const SLOTS: usize = 1 << 16;
 const WORD: u64 = 8;
 
 /// A recipe as it is served.
-#[derive(Clone)]
 pub(crate) struct Document {
     pub(super) body: Bytes,
     pub(super) tag: HeaderValue,
@@ -76,8 +75,8 @@ type AnswerKey = (Question, Box<str>);
 #[derive(Clone)]
 struct Weights;
 
-impl Weighter<Uuid, Entry<Document>> for Weights {
-    fn weight(&self, _: &Uuid, entry: &Entry<Document>) -> u64 {
+impl Weighter<Uuid, Entry<Arc<Document>>> for Weights {
+    fn weight(&self, _: &Uuid, entry: &Entry<Arc<Document>>) -> u64 {
         entry.value.body.len() as u64 + 20 * WORD
     }
 }
@@ -90,7 +89,7 @@ impl Weighter<AnswerKey, Entry<Arc<Answers>>> for Weights {
 
 pub(crate) struct RecipeCache {
     generations: Box<[AtomicU32]>,
-    documents: Cache<Uuid, Entry<Document>, Weights, RandomState>,
+    documents: Cache<Uuid, Entry<Arc<Document>>, Weights, RandomState>,
     answers: Cache<AnswerKey, Entry<Arc<Answers>>, Weights, RandomState>,
 }
 
@@ -105,14 +104,14 @@ impl RecipeCache {
                 capacity(most, 1_024),
                 most,
                 Weights,
-                RandomState::new(),
+                RandomState::default(),
                 Default::default(),
             ),
             answers: Cache::with(
                 capacity(rest, 512),
                 rest,
                 Weights,
-                RandomState::new(),
+                RandomState::default(),
                 Default::default(),
             ),
         }
@@ -150,7 +149,7 @@ impl RecipeCache {
     }
 
     /// A recipe, if it is in memory and fresh.
-    pub(super) fn kept(&self, state: &ApiState, id: Uuid) -> Option<Document> {
+    pub(super) fn kept(&self, state: &ApiState, id: Uuid) -> Option<Arc<Document>> {
         let is_fed = state.feed_alive.load(Ordering::Acquire);
         let entry = self.documents.get(&id).filter(|_| is_fed)?;
         let generation = self.document_slot(&id).load(Ordering::Acquire);
@@ -162,7 +161,7 @@ impl RecipeCache {
         &self,
         state: &ApiState,
         id: Uuid,
-    ) -> Result<Option<Document>, Problem> {
+    ) -> Result<Option<Arc<Document>>, Problem> {
         let generation = self.document_slot(&id).load(Ordering::Acquire);
         if let Some(document) = self.kept(state, id) {
             return Ok(Some(document));
@@ -170,7 +169,7 @@ impl RecipeCache {
         let text = id.to_string();
         let found = state.store.get(&state.recipes.recipes, id_bucket(&text), &text).await;
         let Some(row) = found.map_err(|error| store_problem(&error))? else { return Ok(None) };
-        let value = Document::parse(row.body);
+        let value = Arc::new(Document::parse(row.body));
         self.documents.insert(id, Entry { generation, value: value.clone() });
         Ok(Some(value))
     }

@@ -15,11 +15,10 @@ use almanac_read_store::Slice;
 use almanac_schemas::json::recipes as json;
 use axum::{
     body::Body,
-    extract::{RawQuery, State},
+    extract::{Request, State},
     response::Response,
 };
 use futures::TryStreamExt;
-use http::HeaderMap;
 use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
@@ -101,13 +100,13 @@ impl Asked {
 
 pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
-    let parameters = Parameters::parse(query.as_deref(), KNOWN)?;
+    let query = request.uri().query();
+    let parameters = Parameters::parse(query, KNOWN)?;
     let limit = parameters.limit()?;
     let asked = Asked::parse(&parameters)?;
-    let bound = filters_text(query.as_deref().unwrap_or_default());
+    let bound = filters_text(query.unwrap_or_default());
     let mut after: Option<Uuid> = match parameters.one("cursor")? {
         Some(text) => cursor::decode(&bound, text)?.parse().ok(),
         None => None,
@@ -135,15 +134,15 @@ pub(crate) async fn list(
         None => "null".to_owned(),
     };
     let tag = tag_of(&items, &next);
-    Ok(conditional::tagged(&headers, &tag, || Body::from(page(&items, &next))))
+    Ok(conditional::tagged(request.headers(), &tag, || Body::from(page(&items, &next))))
 }
 
 /// Those in memory, and the others read together.
 async fn documents(
     state: &ApiState,
     ids: Vec<Uuid>,
-) -> Result<Vec<(Uuid, Option<Document>)>, Problem> {
-    let mut found: Vec<(Uuid, Option<Document>)> =
+) -> Result<Vec<(Uuid, Option<Arc<Document>>)>, Problem> {
+    let mut found: Vec<(Uuid, Option<Arc<Document>>)> =
         ids.into_iter().map(|id| (id, state.recipe_cache.kept(state, id))).collect();
     if found.iter().all(|(_, document)| document.is_some()) {
         return Ok(found);
@@ -160,7 +159,7 @@ async fn documents(
 }
 
 /// What a page shows follows from its recipes and their versions.
-fn tag_of(items: &[(Uuid, Document)], next: &str) -> String {
+fn tag_of(items: &[(Uuid, Arc<Document>)], next: &str) -> String {
     let mut hash = Xxh3::with_seed(u64::from(VERSION));
     for (id, document) in items {
         hash.update(id.as_bytes());
@@ -170,7 +169,7 @@ fn tag_of(items: &[(Uuid, Document)], next: &str) -> String {
     conditional::tag_of(hash.digest128())
 }
 
-fn page(items: &[(Uuid, Document)], next: &str) -> Vec<u8> {
+fn page(items: &[(Uuid, Arc<Document>)], next: &str) -> Vec<u8> {
     let bytes: usize = items.iter().map(|(_, item)| item.body.len() + 1).sum();
     let mut body = Vec::with_capacity(bytes + next.len() + 40);
     body.extend_from_slice(b"{\"items\":[");

@@ -20,7 +20,7 @@ use almanac_projector::{history, recipes::history_bucket};
 use almanac_schemas::json::recipes as json;
 use axum::{
     body::Body,
-    extract::{Path, RawQuery, State},
+    extract::{Path, RawQuery, Request, State},
     response::Response,
 };
 use cache::Document;
@@ -40,7 +40,7 @@ fn parse_id(id: &str) -> Result<Uuid, Problem> {
 }
 
 /// A recipe that may be served; `Err` when it is deleted or was never there.
-fn served(document: Option<Document>) -> Result<Document, Problem> {
+fn served(document: Option<Arc<Document>>) -> Result<Arc<Document>, Problem> {
     let document = document.ok_or_else(missing)?;
     if document.is_deleted {
         return Err(Problem::new(ProblemType::Gone, "the recipe was deleted"));
@@ -51,10 +51,11 @@ fn served(document: Option<Document>) -> Result<Document, Problem> {
 pub(crate) async fn one(
     State(state): State<Arc<ApiState>>,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    // Extracting its headers would copy them.
+    request: Request,
 ) -> Result<Response, Problem> {
-    let parameters = Parameters::parse(query.as_deref(), &["serves", "version"])?;
+    let parameters = Parameters::parse(request.uri().query(), &["serves", "version"])?;
+    let headers = request.headers();
     let id = parse_id(&id)?;
     let number = |name: &str, most: u64| match parameters.one(name)? {
         None => Ok(None),
@@ -67,7 +68,9 @@ pub(crate) async fn one(
     let version: Option<u64> = number("version", u64::MAX)?;
     let document = match version {
         None => served(state.recipe_cache.document(&state, id).await?)?,
-        Some(version) => Document::parse(old(&state, &id.to_string(), version).await?.into()),
+        Some(version) => {
+            Arc::new(Document::parse(old(&state, &id.to_string(), version).await?.into()))
+        }
     };
     if let Some(serves) = serves {
         let damaged = || Problem::internal(&format!("row of recipe {id} cannot be read"));
@@ -78,10 +81,10 @@ pub(crate) async fn one(
             Problem::new(ProblemType::Conflict, detail)
         })?;
         let known = Knowledge { recipe: scaled, ..known };
-        return Ok(conditional::json(&headers, json::render(&id.to_string(), &known)));
+        return Ok(conditional::json(headers, json::render(&id.to_string(), &known)));
     }
-    let Document { body, tag, .. } = document;
-    Ok(conditional::tagged(&headers, tag.to_str().unwrap_or_default(), || Body::from(body)))
+    let tag = document.tag.to_str().unwrap_or_default();
+    Ok(conditional::tagged(headers, tag, || Body::from(document.body.clone())))
 }
 
 /// The recipe as it was after one of its events.

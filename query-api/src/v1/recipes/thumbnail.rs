@@ -1,6 +1,6 @@
 //! A recipe's picture, as it is or smaller.
 
-use super::{cache::Document, missing, parse_id, served};
+use super::{missing, parse_id, served};
 use crate::{state::ApiState, v1::store_problem};
 use almanac_edge::{
     Problem, ProblemType, conditional,
@@ -36,7 +36,7 @@ pub(crate) async fn thumbnail(
         },
     };
     let id = parse_id(&id)?;
-    let document: Document = served(state.recipe_cache.document(&state, id).await?)?;
+    let document = served(state.recipe_cache.document(&state, id).await?)?;
     let hash = document
         .thumbnail()
         .ok_or_else(|| Problem::new(ProblemType::NotFound, "the recipe has no picture"))?;

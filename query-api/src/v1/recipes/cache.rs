@@ -4,6 +4,7 @@
 //! moves generations on before anybody learns that newer rows are there, so that a load which a
 //! change overtook is never served to who waited for that change.
 
+use super::pages::Page;
 use crate::{state::ApiState, v1::store_problem};
 use almanac_domain::recipes::Knowledge;
 use almanac_edge::Problem;
@@ -26,6 +27,17 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Ids of one answer that are kept; the others are read when they are asked for.
 const KEPT_IDS: usize = 4_096;
 const SLOTS: usize = 1 << 16;
+
+/// One of as many generations as a `u16` tells apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot(u16);
+
+impl Slot {
+    fn of(table: u64, key: &[u8]) -> Self {
+        Self(xxh3_64_with_seed(key, table) as u16)
+    }
+}
+
 const WORD: u64 = 8;
 
 /// A recipe as it is served.
@@ -73,7 +85,7 @@ struct Entry<V> {
 type AnswerKey = (Question, Box<str>);
 
 #[derive(Clone)]
-struct Weights;
+pub(super) struct Weights;
 
 impl Weighter<Uuid, Entry<Arc<Document>>> for Weights {
     fn weight(&self, _: &Uuid, entry: &Entry<Arc<Document>>) -> u64 {
@@ -87,17 +99,24 @@ impl Weighter<AnswerKey, Entry<Arc<Answers>>> for Weights {
     }
 }
 
+impl Weighter<Box<str>, Arc<Page>> for Weights {
+    fn weight(&self, query: &Box<str>, page: &Arc<Page>) -> u64 {
+        (query.len() + page.body.len() + 8 * page.sources.len()) as u64 + 20 * WORD
+    }
+}
+
 pub(crate) struct RecipeCache {
     generations: Box<[AtomicU32]>,
     documents: Cache<Uuid, Entry<Arc<Document>>, Weights, RandomState>,
     answers: Cache<AnswerKey, Entry<Arc<Answers>>, Weights, RandomState>,
+    pub(super) pages: Cache<Box<str>, Arc<Page>, Weights, RandomState>,
 }
 
 impl RecipeCache {
     pub(crate) fn new(bytes: usize) -> Self {
         let bytes = bytes as u64;
         let capacity = |bytes: u64, each: u64| (bytes / each).clamp(64, 1 << 22) as usize;
-        let (most, rest) = (bytes / 4 * 3, bytes / 4);
+        let (most, rest) = (bytes / 2, bytes / 4);
         Self {
             generations: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
             documents: Cache::with(
@@ -114,29 +133,37 @@ impl RecipeCache {
                 RandomState::default(),
                 Default::default(),
             ),
+            pages: Cache::with(
+                capacity(rest, 16_384),
+                rest,
+                Weights,
+                RandomState::default(),
+                Default::default(),
+            ),
         }
     }
 
-    fn slot(&self, table: u64, key: &[u8]) -> &AtomicU32 {
-        &self.generations[xxh3_64_with_seed(key, table) as usize % SLOTS]
+    pub(super) fn document_slot(&self, id: &Uuid) -> Slot {
+        Slot::of(u64::MAX, id.as_bytes())
     }
 
-    fn document_slot(&self, id: &Uuid) -> &AtomicU32 {
-        self.slot(u64::MAX, id.as_bytes())
+    pub(super) fn answer_slot(&self, question: Question, answer: &str) -> Slot {
+        Slot::of(question as u64, answer.as_bytes())
     }
 
-    fn answer_slot(&self, question: Question, answer: &str) -> &AtomicU32 {
-        self.slot(question as u64, answer.as_bytes())
+    pub(super) fn generation(&self, slot: Slot) -> &AtomicU32 {
+        &self.generations[usize::from(slot.0)]
     }
 
     /// Takes in what the change feed says of one table.
     pub(crate) fn changed(&self, change: &TableChangeRecord) {
         for id in change.keys.iter().filter_map(|key| key.parse().ok()) {
-            self.document_slot(&id).fetch_add(1, Ordering::AcqRel);
+            self.generation(self.document_slot(&id)).fetch_add(1, Ordering::AcqRel);
         }
         if let Some(question) = Question::of_table(&change.table) {
             for answer in &change.partitions {
-                self.answer_slot(question, answer).fetch_add(1, Ordering::AcqRel);
+                let generation = self.generation(self.answer_slot(question, answer));
+                generation.fetch_add(1, Ordering::AcqRel);
             }
         }
     }
@@ -152,7 +179,7 @@ impl RecipeCache {
     pub(super) fn kept(&self, state: &ApiState, id: Uuid) -> Option<Arc<Document>> {
         let is_fed = state.feed_alive.load(Ordering::Acquire);
         let entry = self.documents.get(&id).filter(|_| is_fed)?;
-        let generation = self.document_slot(&id).load(Ordering::Acquire);
+        let generation = self.generation(self.document_slot(&id)).load(Ordering::Acquire);
         (entry.generation == generation).then_some(entry.value)
     }
 
@@ -162,7 +189,7 @@ impl RecipeCache {
         state: &ApiState,
         id: Uuid,
     ) -> Result<Option<Arc<Document>>, Problem> {
-        let generation = self.document_slot(&id).load(Ordering::Acquire);
+        let generation = self.generation(self.document_slot(&id)).load(Ordering::Acquire);
         if let Some(document) = self.kept(state, id) {
             return Ok(Some(document));
         }
@@ -182,7 +209,8 @@ impl RecipeCache {
         answer: &str,
     ) -> Result<Arc<Answers>, Problem> {
         let is_fed = state.feed_alive.load(Ordering::Acquire);
-        let generation = self.answer_slot(question, answer).load(Ordering::Acquire);
+        let slot = self.answer_slot(question, answer);
+        let generation = self.generation(slot).load(Ordering::Acquire);
         let key = (question, answer.into());
         if is_fed
             && let Some(entry) = self.answers.get(&key)
@@ -202,7 +230,7 @@ impl RecipeCache {
     }
 
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.documents.weight() + self.answers.weight()
+        self.documents.weight() + self.answers.weight() + self.pages.weight()
     }
 }
 
@@ -230,8 +258,8 @@ mod tests {
         let cache = RecipeCache::new(1 << 20);
         let id = Uuid::from_u128(1);
         let generation = |cache: &RecipeCache| {
-            let answer = cache.answer_slot(Question::Tag, "quick").load(Ordering::Acquire);
-            (cache.document_slot(&id).load(Ordering::Acquire), answer)
+            let of = |slot| cache.generation(slot).load(Ordering::Acquire);
+            (of(cache.document_slot(&id)), of(cache.answer_slot(Question::Tag, "quick")))
         };
         let before = generation(&cache);
         cache.changed(&TableChangeRecord {

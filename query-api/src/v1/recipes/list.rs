@@ -1,6 +1,10 @@
 //! Recipes that answer several questions at once.
 
-use super::{AHEAD, cache::Answers};
+use super::{
+    AHEAD,
+    cache::Answers,
+    pages::{Page, Sources},
+};
 use crate::{
     state::ApiState,
     v1::{cursor, filters_text, recipes::cache::Document, store_problem},
@@ -14,7 +18,7 @@ use almanac_projector::recipes::{Question, VERSION, listed_buckets};
 use almanac_read_store::Slice;
 use almanac_schemas::json::recipes as json;
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
     response::Response,
 };
@@ -84,9 +88,13 @@ impl Asked {
         Ok(Self { questions, without, max_total_s })
     }
 
+    fn is_answered_by_tables(&self) -> bool {
+        self.without.is_empty() && self.max_total_s.is_none()
+    }
+
     /// What the tables of the questions do not tell. Unknown times fail.
     fn accepts(&self, document: &Document) -> bool {
-        if self.without.is_empty() && self.max_total_s.is_none() {
+        if self.is_answered_by_tables() {
             return true;
         }
         let Some(known) = document.known() else { return false };
@@ -102,15 +110,29 @@ pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let query = request.uri().query();
-    let parameters = Parameters::parse(query, KNOWN)?;
+    let cache = &state.recipe_cache;
+    let query = request.uri().query().unwrap_or_default();
+    if let Some(page) = cache.page(&state, query) {
+        let body = || Body::from(page.body.clone());
+        return Ok(conditional::tagged(request.headers(), &page.tag, body));
+    }
+    let parameters = Parameters::parse(Some(query), KNOWN)?;
     let limit = parameters.limit()?;
     let asked = Asked::parse(&parameters)?;
-    let bound = filters_text(query.unwrap_or_default());
+    let bound = filters_text(query);
     let mut after: Option<Uuid> = match parameters.one("cursor")? {
         Some(text) => cursor::decode(&bound, text)?.parse().ok(),
         None => None,
     };
+    // What most ask for is one partition from its beginning: those rows are kept joined.
+    let single = match &asked.questions[..] {
+        [single] if after.is_none() && asked.is_answered_by_tables() => Some(single),
+        _ => None,
+    };
+    let mut sources = Sources::default();
+    if let Some((question, answer)) = single {
+        sources.note_answer(cache, *question, answer);
+    }
     let candidates = Candidates::of(&state, &asked).await?;
     let (mut items, mut scanned, mut more) = (Vec::new(), 0, true);
     while more && items.len() < limit && scanned < MAX_SCANNED {
@@ -118,6 +140,9 @@ pub(crate) async fn list(
         let ids = candidates.after(after, wanted).await?;
         more = ids.len() == wanted;
         scanned += ids.len();
+        if single.is_some() {
+            ids.iter().for_each(|id| sources.note_document(cache, id));
+        }
         for (id, document) in documents(&state, ids).await? {
             if items.len() == limit {
                 more = true;
@@ -134,7 +159,12 @@ pub(crate) async fn list(
         None => "null".to_owned(),
     };
     let tag = tag_of(&items, &next);
-    Ok(conditional::tagged(request.headers(), &tag, || Body::from(page(&items, &next))))
+    let body = Bytes::from(page(&items, &next));
+    let response = conditional::tagged(request.headers(), &tag, || Body::from(body.clone()));
+    if single.is_some() {
+        cache.keep_page(query, Page { body, tag, sources });
+    }
+    Ok(response)
 }
 
 /// Those in memory, and the others read together.

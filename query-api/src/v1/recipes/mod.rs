@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 mod list;
+mod pages;
 mod thumbnail;
 mod vocabulary;
 

@@ -9,7 +9,7 @@ use crate::{
     topics::Topics,
 };
 use almanac_edge::{
-    Caller, Identity, Problem, ProblemType, Scope, cors,
+    Caller, Identity, Problem, ProblemType, Scope, body, cors,
     prefer::{PREFERENCE_APPLIED, Preference},
     query::Parameters,
 };
@@ -23,7 +23,7 @@ use almanac_schemas::{
 };
 use axum::{
     Router,
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes},
     extract::{Path, RawQuery, Request, State},
     middleware,
     response::Response,
@@ -171,11 +171,7 @@ impl CommandApi {
         let (parts, body) = request.into_parts();
         let caller = self.identity.require(&parts.headers, Scope::RecipesWrite)?;
         Parameters::parse(parts.uri.query(), &[])?;
-        let too_large = |_| {
-            let detail = format!("a body may have at most {limit} bytes");
-            Problem::new(ProblemType::TooLarge, detail)
-        };
-        let body = to_bytes(body, limit).await.map_err(too_large)?;
+        let body = body::read(body, limit).await?;
         let (method, path) = (parts.method, parts.uri.path().to_owned());
         Ok(Asked { method, path, headers: parts.headers, body, caller })
     }

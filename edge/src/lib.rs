@@ -1,5 +1,6 @@
 //! What all HTTP surfaces share: identity, problem documents, conditional answers, CORS, serving.
 
+pub mod body;
 pub mod conditional;
 pub mod cors;
 pub mod identity;

@@ -2,6 +2,7 @@
 
 use crate::address;
 use reqwest::StatusCode;
+use scylla::client::session_builder::SessionBuilder;
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
@@ -137,6 +138,33 @@ impl Installation {
         let process = self.start("up", "up");
         process.ready().await;
         process
+    }
+}
+
+/// Each table costs Cassandra about a megabyte for as long as it is there.
+impl Drop for Installation {
+    fn drop(&mut self) {
+        if self.engine == Engine::Embedded {
+            return;
+        }
+        let drop_keyspace = format!("DROP KEYSPACE IF EXISTS {}", self.name);
+        // Of a thread of its own: a runtime may not be started within another.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let node = address("ALMANAC_TEST_SCYLLA");
+                let session = SessionBuilder::new().known_node(node).build().await;
+                let result = match session {
+                    Ok(session) => session.query_unpaged(drop_keyspace, ()).await.map(drop),
+                    // A test may have stopped the server.
+                    Err(error) => return eprintln!("the keyspace of a test stays: {error}"),
+                };
+                if let Err(error) = result {
+                    eprintln!("the keyspace of a test stays: {error}");
+                }
+            });
+        });
+        let _ = dropping.join();
     }
 }
 

@@ -15,11 +15,9 @@ use bytes::Bytes;
 use foldhash::quality::RandomState;
 use http::HeaderValue;
 use quick_cache::{Weighter, sync::Cache};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64_with_seed;

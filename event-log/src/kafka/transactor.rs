@@ -211,15 +211,14 @@ impl Worker {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                     return Err(produce_error(append, &error));
                 }
-                producer.poll(Duration::from_millis(1));
+                producer.poll(Duration::ZERO);
+                std::thread::sleep(BETWEEN_POLLS);
                 record = again;
             }
         }
         // Polled here and not in flush: the wrapper's flush and commit serve delivery reports at
         // a floor of 100 ms.
-        while producer.in_flight_count() > 0 {
-            producer.poll(Duration::from_millis(1));
-        }
+        await_deliveries(producer);
         if let Some((place, error)) = producer.context().failure.lock().take() {
             return Err(match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) | None => {
@@ -249,9 +248,7 @@ impl Worker {
         // Aborting purges what is under way, but waits for delivery reports that only polling
         // serves; so purge and poll first.
         producer.purge(PurgeConfig::default().queue().inflight());
-        while producer.in_flight_count() > 0 {
-            producer.poll(Duration::from_millis(1));
-        }
+        await_deliveries(producer);
         match producer.abort_transaction(self.options.call_timeout) {
             Ok(()) => cause,
             Err(_) if matches!(cause, LogError::Fenced { .. }) => cause,
@@ -284,6 +281,21 @@ impl Worker {
             return LogError::Fenced { transactional_id, detail };
         }
         LogError::Ambiguous { transactional_id, detail }
+    }
+}
+
+/// The wrapper's own waiting goes on to the end of its time whatever comes meanwhile, and spins
+/// through the last millisecond.
+const BETWEEN_POLLS: Duration = Duration::from_micros(250);
+
+/// Serves delivery reports until all are in.
+fn await_deliveries(producer: &BaseProducer<Deliveries>) {
+    loop {
+        producer.poll(Duration::ZERO);
+        if producer.in_flight_count() == 0 {
+            return;
+        }
+        std::thread::sleep(BETWEEN_POLLS);
     }
 }
 

@@ -121,8 +121,9 @@ pub(crate) async fn cluster(out: &mut String) {
         );
     }
     drop(process);
-    let process = installation.start("up", "up");
-    process.ready().await;
+    // Of its own: what was written above would first have to be folded.
+    let installation = Installation::new(Engine::Cluster).with(QUIET);
+    let process = installation.up().await;
     let _ = wrk_with(&process.url("/v1/recipes"), &script, 1, 64);
     let all = wrk_with(&process.url("/v1/recipes"), &script, SECONDS, 64);
     line!(

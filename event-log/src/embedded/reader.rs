@@ -4,7 +4,7 @@ use super::{
     frame,
     index::{BlockRef, Index, SegmentFile},
 };
-use crate::{LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, StoredRecord};
+use crate::{LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record, StoredRecord};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -88,14 +88,8 @@ impl LogReader for EmbeddedReader {
     }
 }
 
-/// Where the bytes of a block are.
-enum Body {
-    Memory(Bytes),
-    File(Arc<SegmentFile>),
-}
-
-/// Neighbouring blocks of one partition.
-type Blocks = Vec<(BlockRef, Body)>;
+/// Neighbouring blocks of one partition, each with its file, and its bytes where memory has them.
+type Blocks = Vec<(BlockRef, Arc<SegmentFile>, Option<Bytes>)>;
 
 impl EmbeddedReader {
     /// The next blocks to read, about as many as the limit takes, and the partitions that turned
@@ -122,8 +116,7 @@ impl EmbeddedReader {
                 next = block.last + 1;
                 bytes += block.length as usize;
                 let kept = index.tail.get(self.topic, cursor.partition, &block);
-                blocks
-                    .push((block, kept.map_or_else(|| Body::File(segment.clone()), Body::Memory)));
+                blocks.push((block, segment.clone(), kept));
             }
             if !blocks.is_empty() {
                 return (Some((at, blocks)), at_end);
@@ -142,9 +135,14 @@ impl EmbeddedReader {
         blocks: Blocks,
         limit: ReadLimit,
     ) -> LogResult<Vec<StoredRecord>> {
-        let end = blocks.last().map_or(0, |(block, _)| block.last + 1);
-        let in_memory = blocks.iter().all(|(_, body)| matches!(body, Body::Memory(_)));
-        let decode = move || blocks.into_iter().map(decode).collect::<LogResult<Vec<_>>>();
+        let end = blocks.last().map_or(0, |(block, ..)| block.last + 1);
+        let in_memory = blocks.iter().all(|(.., kept)| kept.is_some());
+        let decode = move || {
+            let blocks = blocks.into_iter();
+            blocks
+                .map(|(block, segment, kept)| decode(&segment, block, kept))
+                .collect::<LogResult<Vec<_>>>()
+        };
         let decoded = if in_memory {
             decode()?
         } else {
@@ -176,37 +174,37 @@ impl EmbeddedReader {
     }
 }
 
-fn decode((block, body): (BlockRef, Body)) -> LogResult<Vec<(Offset, crate::Record)>> {
-    match body {
-        Body::File(segment) => read_block(&segment, block),
-        Body::Memory(body) => {
-            frame::decode_records(body, block.base).ok_or_else(|| LogError::Corrupt {
-                file: "memory".into(),
-                position: block.position,
-                detail: "records do not follow the format".to_owned(),
-            })
-        }
-    }
-}
-
 /// Reads and checks one block.
 pub(super) fn read_block(
     segment: &SegmentFile,
     block: BlockRef,
-) -> LogResult<Vec<(Offset, crate::Record)>> {
+) -> LogResult<Vec<(Offset, Record)>> {
+    decode(segment, block, None)
+}
+
+/// The records of a block, which is read and checked unless its bytes were `kept`.
+fn decode(
+    segment: &SegmentFile,
+    block: BlockRef,
+    kept: Option<Bytes>,
+) -> LogResult<Vec<(Offset, Record)>> {
     let corrupt = |detail: &str| LogError::Corrupt {
         file: segment.path.clone(),
         position: block.position,
         detail: detail.to_owned(),
     };
-    let mut body = vec![0; block.length as usize];
-    segment
-        .file
-        .read_exact_at(&mut body, block.position)
-        .map_err(|error| corrupt(&error.to_string()))?;
-    if crc32c::crc32c(&body) != block.checksum {
-        return Err(corrupt("checksum does not match"));
-    }
-    frame::decode_records(Bytes::from(body), block.base)
+    let read = || {
+        let mut body = vec![0; block.length as usize];
+        segment
+            .file
+            .read_exact_at(&mut body, block.position)
+            .map_err(|error| corrupt(&error.to_string()))?;
+        if crc32c::crc32c(&body) != block.checksum {
+            return Err(corrupt("checksum does not match"));
+        }
+        Ok(Bytes::from(body))
+    };
+    let body = kept.map_or_else(read, Ok)?;
+    frame::decode_records(body, block.base)
         .ok_or_else(|| corrupt("records do not follow the format"))
 }

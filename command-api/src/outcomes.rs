@@ -1,10 +1,12 @@
 //! Outcomes in a local state: found by their id until they expire, and then forgotten.
 
-use almanac_processor::{LocalState, StateError};
+use almanac_processor::{Change, LocalState, StateError};
 use almanac_schemas::commands::ReplyRecord;
 
 /// Changes of the local state.
-pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+pub(crate) type Changes = Vec<Change>;
+
+const FORGOTTEN_AT_ONCE: usize = 2_000;
 
 /// Where the encoded reply stands; it may have expired and not been forgotten yet.
 pub(crate) fn outcome_key(id: &str) -> Vec<u8> {
@@ -24,13 +26,9 @@ pub(crate) fn remember(changes: &mut Changes, id: &str, reply: &ReplyRecord, enc
 
 /// Removes some of what has expired. Called with every write to disk, so that forgetting keeps up
 /// with remembering.
-pub(crate) fn forget(
-    changes: &mut Changes,
-    state: &LocalState,
-    now_ms: i64,
-    at_most: usize,
-) -> Result<(), StateError> {
-    for entry in state.scan(b"x").take(at_most) {
+pub(crate) fn forget(state: &LocalState, now_ms: i64) -> Result<Changes, StateError> {
+    let mut changes = Changes::new();
+    for entry in state.scan(b"x").take(FORGOTTEN_AT_ONCE) {
         let (key, _) = entry?;
         let expires_at = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
         let expired = expires_at.map(i64::from_be_bytes).is_none_or(|at| at < now_ms);
@@ -41,5 +39,5 @@ pub(crate) fn forget(
         changes.push((outcome_key(&id), None));
         changes.push((key.to_vec(), None));
     }
-    Ok(())
+    Ok(changes)
 }

@@ -105,7 +105,8 @@ impl Place {
 
 /// Removes some of what has expired. Called with every write to disk, so that forgetting keeps up
 /// with remembering.
-fn forget(changes: &mut Changes, state: &LocalState, now_ms: i64) -> Result<(), StateError> {
+fn forget(state: &LocalState, now_ms: i64) -> Result<Changes, StateError> {
+    let mut changes = Changes::new();
     for entry in state.scan(b"").take(FORGOTTEN_AT_ONCE) {
         let (key, value) = entry?;
         if Place::read(&value).is_some_and(|place| place.expires_at >= now_ms) {
@@ -113,7 +114,7 @@ fn forget(changes: &mut Changes, state: &LocalState, now_ms: i64) -> Result<(), 
         }
         changes.push((key.to_vec(), None));
     }
-    Ok(())
+    Ok(changes)
 }
 
 /// Somebody who waits; dropped, nobody does.
@@ -189,14 +190,9 @@ async fn follow_once(
         let batch = reader.next(LIMIT, WAIT).await?;
         take(replies, codec, &states, &batch.records).await?;
         for state in states.iter() {
-            if state.is_due() {
-                let mut changes = Changes::new();
-                let now_ms = jiff::Timestamp::now().as_millisecond();
-                let forgotten = forget(&mut changes, state.on_disk(), now_ms);
-                forgotten.map_err(|error| RoleError::other(&error))?;
-                state.take(changes, None);
-            }
-            state.flush_due().await.map_err(|error| RoleError::other(&error))?;
+            let now_ms = jiff::Timestamp::now().as_millisecond();
+            let flushed = state.flush_due(move |on_disk| forget(on_disk, now_ms)).await;
+            flushed.map_err(|error| RoleError::other(&error))?;
         }
     }
 }

@@ -33,6 +33,9 @@ pub struct GatheredState {
     flush: tokio::sync::Mutex<Option<JoinHandle<Result<(), StateError>>>>,
 }
 
+/// A key with its new value, or none when it goes.
+pub type Change = (Vec<u8>, Option<Vec<u8>>);
+
 type Changes = HashMap<Vec<u8>, Option<Vec<u8>>>;
 
 #[derive(Default)]
@@ -69,11 +72,7 @@ impl GatheredState {
     }
 
     /// Takes in changes and the position they lead up to, as [`LocalState::apply`] does.
-    pub fn take(
-        &self,
-        changes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
-        position: Option<Offset>,
-    ) {
+    pub fn take(&self, changes: impl IntoIterator<Item = Change>, position: Option<Offset>) {
         let mut gathered = self.lock();
         for (key, value) in changes {
             gathered.bytes += key.len() + value.as_ref().map_or(0, Vec::len);
@@ -83,8 +82,7 @@ impl GatheredState {
         gathered.since.get_or_insert_with(Instant::now);
     }
 
-    /// Whether [`Self::flush_due`] would write.
-    pub fn is_due(&self) -> bool {
+    fn is_due(&self) -> bool {
         let (gathered, limits) = (self.lock(), &self.limits);
         gathered.changes.len() >= limits.changes
             || gathered.bytes >= limits.bytes
@@ -93,7 +91,13 @@ impl GatheredState {
 
     /// Starts to write what has gathered, if that is due, after the write before it has ended. An
     /// error is that of the write before.
-    pub async fn flush_due(&self) -> Result<(), StateError> {
+    ///
+    /// `more` finds in what is on disk what else is to change, in the same thread as the write;
+    /// what has gathered stands over it.
+    pub async fn flush_due(
+        &self,
+        more: impl FnOnce(&LocalState) -> Result<Vec<Change>, StateError> + Send + 'static,
+    ) -> Result<(), StateError> {
         if !self.is_due() {
             return Ok(());
         }
@@ -107,8 +111,11 @@ impl GatheredState {
         };
         let state = self.state.clone();
         *flush = Some(tokio::task::spawn_blocking(move || {
+            let mut more = more(&state)?;
+            more.retain(|(key, _)| !changes.contains_key(key));
+            let more = more.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
             let changes = changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref()));
-            state.apply(changes, position)
+            state.apply(more.chain(changes), position)
         }));
         Ok(())
     }

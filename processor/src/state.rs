@@ -102,8 +102,7 @@ impl StateFolder {
             let folder = self.folder.to_path_buf();
             move |cause| StateError::Storage { action, folder, cause }
         };
-        let held = self.held.hold(partition, PATIENCE);
-        let Some(held) = held else {
+        let Some(held) = self.held.hold(partition, PATIENCE) else {
             return Err(StateError::Held { partition, folder: self.folder.to_path_buf() });
         };
         let options = || KeyspaceCreateOptions::default().max_memtable_size(8 << 20);

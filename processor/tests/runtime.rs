@@ -1,12 +1,13 @@
 //! The runtime on the embedded log: every input is handled once, whoever owns its partition.
 
 use almanac_event_log::{
-    Append, EventLog, ReadLimit,
+    Append, EventLog, ReadLimit, TopicId,
     conformance::{append, everything, spec, text},
     embedded::{EmbeddedLog, EmbeddedOptions},
 };
 use almanac_processor::{
-    GatherLimits, GatheredState, Owned, ProcessorOptions, Role, RoleError, StateFolder, run,
+    Change, GatherLimits, GatheredState, LocalState, Owned, ProcessorOptions, Role, RoleError,
+    StateError, StateFolder, run,
 };
 use async_trait::async_trait;
 use std::{
@@ -104,23 +105,30 @@ async fn every_input_is_handled_once_in_order() {
     }
 }
 
+const TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(7));
+
+/// Local states in a folder of their own, which goes when the first is dropped.
+fn folder() -> (tempfile::TempDir, StateFolder) {
+    let folder = tempfile::tempdir().unwrap();
+    let states = StateFolder::open(folder.path()).unwrap();
+    (folder, states)
+}
+
 #[tokio::test]
 async fn local_state_knows_its_topic_and_its_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let topic = almanac_event_log::TopicId(uuid::Uuid::from_u128(7));
-    let other = almanac_event_log::TopicId(uuid::Uuid::from_u128(8));
-    let states = StateFolder::open(folder.path()).unwrap();
-    let (state, position) = states.partition(0, topic, 100).unwrap();
+    let (_folder, states) = folder();
+    let other = TopicId(uuid::Uuid::from_u128(8));
+    let (state, position) = states.partition(0, TOPIC, 100).unwrap();
     assert_eq!(position, 0);
     state.apply([(b"a".to_vec(), Some(b"1".to_vec()))], Some(40)).unwrap();
     state.apply([(b"b".to_vec(), Some(b"2".to_vec()))], None).unwrap();
     drop(state);
-    let (state, position) = states.partition(0, topic, 100).unwrap();
+    let (state, position) = states.partition(0, TOPIC, 100).unwrap();
     assert_eq!((position, state.get(b"a").unwrap().as_deref()), (40, Some(&b"1"[..])));
     assert_eq!(state.scan(b"").count(), 2);
     drop(state);
     // Ahead of the log, or of another topic, it is doubtful and starts anew.
-    let (state, position) = states.partition(0, topic, 39).unwrap();
+    let (state, position) = states.partition(0, TOPIC, 39).unwrap();
     assert_eq!((position, state.get(b"a").unwrap()), (0, None));
     state.apply([(b"a".to_vec(), Some(b"1".to_vec()))], Some(40)).unwrap();
     drop(state);
@@ -130,13 +138,11 @@ async fn local_state_knows_its_topic_and_its_place() {
 
 #[tokio::test]
 async fn a_state_waits_for_who_held_it_before() {
-    let folder = tempfile::tempdir().unwrap();
-    let topic = almanac_event_log::TopicId(uuid::Uuid::from_u128(7));
-    let states = StateFolder::open(folder.path()).unwrap();
-    let (former, _) = states.partition(0, topic, 100).unwrap();
+    let (_folder, states) = folder();
+    let (former, _) = states.partition(0, TOPIC, 100).unwrap();
     let next = states.clone();
-    let next = tokio::task::spawn_blocking(move || next.partition(0, topic, 100));
-    let _other = states.partition(1, topic, 100).unwrap();
+    let next = tokio::task::spawn_blocking(move || next.partition(0, TOPIC, 100));
+    let _other = states.partition(1, TOPIC, 100).unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!next.is_finished());
     former.apply([("a", Some("late"))], Some(3)).unwrap();
@@ -145,12 +151,14 @@ async fn a_state_waits_for_who_held_it_before() {
     assert_eq!((position, state.get(b"a").unwrap().as_deref()), (3, Some(&b"late"[..])));
 }
 
+fn nothing(_: &LocalState) -> Result<Vec<Change>, StateError> {
+    Ok(Vec::new())
+}
+
 #[tokio::test]
 async fn gathered_changes_are_seen_at_once_and_written_together() {
-    let folder = tempfile::tempdir().unwrap();
-    let topic = almanac_event_log::TopicId(uuid::Uuid::from_u128(7));
-    let states = StateFolder::open(folder.path()).unwrap();
-    let (state, _) = states.partition(0, topic, 100).unwrap();
+    let (_folder, states) = folder();
+    let (state, _) = states.partition(0, TOPIC, 100).unwrap();
     let limits = GatherLimits { changes: 3, bytes: 1_000, age: Duration::from_secs(3600) };
     let state = GatheredState::new(state, limits);
     let put = |key: &str, value: &str| (key.as_bytes().to_vec(), Some(value.as_bytes().to_vec()));
@@ -158,12 +166,12 @@ async fn gathered_changes_are_seen_at_once_and_written_together() {
         |key: &str| state.get(key.as_bytes()).unwrap().map(|v| String::from_utf8(v).unwrap());
 
     state.take([put("a", "1"), put("b", "1")], Some(2));
-    state.flush_due().await.unwrap();
+    state.flush_due(nothing).await.unwrap();
     assert_eq!(seen("a").as_deref(), Some("1"));
     assert_eq!(state.on_disk().get(b"a").unwrap(), None);
 
     state.take([put("c", "1")], Some(3));
-    state.flush_due().await.unwrap();
+    state.flush_due(nothing).await.unwrap();
     // Whether or not the write has ended: newer changes stand over it, a removal as well.
     state.take([put("a", "2"), (b"b".to_vec(), None)], Some(4));
     assert_eq!(
@@ -173,11 +181,29 @@ async fn gathered_changes_are_seen_at_once_and_written_together() {
 
     // Another write waits for the one before.
     state.take([put("d", "1")], None);
-    state.flush_due().await.unwrap();
+    state.flush_due(nothing).await.unwrap();
     drop(state);
-    let (state, position) = states.partition(0, topic, 100).unwrap();
+    let (state, position) = states.partition(0, TOPIC, 100).unwrap();
     let on_disk = |key: &str| state.get(key.as_bytes()).unwrap().map(|value| value.to_vec());
     assert_eq!(position, 4);
     assert_eq!(on_disk("a").as_deref(), Some(&b"2"[..]));
     assert_eq!((on_disk("b"), on_disk("d").as_deref()), (None, Some(&b"1"[..])));
+}
+
+#[tokio::test]
+async fn what_has_gathered_stands_over_what_goes_with_it() {
+    let (_folder, states) = folder();
+    let (state, _) = states.partition(0, TOPIC, 100).unwrap();
+    state.apply([("kept", Some("1")), ("gone", Some("1"))], Some(1)).unwrap();
+    let limits = GatherLimits { changes: 1, ..GatherLimits::default() };
+    let state = GatheredState::new(state, limits);
+    state.take([(b"kept".to_vec(), Some(b"2".to_vec()))], Some(2));
+    let everything = |on_disk: &LocalState| {
+        on_disk.scan(b"").map(|entry| Ok((entry?.0.to_vec(), None))).collect()
+    };
+    state.flush_due(everything).await.unwrap();
+    drop(state);
+    let (state, position) = states.partition(0, TOPIC, 100).unwrap();
+    assert_eq!((position, state.get(b"gone").unwrap()), (2, None));
+    assert_eq!(state.get(b"kept").unwrap().as_deref(), Some(&b"2"[..]));
 }

@@ -65,19 +65,13 @@ struct State {
 
 /// Where the token of the newest event stands among the aggregates, whose keys are UUIDs.
 const NEWEST_TOKEN: &[u8] = b"newest-token";
-const FORGOTTEN_AT_ONCE: usize = 2_000;
 
 impl State {
     /// Starts to write what is due.
     async fn flush_due(&self) -> Result<(), StateError> {
-        if self.outcomes.is_due() {
-            let now_ms = Timestamp::now().as_millisecond();
-            let mut changes = Changes::new();
-            outcomes::forget(&mut changes, self.outcomes.on_disk(), now_ms, FORGOTTEN_AT_ONCE)?;
-            self.outcomes.take(changes, None);
-        }
-        self.aggregates.flush_due().await?;
-        self.outcomes.flush_due().await
+        let now_ms = Timestamp::now().as_millisecond();
+        self.aggregates.flush_due(|_| Ok(Changes::new())).await?;
+        self.outcomes.flush_due(move |on_disk| outcomes::forget(on_disk, now_ms)).await
     }
 
     /// Offset of the newest command that led to an event.
@@ -143,11 +137,15 @@ impl Decider {
         };
         // Who was answered together comes back together, in the course of a moment: waiting for all
         // of them makes fewer transactions. A single caller is not kept waiting.
-        let read = batch.records.len();
-        if before > 1 && (1..options.batch_commands).contains(&read) && !options.gather.is_zero() {
+        let bytes: usize = batch.records.iter().map(|stored| stored.record.size()).sum();
+        let room = ReadLimit {
+            records: limit.records.saturating_sub(batch.records.len()),
+            bytes: limit.bytes.saturating_sub(bytes),
+        };
+        let has_room = room.records > 0 && room.bytes > 0;
+        if before > 1 && !batch.records.is_empty() && has_room && !options.gather.is_zero() {
             tokio::time::sleep(options.gather).await;
-            let limit = ReadLimit { records: options.batch_commands - read, ..limit };
-            batch.records.extend(reader.next(limit, Duration::ZERO).await?.records);
+            batch.records.extend(reader.next(room, Duration::ZERO).await?.records);
         }
         Ok(Some(batch))
     }
@@ -164,9 +162,8 @@ impl Decider {
         let end = log.end(topic, partition, Isolation::Uncommitted).await?;
         let folder = folder.clone();
         let opened = tokio::task::spawn_blocking(move || folder.partition(partition, id, end));
-        let (state, from) =
+        let (mut state, from) =
             opened.await.map_err(|e| RoleError::other(&e))?.map_err(|e| RoleError::other(&e))?;
-        let mut state = state;
         let from = from.max(log.start(topic, partition).await?);
         let mut fold = owned.fold(topic, from).await?;
         let mut folded = 0;

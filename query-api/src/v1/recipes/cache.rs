@@ -15,9 +15,12 @@ use bytes::Bytes;
 use foldhash::quality::RandomState;
 use http::HeaderValue;
 use quick_cache::{Weighter, sync::Cache};
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -31,6 +34,14 @@ const SLOTS: usize = 1 << 16;
 pub(super) struct Slot(u16);
 
 impl Slot {
+    pub(super) fn of_document(id: &Uuid) -> Self {
+        Self::of(u64::MAX, id.as_bytes())
+    }
+
+    pub(super) fn of_answer(question: Question, answer: &str) -> Self {
+        Self::of(question as u64, answer.as_bytes())
+    }
+
     fn of(table: u64, key: &[u8]) -> Self {
         Self(xxh3_64_with_seed(key, table) as u16)
     }
@@ -105,63 +116,49 @@ impl Weighter<Box<str>, Arc<Page>> for Weights {
 
 pub(crate) struct RecipeCache {
     generations: Box<[AtomicU32]>,
-    documents: Cache<Uuid, Entry<Arc<Document>>, Weights, RandomState>,
-    answers: Cache<AnswerKey, Entry<Arc<Answers>>, Weights, RandomState>,
-    pub(super) pages: Cache<Box<str>, Arc<Page>, Weights, RandomState>,
+    documents: Weighted<Uuid, Entry<Arc<Document>>>,
+    answers: Weighted<AnswerKey, Entry<Arc<Answers>>>,
+    pub(super) pages: Weighted<Box<str>, Arc<Page>>,
+}
+
+type Weighted<K, V> = Cache<K, V, Weights, RandomState>;
+
+/// Holds so many bytes; an entry has about `each`.
+fn cache<K: Eq + Hash, V: Clone>(bytes: u64, each: u64) -> Weighted<K, V>
+where
+    Weights: Weighter<K, V>,
+{
+    let entries = (bytes / each).clamp(64, 1 << 22) as usize;
+    Cache::with(entries, bytes, Weights, RandomState::default(), Default::default())
 }
 
 impl RecipeCache {
     pub(crate) fn new(bytes: usize) -> Self {
         let bytes = bytes as u64;
-        let capacity = |bytes: u64, each: u64| (bytes / each).clamp(64, 1 << 22) as usize;
-        let (most, rest) = (bytes / 2, bytes / 4);
         Self {
             generations: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(),
-            documents: Cache::with(
-                capacity(most, 1_024),
-                most,
-                Weights,
-                RandomState::default(),
-                Default::default(),
-            ),
-            answers: Cache::with(
-                capacity(rest, 512),
-                rest,
-                Weights,
-                RandomState::default(),
-                Default::default(),
-            ),
-            pages: Cache::with(
-                capacity(rest, 16_384),
-                rest,
-                Weights,
-                RandomState::default(),
-                Default::default(),
-            ),
+            documents: cache(bytes / 2, 1_024),
+            answers: cache(bytes / 4, 512),
+            pages: cache(bytes / 4, 16_384),
         }
     }
 
-    pub(super) fn document_slot(&self, id: &Uuid) -> Slot {
-        Slot::of(u64::MAX, id.as_bytes())
+    pub(super) fn generation(&self, slot: Slot) -> u32 {
+        self.generations[usize::from(slot.0)].load(Ordering::Acquire)
     }
 
-    pub(super) fn answer_slot(&self, question: Question, answer: &str) -> Slot {
-        Slot::of(question as u64, answer.as_bytes())
-    }
-
-    pub(super) fn generation(&self, slot: Slot) -> &AtomicU32 {
-        &self.generations[usize::from(slot.0)]
+    fn end_generation(&self, slot: Slot) {
+        self.generations[usize::from(slot.0)].fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes in what the change feed says of one table.
     pub(crate) fn changed(&self, change: &TableChangeRecord) {
         for id in change.keys.iter().filter_map(|key| key.parse().ok()) {
-            self.generation(self.document_slot(&id)).fetch_add(1, Ordering::AcqRel);
+            self.end_generation(Slot::of_document(&id));
         }
         if let Some(question) = Question::of_table(&change.table) {
             for answer in &change.partitions {
-                let generation = self.generation(self.answer_slot(question, answer));
-                generation.fetch_add(1, Ordering::AcqRel);
+                self.end_generation(Slot::of_answer(question, answer));
             }
         }
     }
@@ -177,8 +174,7 @@ impl RecipeCache {
     pub(super) fn kept(&self, state: &ApiState, id: Uuid) -> Option<Arc<Document>> {
         let is_fed = state.feed_alive.load(Ordering::Acquire);
         let entry = self.documents.get(&id).filter(|_| is_fed)?;
-        let generation = self.generation(self.document_slot(&id)).load(Ordering::Acquire);
-        (entry.generation == generation).then_some(entry.value)
+        (entry.generation == self.generation(Slot::of_document(&id))).then_some(entry.value)
     }
 
     /// A recipe, from memory or from its row; `None` when there never was one.
@@ -187,7 +183,7 @@ impl RecipeCache {
         state: &ApiState,
         id: Uuid,
     ) -> Result<Option<Arc<Document>>, Problem> {
-        let generation = self.generation(self.document_slot(&id)).load(Ordering::Acquire);
+        let generation = self.generation(Slot::of_document(&id));
         if let Some(document) = self.kept(state, id) {
             return Ok(Some(document));
         }
@@ -207,8 +203,7 @@ impl RecipeCache {
         answer: &str,
     ) -> Result<Arc<Answers>, Problem> {
         let is_fed = state.feed_alive.load(Ordering::Acquire);
-        let slot = self.answer_slot(question, answer);
-        let generation = self.generation(slot).load(Ordering::Acquire);
+        let generation = self.generation(Slot::of_answer(question, answer));
         let key = (question, answer.into());
         if is_fed
             && let Some(entry) = self.answers.get(&key)
@@ -256,8 +251,8 @@ mod tests {
         let cache = RecipeCache::new(1 << 20);
         let id = Uuid::from_u128(1);
         let generation = |cache: &RecipeCache| {
-            let of = |slot| cache.generation(slot).load(Ordering::Acquire);
-            (of(cache.document_slot(&id)), of(cache.answer_slot(Question::Tag, "quick")))
+            let answer = cache.generation(Slot::of_answer(Question::Tag, "quick"));
+            (cache.generation(Slot::of_document(&id)), answer)
         };
         let before = generation(&cache);
         cache.changed(&TableChangeRecord {

@@ -2,7 +2,7 @@
 
 use super::{
     AHEAD,
-    cache::Answers,
+    cache::{Answers, Slot},
     pages::{Page, Sources},
 };
 use crate::{
@@ -131,7 +131,7 @@ pub(crate) async fn list(
     };
     let mut sources = Sources::default();
     if let Some((question, answer)) = single {
-        sources.note_answer(cache, *question, answer);
+        sources.note(cache, Slot::of_answer(*question, answer));
     }
     let candidates = Candidates::of(&state, &asked).await?;
     let (mut items, mut scanned, mut more) = (Vec::new(), 0, true);
@@ -141,7 +141,7 @@ pub(crate) async fn list(
         more = ids.len() == wanted;
         scanned += ids.len();
         if single.is_some() {
-            ids.iter().for_each(|id| sources.note_document(cache, id));
+            ids.iter().for_each(|id| sources.note(cache, Slot::of_document(id)));
         }
         for (id, document) in documents(&state, ids).await? {
             if items.len() == limit {

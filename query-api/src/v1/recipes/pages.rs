@@ -4,10 +4,8 @@
 
 use super::cache::{RecipeCache, Slot};
 use crate::state::ApiState;
-use almanac_projector::recipes::Question;
 use bytes::Bytes;
 use std::sync::{Arc, atomic::Ordering};
-use uuid::Uuid;
 
 pub(crate) struct Page {
     pub(super) body: Bytes,
@@ -21,20 +19,12 @@ pub(crate) struct Page {
 pub(crate) struct Sources(Vec<(Slot, u32)>);
 
 impl Sources {
-    pub(super) fn note_answer(&mut self, cache: &RecipeCache, question: Question, answer: &str) {
-        self.note(cache, cache.answer_slot(question, answer));
-    }
-
-    pub(super) fn note_document(&mut self, cache: &RecipeCache, id: &Uuid) {
-        self.note(cache, cache.document_slot(id));
-    }
-
-    fn note(&mut self, cache: &RecipeCache, slot: Slot) {
-        self.0.push((slot, cache.generation(slot).load(Ordering::Acquire)));
+    pub(super) fn note(&mut self, cache: &RecipeCache, slot: Slot) {
+        self.0.push((slot, cache.generation(slot)));
     }
 
     fn are_unchanged(&self, cache: &RecipeCache) -> bool {
-        self.0.iter().all(|(slot, seen)| cache.generation(*slot).load(Ordering::Acquire) == *seen)
+        self.0.iter().all(|(slot, seen)| cache.generation(*slot) == *seen)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -58,7 +48,9 @@ impl RecipeCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use almanac_projector::recipes::Question;
     use almanac_schemas::projections::TableChangeRecord;
+    use uuid::Uuid;
 
     #[test]
     fn any_change_of_a_source_ends_a_page() {
@@ -66,8 +58,8 @@ mod tests {
         let (shown, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let noted = || {
             let mut sources = Sources::default();
-            sources.note_answer(&cache, Question::Tag, "quick");
-            sources.note_document(&cache, &shown);
+            sources.note(&cache, Slot::of_answer(Question::Tag, "quick"));
+            sources.note(&cache, Slot::of_document(&shown));
             sources
         };
         let change = |table: &str, partitions: &[&str], keys: &[Uuid]| {

@@ -25,7 +25,7 @@ pub enum LogError {
     #[error("topic {topic} has {setting} {found} where Almanac needs {wanted}; {remedy}")]
     WrongTopicSettings {
         topic: String,
-        setting: String,
+        setting: &'static str,
         found: String,
         wanted: String,
         remedy: String,

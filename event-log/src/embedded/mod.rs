@@ -215,13 +215,14 @@ impl Drop for Inner {
 }
 
 fn check_settings(spec: &TopicSpec, found: &index::TopicDeclaration) -> LogResult<()> {
-    let wrong = |setting: &str, found: String, wanted: String| LogError::WrongTopicSettings {
-        topic: spec.name.clone(),
-        setting: setting.to_owned(),
-        found,
-        wanted,
-        remedy: "use the settings that the folder was made with, or another folder".to_owned(),
-    };
+    let wrong =
+        |setting: &'static str, found: String, wanted: String| LogError::WrongTopicSettings {
+            topic: spec.name.clone(),
+            setting,
+            found,
+            wanted,
+            remedy: "use the settings that the folder was made with, or another folder".to_owned(),
+        };
     if found.partitions != spec.partitions {
         let (found, wanted) = (found.partitions.to_string(), spec.partitions.to_string());
         return Err(wrong("partition count", found, wanted));

@@ -98,7 +98,7 @@ async fn check_settings(
     client: &AdminClient<DefaultClientContext>,
     admin_options: &AdminOptions,
     topics: &[TopicSpec],
-    settings: &[Vec<(&str, String)>],
+    settings: &[Vec<(&'static str, String)>],
 ) -> Result<(), Check> {
     let resources: Vec<_> =
         topics.iter().map(|spec| ResourceSpecifier::Topic(&spec.name)).collect();
@@ -119,7 +119,7 @@ async fn check_settings(
             if matters && value != *wanted {
                 return Err(Check::Wrong(LogError::WrongTopicSettings {
                     topic: spec.name.clone(),
-                    setting: (*name).to_owned(),
+                    setting: name,
                     found: value,
                     wanted: wanted.clone(),
                     remedy: format!(
@@ -164,7 +164,7 @@ async fn check_partitions(options: &KafkaOptions, topics: &[TopicSpec]) -> LogRe
         if found != spec.partitions as usize {
             return Err(LogError::WrongTopicSettings {
                 topic: spec.name.clone(),
-                setting: "partition count".to_owned(),
+                setting: "partition count",
                 found: found.to_string(),
                 wanted: spec.partitions.to_string(),
                 remedy: "set `partitions` to what the topics have; a keyed topic must not grow"

@@ -40,10 +40,18 @@ fetch() {
   touch "$lib/complete"
 }
 
+# Below the ports that clients get: one that tries to reach a stopped server again and again may be
+# given that server's port, connect to itself, and keep the server from starting.
 free_port() {
   python3 - <<'P'
-import socket
-s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])
+import random, socket
+while True:
+    try:
+        s = socket.socket(); s.bind(("127.0.0.1", random.randrange(15000, 32000)))
+        print(s.getsockname()[1])
+        break
+    except OSError:
+        s.close()
 P
 }
 

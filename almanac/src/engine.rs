@@ -40,9 +40,9 @@ pub(crate) async fn open(
             (Arc::new(log?), Arc::new(store?))
         }
         Engine::Cluster => {
-            let options = config.scylla_options()?;
+            let options = config.scylla.options()?;
             let what = format!("the read store at {}", options.nodes.join(", "));
-            let log = KafkaLog::connect(config.kafka_options()?)?;
+            let log = KafkaLog::connect(config.kafka.options(config.instance())?)?;
             let connect = || ScyllaStore::connect(&options);
             let store = wait_for(&what, connect, store_is_outage, shutdown).await?;
             (Arc::new(log), Arc::new(store))
@@ -66,7 +66,7 @@ pub(crate) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
     Ok(match config.engine {
         Engine::Embedded => Arc::new(BuiltInRegistry),
         Engine::Cluster => {
-            let credentials = config.registry_credentials()?;
+            let credentials = config.schema_registry.credentials()?;
             let credentials =
                 credentials.as_ref().map(|(name, word)| (name.as_str(), word.as_str()));
             let registry = &config.schema_registry;

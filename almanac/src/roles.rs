@@ -11,7 +11,7 @@ use almanac_event_log::TopicSpec;
 use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::ProcessorOptions;
 use almanac_projector::{
-    Projection, Projector, ProjectorMetrics, ProjectorOptions, plans, recipes,
+    Projection, Projector, ProjectorMetrics, plans, recipes,
 };
 use almanac_query_api::{ApiState, QueryMetrics, QueryOptions};
 use anyhow::Context;
@@ -80,7 +80,7 @@ fn projectors(
     let projectors = projections.into_iter().map(|projection| {
         Arc::new(Projector {
             topics: projector_topics(config, &*projection),
-            options: ProjectorOptions::default(),
+            options: config.projector.clone(),
             store: opened.store.clone(),
             codec: opened.codec.clone(),
             projection,
@@ -180,7 +180,7 @@ pub(crate) async fn start(
             opened.log.clone(),
             opened.codec.clone(),
             command_topics(config),
-            Replies::new(config.commands.max_waiting),
+            Replies::new(config.commands.max_waiting, config.commands.flush()),
             identity,
             config.commands.api_options(),
         )

@@ -23,15 +23,17 @@ const FORGOTTEN_AT_ONCE: usize = 4_000;
 
 pub struct Replies {
     max_waiting: usize,
+    /// When changes of local state go to disk.
+    flush: GatherLimits,
     waiting: Mutex<HashMap<String, oneshot::Sender<ReplyRecord>>>,
     /// By partition, once they are open.
     states: RwLock<Arc<[GatheredState]>>,
 }
 
 impl Replies {
-    pub fn new(max_waiting: usize) -> Arc<Self> {
+    pub fn new(max_waiting: usize, flush: GatherLimits) -> Arc<Self> {
         let (waiting, states) = (Mutex::default(), RwLock::new(Arc::from([])));
-        Arc::new(Self { max_waiting, waiting, states })
+        Arc::new(Self { max_waiting, flush, waiting, states })
     }
 
     /// Registers who waits, before the command is written. `None` when too many wait already.
@@ -180,7 +182,7 @@ async fn follow_once(
             tokio::task::spawn_blocking(move || folder.partition(partition, described.id, end));
         let (state, next) =
             opened.await.map_err(|e| RoleError::other(&e))?.map_err(|e| RoleError::other(&e))?;
-        states.push(GatheredState::new(state, GatherLimits::default()));
+        states.push(GatheredState::new(state, replies.flush));
         from.push((partition, next.max(start)));
     }
     let states: Arc<[GatheredState]> = states.into();

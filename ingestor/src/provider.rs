@@ -181,21 +181,7 @@ impl ProviderTask {
         self.schedule.begin();
         let (started, observed_at) = (Instant::now(), Timestamp::now());
         let before = self.state.clone();
-        let fetch_id = Uuid::new_v4().to_string();
-        let provider = self.provider.clone();
-        let (topics, codec, committer) =
-            (self.topics.clone(), self.codec.clone(), self.committer.clone());
-        let publisher = Publisher {
-            topics: &topics,
-            codec: &codec,
-            committer: &committer,
-            provider: &provider.config.name,
-            source: format!("/v1/providers/{}", provider.config.name),
-            fetch_id,
-            observed_at,
-            max_events: self.options.transaction_events,
-            max_bytes: self.options.transaction_bytes,
-        };
+        let publisher = self.publisher(observed_at);
         let validators = Validators {
             etag: self.state.etag.clone(),
             last_modified: self.state.last_modified.clone(),
@@ -219,6 +205,21 @@ impl ProviderTask {
         let observed = self.observation(outcome, observed_at, started.elapsed());
         let remembered = (self.state != before).then_some(&self.state);
         publisher.observation(&observed, remembered, handled).await
+    }
+
+    fn publisher(&self, observed_at: Timestamp) -> Publisher {
+        let provider = &self.provider.config.name;
+        Publisher {
+            topics: self.topics.clone(),
+            codec: self.codec.clone(),
+            committer: self.committer.clone(),
+            provider: provider.clone(),
+            source: format!("/v1/providers/{provider}"),
+            fetch_id: Uuid::new_v4().to_string(),
+            observed_at,
+            max_events: self.options.transaction_events,
+            max_bytes: self.options.transaction_bytes,
+        }
     }
 
     /// Reads stored bodies again: those fetched since then, oldest first, or the newest only.
@@ -249,20 +250,7 @@ impl ProviderTask {
 
     async fn replay_one(&mut self, payload: Payload) -> Result<(), RoleError> {
         let (started, observed_at) = (Instant::now(), Timestamp::now());
-        let (topics, codec, committer) =
-            (self.topics.clone(), self.codec.clone(), self.committer.clone());
-        let provider = self.provider.clone();
-        let publisher = Publisher {
-            topics: &topics,
-            codec: &codec,
-            committer: &committer,
-            provider: &provider.config.name,
-            source: format!("/v1/providers/{}", provider.config.name),
-            fetch_id: Uuid::new_v4().to_string(),
-            observed_at,
-            max_events: self.options.transaction_events,
-            max_bytes: self.options.transaction_bytes,
-        };
+        let publisher = self.publisher(observed_at);
         let id = payload.id.clone();
         let fetched_at = Timestamp::from_millisecond(payload.fetched_at_ms).unwrap_or_default();
         let (limit, spool_dir) = (self.options.max_body_bytes, self.options.spool_dir());
@@ -296,7 +284,7 @@ impl ProviderTask {
     async fn take_body(
         &mut self,
         body: Body,
-        publisher: &Publisher<'_>,
+        publisher: &Publisher,
     ) -> Result<Outcome, RoleError> {
         let payload_id = format!("{}.{}", self.provider.config.name, publisher.fetch_id);
         let is_new = self.state.body_hash.as_deref() != Some(body.hash.as_str());

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use std::{
     fs::File,
     io::{Read, Seek},
+    sync::Arc,
 };
 use uuid::Uuid;
 
@@ -27,11 +28,11 @@ const CHUNK_BYTES: usize = 512 << 10;
 const CHUNKS_PER_TRANSACTION: usize = 4;
 
 /// Writes what one fetch of one provider leads to.
-pub(crate) struct Publisher<'a> {
-    pub(crate) topics: &'a Topics,
-    pub(crate) codec: &'a Codec,
-    pub(crate) committer: &'a Committer,
-    pub(crate) provider: &'a str,
+pub(crate) struct Publisher {
+    pub(crate) topics: Topics,
+    pub(crate) codec: Arc<Codec>,
+    pub(crate) committer: Committer,
+    pub(crate) provider: String,
     pub(crate) source: String,
     /// Id of the fetch: cause and correlation of its events.
     pub(crate) fetch_id: String,
@@ -40,7 +41,7 @@ pub(crate) struct Publisher<'a> {
     pub(crate) max_bytes: usize,
 }
 
-impl Publisher<'_> {
+impl Publisher {
     /// Writes all steps. `state` follows along, so that every transaction carries the counters
     /// as they are after it.
     pub(crate) async fn steps(
@@ -59,7 +60,7 @@ impl Publisher<'_> {
                     let id = Uuid::from_bytes(id);
                     self.put_plan(&mut batch, id, sequence, kind, event, value, &time);
                     count(state, kind, &entry);
-                    batch.changes.push((entry::plan_key(self.provider, id), Some(entry)));
+                    batch.changes.push((entry::plan_key(&self.provider, id), Some(entry)));
                 }
                 Step::Quarantine { record } => batch.append(Append {
                     topic: self.topics.quarantine.clone(),
@@ -123,7 +124,7 @@ impl Publisher<'_> {
             topic: self.topics.state.clone(),
             partition: self.committer.partition,
             record: self.record(
-                Bytes::from([self.provider, "/", subject].concat()),
+                Bytes::from([&self.provider, "/", subject].concat()),
                 state.into(),
                 Headers::default(),
             ),
@@ -136,7 +137,7 @@ impl Publisher<'_> {
         state: &ProviderStateRecord,
     ) -> Result<(), RoleError> {
         let value = self.codec.encode(PROVIDER_STATE, state).map_err(|e| RoleError::other(&e))?;
-        batch.changes.push((entry::provider_key(self.provider), Some(value.to_vec())));
+        batch.changes.push((entry::provider_key(&self.provider), Some(value.to_vec())));
         let key = Bytes::copy_from_slice(self.provider.as_bytes());
         batch.append(Append {
             topic: self.topics.state.clone(),
@@ -160,7 +161,7 @@ impl Publisher<'_> {
             id: &self.fetch_id,
             source: &self.source,
             event_type: "feed.observed",
-            subject: self.provider,
+            subject: &self.provider,
             time: &time,
             sequence: None,
             causation: None,

@@ -21,9 +21,11 @@ use almanac_schemas::{
     projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord},
 };
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct ProjectorOptions {
     /// Events and bytes folded at once.
     pub batch_events: usize,

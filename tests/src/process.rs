@@ -168,8 +168,14 @@ impl Drop for Installation {
     }
 }
 
+/// Outside the range that the system gives to clients: nothing else takes it before the process
+/// does.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    use rand::RngExt;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut random = rand::rng();
+    let ports = std::iter::repeat_with(|| random.random_range(15_000..32_000));
+    ports.take(1_000).find(is_free).expect("a free port")
 }
 
 /// `target/<profile>/almanac`: beside a program, or beside the tests' own `deps` folder.

@@ -32,6 +32,8 @@ pub struct DeciderOptions {
     pub gather: Duration,
     /// How long outcomes are remembered.
     pub outcomes: Duration,
+    /// When changes of local state go to disk.
+    pub flush: GatherLimits,
 }
 
 impl Default for DeciderOptions {
@@ -41,6 +43,7 @@ impl Default for DeciderOptions {
             batch_bytes: 2 << 20,
             gather: Duration::from_millis(1),
             outcomes: Duration::from_secs(24 * 3600),
+            flush: GatherLimits::default(),
         }
     }
 }
@@ -86,10 +89,12 @@ impl State {
 impl Role for Decider {
     async fn own(&self, owned: Owned) -> Result<(), RoleError> {
         let mut input = owned.take_over().await?;
+        let aggregates = self.fold(&owned, &self.topics.recipes, &self.aggregates).await?;
+        let outcomes = self.fold(&owned, &self.topics.replies, &self.outcomes).await?;
         let state = State {
             commands: owned.log.topic(&self.topics.commands).await?.id,
-            aggregates: gathered(self.fold(&owned, &self.topics.recipes, &self.aggregates).await?),
-            outcomes: gathered(self.fold(&owned, &self.topics.replies, &self.outcomes).await?),
+            aggregates: GatheredState::new(aggregates, self.options.flush),
+            outcomes: GatheredState::new(outcomes, self.options.flush),
         };
         let mut reader = input.reader(&*owned.log).await?;
         tracing::info!(partition = owned.partition(), "deciding commands");
@@ -202,10 +207,6 @@ impl Decider {
         }
         Ok(())
     }
-}
-
-fn gathered(state: LocalState) -> GatheredState {
-    GatheredState::new(state, GatherLimits::default())
 }
 
 /// Takes changes in, off the threads that serve.

@@ -1,6 +1,7 @@
 //! Cursors: where a page ended, bound to the filters it was made with. Opaque to clients.
 
 use almanac_edge::{Problem, ProblemType};
+use std::str::FromStr;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Makes a cursor of `key`, for requests with the same `filters`.
@@ -10,7 +11,7 @@ pub(super) fn encode(filters: &str, key: &str) -> String {
 }
 
 /// The key of a cursor that was made with the same filters.
-pub(super) fn decode(filters: &str, cursor: &str) -> Result<String, Problem> {
+pub(super) fn decode<T: FromStr>(filters: &str, cursor: &str) -> Result<T, Problem> {
     let bad = || {
         let detail = "it is not one of this installation, or of a request with other filters";
         Problem::new(ProblemType::BadCursor, detail)
@@ -27,7 +28,7 @@ pub(super) fn decode(filters: &str, cursor: &str) -> Result<String, Problem> {
     if hash != format!("{:016x}", xxh3_64(filters.as_bytes())) {
         return Err(bad());
     }
-    Ok(key.to_owned())
+    key.parse().map_err(|_| bad())
 }
 
 #[cfg(test)]
@@ -37,10 +38,11 @@ mod tests {
     #[test]
     fn cursors_fit_their_filters_only() {
         let cursor = encode("a=1", "2021/ñ");
-        assert_eq!(decode("a=1", &cursor).unwrap(), "2021/ñ");
-        assert!(decode("a=2", &cursor).is_err());
+        assert_eq!(decode::<String>("a=1", &cursor).unwrap(), "2021/ñ");
+        assert!(decode::<u64>("a=1", &cursor).is_err());
+        assert!(decode::<String>("a=2", &cursor).is_err());
         for bad in ["", "zz", "abc", "ñ", &"a".repeat(5_000), &cursor[2..]] {
-            assert!(decode("a=1", bad).is_err(), "{bad}");
+            assert!(decode::<String>("a=1", bad).is_err(), "{bad}");
         }
     }
 }

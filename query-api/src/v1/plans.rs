@@ -38,7 +38,7 @@ pub(crate) async fn list(
     let filter = Filter::parse(&parameters)?;
     let limit = parameters.limit()?;
     let filters = filters_text(query.as_deref().unwrap_or_default());
-    let after = match parameters.one("cursor")? {
+    let after: Option<String> = match parameters.one("cursor")? {
         Some(text) => Some(cursor::decode(&filters, text)?),
         None => None,
     };
@@ -245,7 +245,7 @@ pub(crate) async fn history(
     let id = parse_id(&id)?;
     let first = match parameters.one("cursor")? {
         // Events are numbered from 1 without gaps.
-        Some(text) => number(&cursor::decode(&id, text)?).unwrap_or(0).saturating_add(1),
+        Some(text) => number(&cursor::decode::<String>(&id, text)?).unwrap_or(0).saturating_add(1),
         None => 1,
     };
     let bucket = |sequence| history_bucket(&id, sequence);

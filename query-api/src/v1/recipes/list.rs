@@ -121,7 +121,7 @@ pub(crate) async fn list(
     let asked = Asked::parse(&parameters)?;
     let bound = filters_text(query);
     let mut after: Option<Uuid> = match parameters.one("cursor")? {
-        Some(text) => cursor::decode(&bound, text)?.parse().ok(),
+        Some(text) => Some(cursor::decode(&bound, text)?),
         None => None,
     };
     // What most ask for is one partition from its beginning: those rows are kept joined.

@@ -114,7 +114,7 @@ pub(crate) async fn history(
     let limit = parameters.limit()?;
     let id = parse_id(&id)?.to_string();
     let first = match parameters.one("cursor")? {
-        Some(text) => cursor::decode(&id, text)?.parse().unwrap_or(0_u64).saturating_add(1),
+        Some(text) => cursor::decode::<u64>(&id, text)?.saturating_add(1),
         None => 1,
     };
     let bucket = |version| history_bucket(&id, version);

@@ -148,6 +148,7 @@ async fn settle(process: &Process) {
             return;
         }
     }
+    panic!("what was written is not folded after five minutes");
 }
 
 /// One write after the other, each followed by a read with its token.

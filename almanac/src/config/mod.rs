@@ -1,0 +1,228 @@
+//! Configuration: defaults, then one TOML file, then the environment. Unknown keys are errors.
+
+mod roles;
+mod servers;
+
+use almanac_edge::identity::IdentityOptions;
+use almanac_ingestor::config::{IngestOptions, ProviderConfig};
+use almanac_projector::ProjectorOptions;
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use std::{
+    net::ToSocketAddrs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub(crate) use roles::{CommandsConfig, HttpConfig, IdentityConfig};
+pub(crate) use servers::{KafkaConfig, RegistryConfig, ScyllaConfig};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) engine: Engine,
+    pub(crate) data_dir: PathBuf,
+    /// Name of this process within its groups; made of host and data_dir when empty.
+    pub(crate) instance: String,
+    /// Lets several installations share a cluster.
+    pub(crate) topic_prefix: String,
+    /// Of every topic; it can never change.
+    pub(crate) partitions: u32,
+    #[serde(with = "humantime_serde")]
+    pub(crate) session_timeout: Duration,
+    /// Whether `up` makes up a provider when none is configured.
+    pub(crate) demo: bool,
+    pub(crate) http: HttpConfig,
+    pub(crate) identity: IdentityConfig,
+    pub(crate) kafka: KafkaConfig,
+    pub(crate) schema_registry: RegistryConfig,
+    pub(crate) scylla: ScyllaConfig,
+    pub(crate) commands: CommandsConfig,
+    pub(crate) projector: ProjectorOptions,
+    pub(crate) ingest: IngestOptions,
+    pub(crate) providers: Vec<ProviderConfig>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Engine {
+    Embedded,
+    Cluster,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Embedded,
+            data_dir: "./data".into(),
+            instance: String::new(),
+            topic_prefix: String::new(),
+            partitions: 8,
+            session_timeout: Duration::from_secs(10),
+            demo: true,
+            http: HttpConfig::default(),
+            identity: IdentityConfig::default(),
+            kafka: KafkaConfig::default(),
+            schema_registry: RegistryConfig::default(),
+            scylla: ScyllaConfig::default(),
+            commands: CommandsConfig::default(),
+            projector: ProjectorOptions::default(),
+            ingest: IngestOptions::default(),
+            providers: Vec::new(),
+        }
+    }
+}
+
+/// An event holds a recipe twice, and text grows by escapes.
+const MAX_COMMAND_BYTES: usize = 320 << 10;
+
+impl Config {
+    /// Reads the file, if one is named, and the environment (`ALMANAC__HTTP__LISTEN`).
+    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut builder = config::Config::builder();
+        if let Some(file) = file {
+            if !file.is_file() {
+                bail!("there is no configuration file {}", file.display());
+            }
+            let source = config::File::from(file).format(config::FileFormat::Toml);
+            builder = builder.add_source(source);
+        }
+        let environment = config::Environment::with_prefix("ALMANAC")
+            .prefix_separator("__")
+            .separator("__")
+            .list_separator(",")
+            .with_list_parse_key("scylla.nodes")
+            .with_list_parse_key("http.origins")
+            .try_parsing(true);
+        let config: Self = builder
+            .add_source(environment)
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .context("the configuration cannot be read")?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> anyhow::Result<()> {
+        if self.partitions == 0 || self.partitions > 1_000 {
+            bail!("partitions must be 1 to 1000, not {}", self.partitions);
+        }
+        if !self.topic_prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+            bail!("topic_prefix {:?} may hold letters, digits, ., _ and - only", self.topic_prefix);
+        }
+        let commands = &self.commands;
+        if commands.max_body_bytes > MAX_COMMAND_BYTES {
+            bail!(
+                "commands.max_body_bytes may be at most {MAX_COMMAND_BYTES}: a record holds 1 MB"
+            );
+        }
+        let bounds = [commands.batch_commands, commands.batch_bytes, commands.max_waiting];
+        if bounds.contains(&0) || commands.pictures == 0 {
+            bail!("commands.batch_commands, batch_bytes, max_waiting and pictures must not be 0");
+        }
+        let projector = &self.projector;
+        if projector.batch_events == 0 || projector.batch_bytes == 0 {
+            bail!("projector.batch_events and batch_bytes must not be 0");
+        }
+        if self.engine == Engine::Cluster {
+            let needed = [
+                ("kafka.bootstrap_servers", self.kafka.bootstrap_servers.is_empty()),
+                ("schema_registry.url", self.schema_registry.url.is_empty()),
+                ("scylla.nodes", self.scylla.nodes.is_empty()),
+            ];
+            for (name, missing) in needed {
+                if missing {
+                    bail!("engine = \"cluster\" needs {name}");
+                }
+            }
+        }
+        for provider in &self.providers {
+            provider.validate()?;
+        }
+        Ok(())
+    }
+
+    /// Whether only this machine can reach the HTTP address.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.http
+            .listen
+            .to_socket_addrs()
+            .is_ok_and(|mut all| all.all(|one| one.ip().is_loopback()))
+    }
+
+    /// Where the key stands that `up` makes.
+    pub(crate) fn own_key_file(&self) -> PathBuf {
+        self.data_dir.join("identity.jwks.json")
+    }
+
+    /// Whose tokens are taken. The local user needs none, while nobody else is configured.
+    pub(crate) fn identity_options(&self) -> IdentityOptions {
+        let identity = &self.identity;
+        IdentityOptions {
+            files: vec![identity.jwks_file.clone().unwrap_or_else(|| self.own_key_file())],
+            is_required: identity.jwks_file.is_some(),
+            issuer: identity.issuer.clone(),
+            audience: identity.audience.clone(),
+            local_user: self.is_loopback() && identity.jwks_file.is_none(),
+            origins: self.http.origins.clone(),
+        }
+    }
+
+    /// The name of this process in its groups: the same after a restart, another for another
+    /// data folder.
+    pub(crate) fn instance(&self) -> String {
+        if !self.instance.is_empty() {
+            return self.instance.clone();
+        }
+        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        let folder = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        let text = format!("{}\0{}", host.trim(), folder.display());
+        format!("almanac-{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> anyhow::Result<Config> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        Config::load(Some(file.path()))
+    }
+
+    #[test]
+    fn the_example_is_the_defaults() {
+        let example = load(include_str!("../../../almanac.example.toml")).unwrap();
+        let text = |config: &Config| toml::to_string(config).unwrap();
+        assert_eq!(text(&example), text(&Config::default()));
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        for (text, part) in [
+            ("enginee = \"embedded\"", "enginee"),
+            ("engine = \"sqlite\"", "sqlite"),
+            ("engine = \"cluster\"", "kafka.bootstrap_servers"),
+            ("partitions = 0", "partitions"),
+            ("[commands]\nbatch_commands = 0", "commands.batch_commands"),
+            ("[commands]\nmax_body_bytes = 1000000", "commands.max_body_bytes"),
+            ("[projector]\nbatch_events = 0", "projector.batch_events"),
+            ("[[providers]]\nname = \"A b\"\nkind = \"fever-plans\"\nurl = \"http://x/\"", "A b"),
+            ("[[providers]]\nname = \"a\"\nkind = \"fever-plans\"\nurl = \"ftp://x/\"", "ftp"),
+            ("[[providers]]\nname = \"a\"\nkind = \"psychic\"\nurl = \"http://x/\"", "psychic"),
+        ] {
+            let error = format!("{:#}", load(text).unwrap_err());
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_masked() {
+        let config = load("[kafka]\nsasl_password = \"hunter2\"").unwrap();
+        assert!(!toml::to_string(&config).unwrap().contains("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let options = config.kafka.options(String::new()).unwrap();
+        assert_eq!(options.security.sasl_password.as_deref(), Some("hunter2"));
+    }
+}

@@ -1,0 +1,124 @@
+//! What the roles may be told.
+
+use almanac_command_api::{CommandApiOptions, DeciderOptions};
+use almanac_processor::GatherLimits;
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, time::Duration};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HttpConfig {
+    pub(crate) listen: String,
+    /// Memory for cached partitions of search.
+    pub(crate) cache_bytes: usize,
+    /// How long a start may wait for that memory to fill before it counts as ready.
+    #[serde(with = "humantime_serde")]
+    pub(crate) warm_up: Duration,
+    /// Memory for recipes and answers to questions about them.
+    pub(crate) recipe_cache_bytes: usize,
+    /// How long a read waits for its consistency token when the client prefers nothing else.
+    #[serde(with = "humantime_serde")]
+    pub(crate) wait: Duration,
+    /// Origins whose pages may write, such as "https://console.example".
+    pub(crate) origins: Vec<String>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            cache_bytes: 512 << 20,
+            warm_up: Duration::from_secs(1),
+            recipe_cache_bytes: 64 << 20,
+            wait: Duration::from_secs(2),
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// Who may do what: bearer tokens that are JWTs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct IdentityConfig {
+    /// The identity provider's keys, a JWK set; without it the key that `up` makes is used.
+    pub(crate) jwks_file: Option<PathBuf>,
+    /// `iss` and `aud` that tokens must have.
+    pub(crate) issuer: Option<String>,
+    pub(crate) audience: Option<String>,
+}
+
+/// The write side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CommandsConfig {
+    /// Requests that wait for their answers; more are told to come back.
+    pub(crate) max_waiting: usize,
+    /// Larger bodies are refused: an event with the recipe before and after must fit a record.
+    pub(crate) max_body_bytes: usize,
+    /// How long a write waits for its answer when nothing else is preferred.
+    #[serde(with = "humantime_serde")]
+    pub(crate) wait: Duration,
+    /// How long outcomes and idempotency keys are remembered.
+    #[serde(with = "humantime_serde")]
+    pub(crate) outcomes: Duration,
+    /// Commands decided and committed together.
+    pub(crate) batch_commands: usize,
+    pub(crate) batch_bytes: usize,
+    /// How long a batch waits for more, when several were decided together before it.
+    #[serde(with = "humantime_serde")]
+    pub(crate) gather: Duration,
+    /// Local state goes to disk after so many changes, bytes, or so long, whichever comes first.
+    pub(crate) flush_changes: usize,
+    pub(crate) flush_bytes: usize,
+    #[serde(with = "humantime_serde")]
+    pub(crate) flush_interval: Duration,
+    /// Pictures decoded at the same time.
+    pub(crate) pictures: usize,
+}
+
+impl Default for CommandsConfig {
+    fn default() -> Self {
+        let (api, decider) = (CommandApiOptions::default(), DeciderOptions::default());
+        Self {
+            max_waiting: 10_000,
+            max_body_bytes: api.max_body_bytes,
+            wait: api.wait,
+            outcomes: decider.outcomes,
+            batch_commands: decider.batch_commands,
+            batch_bytes: decider.batch_bytes,
+            gather: decider.gather,
+            flush_changes: decider.flush.changes,
+            flush_bytes: decider.flush.bytes,
+            flush_interval: decider.flush.age,
+            pictures: api.pictures,
+        }
+    }
+}
+
+impl CommandsConfig {
+    pub(crate) fn api_options(&self) -> CommandApiOptions {
+        CommandApiOptions {
+            max_body_bytes: self.max_body_bytes,
+            wait: self.wait,
+            pictures: self.pictures,
+        }
+    }
+
+    pub(crate) fn decider_options(&self) -> DeciderOptions {
+        DeciderOptions {
+            batch_commands: self.batch_commands,
+            batch_bytes: self.batch_bytes,
+            gather: self.gather,
+            outcomes: self.outcomes,
+            flush: self.flush(),
+        }
+    }
+
+    pub(crate) fn flush(&self) -> GatherLimits {
+        GatherLimits {
+            changes: self.flush_changes,
+            bytes: self.flush_bytes,
+            age: self.flush_interval,
+        }
+    }
+}

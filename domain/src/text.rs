@@ -3,10 +3,18 @@
 /// `FRESH_THYME`, `fresh thyme` and ` Fresh  Thyme` are all `fresh thyme`.
 pub fn fold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
-    for character in text.chars().flat_map(char::to_lowercase).map(fold_accent) {
+    let mut push = |character: char| {
         let character = if character == '_' || character.is_whitespace() { ' ' } else { character };
         if character != ' ' || !(folded.is_empty() || folded.ends_with(' ')) {
             folded.push(character);
+        }
+    };
+    for character in text.chars() {
+        // Most are, and the tables of Unicode say no more of them.
+        if character.is_ascii() {
+            push(character.to_ascii_lowercase());
+        } else {
+            character.to_lowercase().map(fold_accent).for_each(&mut push);
         }
     }
     folded.truncate(folded.trim_end().len());

@@ -1,11 +1,11 @@
 //! The public JSON of a recipe.
 
-use super::walk::{NotJson, Object, Walk, parse};
+use super::walk::{NotJson, Object, Part, Walk, parse};
 use almanac_domain::recipes::{
     Amount, Draft, Fault, IngredientDraft, Knowledge, Quantity, QuantityDraft, Recipe, StepDraft,
 };
 use serde_json::value::RawValue;
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 /// A recipe from a body, or all that is wrong with it.
 pub fn read(body: &[u8]) -> Result<Result<Recipe, Vec<Fault>>, NotJson> {
@@ -50,16 +50,16 @@ const PROPERTIES: [&str; 12] = [
 
 fn draft(walk: &mut Walk, raw: &RawValue) -> Option<Draft> {
     let body = walk.object(raw, &PROPERTIES)?;
-    let mut texts = |name: &str| {
+    let mut texts = |name| {
         walk.property(&body, name, |walk, raw| walk.list(raw, Walk::text)).unwrap_or_default()
     };
     let (tags, tools, notes) = (texts("tags"), texts("tools"), texts("notes"));
-    let mut text = |name: &str| walk.property(&body, name, Walk::text);
+    let mut text = |name| walk.property(&body, name, Walk::text);
     let (name, description) = (text("name"), text("description"));
     let (author, difficulty) = (text("author"), text("difficulty"));
     let times = walk.property(&body, "times", |walk, raw| {
         let times = walk.object(raw, &["preparation", "cooking"])?;
-        let mut seconds = |name: &str| walk.property(&times, name, Walk::seconds);
+        let mut seconds = |name| walk.property(&times, name, Walk::seconds);
         Some((seconds("preparation"), seconds("cooking")))
     });
     let (preparation_s, cooking_s) = times.unwrap_or_default();
@@ -84,10 +84,10 @@ fn draft(walk: &mut Walk, raw: &RawValue) -> Option<Draft> {
 
 fn serves(walk: &mut Walk, raw: &RawValue) -> Option<(i64, i64)> {
     let serves = walk.object(raw, &["min", "max"])?;
-    let mut number = |name: &str| {
+    let mut number = |name| {
         let found = walk.property(&serves, name, Walk::whole);
-        if found.is_none() && !serves.contains_key(name) {
-            walk.at(name, |walk| walk.fault("it is required"));
+        if found.is_none() && serves.get(name).is_none() {
+            walk.at(Part::Name(name), |walk| walk.fault("it is required"));
         }
         found
     };
@@ -99,7 +99,7 @@ fn serves(walk: &mut Walk, raw: &RawValue) -> Option<(i64, i64)> {
 fn ingredient(walk: &mut Walk, raw: &RawValue) -> Option<IngredientDraft> {
     let known = ["ingredient", "section", "preparation", "quantity"];
     let Some(item) = walk.object(raw, &known) else { return Some(IngredientDraft::default()) };
-    let mut text = |name: &str| walk.property(&item, name, Walk::text);
+    let mut text = |name| walk.property(&item, name, Walk::text);
     Some(IngredientDraft {
         ingredient: text("ingredient"),
         section: text("section"),
@@ -111,7 +111,7 @@ fn ingredient(walk: &mut Walk, raw: &RawValue) -> Option<IngredientDraft> {
 fn quantity(walk: &mut Walk, raw: &RawValue) -> Option<QuantityDraft> {
     let quantity: Object<'_> = walk.object(raw, &["value", "min", "max", "unit"])?;
     let unit = walk.property(&quantity, "unit", Walk::text);
-    let mut decimal = |name: &str| walk.property(&quantity, name, Walk::decimal);
+    let mut decimal = |name| walk.property(&quantity, name, Walk::decimal);
     Some(QuantityDraft { value: decimal("value"), min: decimal("min"), max: decimal("max"), unit })
 }
 
@@ -154,7 +154,7 @@ pub fn render_body(recipe: &Recipe) -> String {
 
 /// Reads what [`render`] wrote.
 pub fn read_rendered(text: &str) -> Option<Knowledge> {
-    let mut object: Object<'_> = serde_json::from_str(text).ok()?;
+    let mut object: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
     object.remove("id")?;
     let version = serde_json::from_str(object.remove("version")?.get()).ok()?;
     let created_at = serde_json::from_str(object.remove("created_at")?.get()).ok()?;

@@ -3,8 +3,9 @@
 
 use almanac_domain::recipes::Fault;
 use rust_decimal::Decimal;
+use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, fmt};
 
 /// Refused before any rule is looked at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,26 +40,76 @@ pub(super) fn parse(body: &[u8]) -> Result<&RawValue, NotJson> {
     serde_json::from_slice(body).map_err(|error| NotJson::Syntax(error.to_string()))
 }
 
+/// The properties of an object. They are few: looking through all beats a map. Of a name that is
+/// there twice the last counts.
+pub(super) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(known, _)| known == name).map(|(_, raw)| *raw)
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Properties;
+
+        impl<'de> de::Visitor<'de> for Properties {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut properties = Vec::with_capacity(4);
+                while let Some((Name(name), raw)) = map.next_entry()? {
+                    properties.push((name, raw));
+                }
+                Ok(Object(properties))
+            }
+        }
+
+        deserializer.deserialize_map(Properties)
+    }
+}
+
+/// Borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A step from the outside in. It becomes text when there is a fault to tell of.
+pub(super) enum Part {
+    Name(&'static str),
+    Unknown(String),
+    Index(usize),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Unknown(name) => f.write_str(name),
+            Self::Index(index) => write!(f, "{index}"),
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Walk {
     pub(super) faults: Vec<Fault>,
-    place: Vec<String>,
+    place: Vec<Part>,
 }
-
-pub(super) type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 impl Walk {
     pub(super) fn fault(&mut self, rule: impl Into<String>) {
-        self.faults.push(Fault { place: self.place.clone(), rule: rule.into() });
+        let place = self.place.iter().map(Part::to_string).collect();
+        self.faults.push(Fault { place, rule: rule.into() });
     }
 
     /// Does something one level further in.
-    pub(super) fn at<T>(
-        &mut self,
-        part: impl Into<String>,
-        inner: impl FnOnce(&mut Self) -> T,
-    ) -> T {
-        self.place.push(part.into());
+    pub(super) fn at<T>(&mut self, part: Part, inner: impl FnOnce(&mut Self) -> T) -> T {
+        self.place.push(part);
         let done = inner(self);
         self.place.pop();
         done
@@ -76,8 +127,9 @@ impl Walk {
     /// An object with no other properties than these.
     pub(super) fn object<'a>(&mut self, raw: &'a RawValue, known: &[&str]) -> Option<Object<'a>> {
         let object: Object<'a> = self.read(raw, "an object")?;
-        for name in object.keys().filter(|name| !known.contains(&name.as_ref())).take(20) {
-            let shown: String = name.chars().take(64).collect();
+        let unknown = object.0.iter().map(|(name, _)| name.as_ref());
+        for name in unknown.filter(|name| !known.contains(name)).take(20) {
+            let shown = Part::Unknown(name.chars().take(64).collect());
             self.at(shown, |walk| walk.fault("unknown property"));
         }
         Some(object)
@@ -87,11 +139,11 @@ impl Walk {
     pub(super) fn property<'a, T>(
         &mut self,
         object: &Object<'a>,
-        name: &str,
+        name: &'static str,
         read: impl FnOnce(&mut Self, &'a RawValue) -> Option<T>,
     ) -> Option<T> {
-        let raw = object.get(name).copied().filter(|raw| raw.get() != "null")?;
-        self.at(name, |walk| read(walk, raw))
+        let raw = object.get(name).filter(|raw| raw.get() != "null")?;
+        self.at(Part::Name(name), |walk| read(walk, raw))
     }
 
     pub(super) fn text(&mut self, raw: &RawValue) -> Option<String> {
@@ -139,7 +191,7 @@ impl Walk {
         let items: Vec<&'a RawValue> = self.read(raw, "an array")?;
         let mut found = Vec::with_capacity(items.len());
         for (place, item) in items.into_iter().enumerate() {
-            found.extend(self.at(place.to_string(), |walk| read(walk, item)));
+            found.extend(self.at(Part::Index(place), |walk| read(walk, item)));
         }
         Some(found)
     }

@@ -124,6 +124,60 @@ async fn a_damaged_byte_is_named_wherever_it_is() {
     }
 }
 
+/// Where each frame starts, and how much of the file was synced before it was written.
+fn frames(file: &[u8]) -> Vec<(usize, usize)> {
+    let starts = file.windows(4).enumerate().filter(|(_, window)| window == b"ALF1");
+    let frames = starts.map(|(at, _)| {
+        assert_eq!(file[at + 16], 4, "a frame begins with what was synced");
+        (at, u64::from_le_bytes(file[at + 17..at + 25].try_into().unwrap()) as usize)
+    });
+    frames.collect()
+}
+
+/// A power failure in the middle of a sync leaves any part of what was written together.
+#[tokio::test]
+async fn what_was_not_synced_may_be_torn_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    fill(&log, "facts", 3).await;
+    let topic: Arc<str> = "facts".into();
+    let file = segments(folder.path()).pop().unwrap();
+    // Those that wait while others are synced are written together, sooner or later.
+    let mut count = 3;
+    let (whole, frames, before) = loop {
+        let some = (count..count + 50)
+            .map(|n| log.append(vec![append(&topic, 0, &format!("record {n}"))]));
+        for appended in futures::future::join_all(some).await {
+            appended.unwrap();
+        }
+        count += 50;
+        let whole = fs::read(&file).unwrap();
+        let frames = frames(&whole);
+        let group = frames.last().unwrap().1;
+        let before = frames.iter().filter(|(at, _)| *at < group).count();
+        if frames.len() - before > 1 {
+            break (whole, frames, before);
+        }
+        assert!(count < 5_000, "never two together");
+    };
+    drop(log);
+    let group = frames[before].0;
+    // The topic's declaration is a frame as well.
+    let kept = before - 1;
+
+    flip_byte(&file, group as u64 + 30);
+    let log = open(folder.path());
+    assert_eq!(everything(&log, "facts", 0).await, records(kept));
+    let offsets = log.append(vec![append(&topic, 0, "next")]).await.unwrap();
+    assert_eq!(offsets, [Some(kept as u64)]);
+    drop(log);
+
+    fs::write(&file, &whole).unwrap();
+    flip_byte(&file, frames[before - 1].0 as u64 + 30);
+    let error = EmbeddedLog::open(EmbeddedOptions::new(folder.path())).err().unwrap();
+    assert!(matches!(error, LogError::Corrupt { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn damage_in_a_sealed_segment_is_found_when_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +185,9 @@ async fn damage_in_a_sealed_segment_is_found_when_it_is_read() {
     fill(&log, "facts", 200).await;
     drop(log);
     let file = segments(folder.path()).remove(1);
-    flip_byte(&file, fs::metadata(&file).unwrap().len() / 2);
+    let whole = fs::read(&file).unwrap();
+    let record = whole.windows(6).rposition(|window| window == b"record").unwrap();
+    flip_byte(&file, record as u64);
     let log = EmbeddedLog::open(small_segments(folder.path())).unwrap();
     let mut reader = log.read("facts", &[(0, 0)]).await.unwrap();
     let limit = ReadLimit { records: 1_000, bytes: 1 << 20 };

@@ -266,6 +266,8 @@ impl Cleaner {
         let start = frame::begin_frame(&mut out);
         for block in blocks {
             match block {
+                // Segments that are rewritten are synced as a whole.
+                Block::Synced { .. } => {}
                 Block::Topic { number, declaration } => {
                     frame::put_topic(&mut out, number, &declaration);
                 }

@@ -2,7 +2,8 @@
 //!
 //! A file is a sequence of frames, one per transaction. A frame is a header of 16 bytes (magic,
 //! payload length, CRC-32C of the payload, CRC-32C of the header so far) and a payload of blocks.
-//! All integers are little-endian. A record block carries a CRC of its own, so that a reader
+//! All integers are little-endian. A frame tells how much of its file was synced when it was made:
+//! what is damaged beyond that was never acknowledged. A record block carries a CRC of its own, so that a reader
 //! checks what it reads without reading the whole frame.
 
 use super::index::{BlockRef, TopicDeclaration};
@@ -19,15 +20,32 @@ pub(super) const MAX_PAYLOAD: usize = 256 << 20;
 const RECORDS: u8 = 1;
 const POSITION: u8 = 2;
 const TOPIC: u8 = 3;
+const SYNCED: u8 = 4;
 const RECORDS_HEADER: usize = 1 + 2 + 4 + 8 + 8 + 4 + 4;
 const NO_VALUE: u32 = u32::MAX;
 
 /// One block of a frame, borrowed from its payload.
 #[derive(Debug)]
 pub(super) enum Block {
-    Records { topic: u16, partition: u32, block: BlockRef },
-    Position { group: Arc<str>, topic: u16, partition: u32, next_offset: Offset },
-    Topic { number: u16, declaration: TopicDeclaration },
+    Records {
+        topic: u16,
+        partition: u32,
+        block: BlockRef,
+    },
+    Position {
+        group: Arc<str>,
+        topic: u16,
+        partition: u32,
+        next_offset: Offset,
+    },
+    Topic {
+        number: u16,
+        declaration: TopicDeclaration,
+    },
+    /// Bytes of this file that were synced before the frame was written.
+    Synced {
+        length: u64,
+    },
 }
 
 /// Starts a frame in `out`; returns where it starts, for [`finish_frame`].
@@ -95,6 +113,11 @@ pub(super) fn put_position(
     out.put_u16_le(topic);
     out.put_u32_le(partition);
     out.put_u64_le(next_offset);
+}
+
+pub(super) fn put_synced(out: &mut Vec<u8>, length: u64) {
+    out.put_u8(SYNCED);
+    out.put_u64_le(length);
 }
 
 pub(super) fn put_topic(out: &mut Vec<u8>, number: u16, declaration: &TopicDeclaration) {
@@ -179,6 +202,12 @@ pub(super) fn parse_blocks(payload: &[u8], segment: u32, position: u64) -> Optio
                 let id = TopicId(Uuid::from_bytes(id));
                 let declaration = TopicDeclaration { name, id, partitions, retention, durability };
                 Block::Topic { number, declaration }
+            }
+            SYNCED => {
+                if rest.remaining() < 8 {
+                    return None;
+                }
+                Block::Synced { length: rest.get_u64_le() }
             }
             _ => return None,
         };

@@ -97,6 +97,7 @@ impl Index {
                     None => false,
                 }
             }
+            Block::Synced { .. } => true,
             Block::Position { group, topic, partition, next_offset } => {
                 self.positions.insert((group, topic, partition), next_offset);
                 true

@@ -97,6 +97,7 @@ impl EmbeddedLog {
             epochs: epochs.clone(),
             active: recovered.active,
             length: recovered.active_length,
+            synced: recovered.active_length,
             sealed,
             failed: None,
         };

@@ -74,8 +74,10 @@ pub(super) fn recover(folder: &Path) -> LogResult<Recovered> {
                     "dropping an unfinished write at the end of the log; it was never acknowledged"
                 );
                 file.set_len(good).map_err(io_error("truncate", &path))?;
-                file.sync_all().map_err(io_error("sync", &path))?;
             }
+            // A process that was killed may have left what only the system's memory holds. Whoever
+            // reads it from here on may act on it, so it has to stay.
+            file.sync_all().map_err(io_error("sync", &path))?;
             active_length = good;
         }
         index.segments.insert(*number, Arc::new(SegmentFile { path, file }));
@@ -85,7 +87,8 @@ pub(super) fn recover(folder: &Path) -> LogResult<Recovered> {
 }
 
 /// Applies every frame of a file; returns the length of what is good. A bad frame is an error
-/// unless it is the torn end of the newest file: then nothing valid may follow it.
+/// unless it lies where the newest file was not synced: a power failure may leave any part of what
+/// was written last, the later without the earlier, and nobody was told of it.
 fn scan(
     file: &File,
     path: &Path,
@@ -105,9 +108,14 @@ fn scan(
             if !is_last {
                 return Err(corrupt(position, "bad frame in a finished segment"));
             }
-            if let Some(later) = find_frame(file, path, position + 1, length)? {
-                let detail = format!("bad frame, but a valid one follows at byte {later}");
-                return Err(corrupt(position, &detail));
+            let mut from = position + 1;
+            while let Some((later, payload)) = find_frame(file, path, from, length)? {
+                // Frames of earlier versions tell nothing; all before them counts as synced.
+                if synced_before(&payload, number).is_none_or(|synced| synced > position) {
+                    let detail = format!("bad frame, but a valid one follows at byte {later}");
+                    return Err(corrupt(position, &detail));
+                }
+                from = later + (FRAME_HEADER + payload.len()) as u64;
             }
             return Ok(position);
         };
@@ -148,8 +156,21 @@ pub(super) fn read_frame(
     Ok((crc32c::crc32c(&payload) == checksum).then_some(payload))
 }
 
-/// The next place at or after `from` where a whole and sound frame starts.
-fn find_frame(file: &File, path: &Path, from: u64, length: u64) -> LogResult<Option<u64>> {
+/// How much of its file was synced when a frame was written.
+fn synced_before(payload: &[u8], number: u32) -> Option<u64> {
+    frame::parse_blocks(payload, number, 0)?.into_iter().find_map(|block| match block {
+        Block::Synced { length } => Some(length),
+        _ => None,
+    })
+}
+
+/// The next place at or after `from` where a whole and sound frame starts, with its payload.
+fn find_frame(
+    file: &File,
+    path: &Path,
+    from: u64,
+    length: u64,
+) -> LogResult<Option<(u64, Vec<u8>)>> {
     const WINDOW: usize = 1 << 20;
     let mut buffer = vec![0; WINDOW];
     let mut at = from;
@@ -159,8 +180,8 @@ fn find_frame(file: &File, path: &Path, from: u64, length: u64) -> LogResult<Opt
         for found in buffer[..wanted].windows(MAGIC.len()).enumerate() {
             if found.1 == MAGIC {
                 let candidate = at + found.0 as u64;
-                if read_frame(file, path, candidate, length)?.is_some() {
-                    return Ok(Some(candidate));
+                if let Some(payload) = read_frame(file, path, candidate, length)? {
+                    return Ok(Some((candidate, payload)));
                 }
             }
         }

@@ -61,6 +61,8 @@ pub(super) struct Writer {
     pub(super) epochs: Arc<Mutex<HashMap<Arc<str>, u64>>>,
     pub(super) active: u32,
     pub(super) length: u64,
+    /// So much of the active segment is known to be on disk.
+    pub(super) synced: u64,
     /// Told the number of a segment when it is sealed.
     pub(super) sealed: mpsc::UnboundedSender<u32>,
     /// Set when the disk's state is unknown; every later write is refused with it.
@@ -101,6 +103,7 @@ impl Writer {
                         ends.clear();
                         let number = self.index.read().topics.len() as u16;
                         let start = frame::begin_frame(&mut buffer);
+                        frame::put_synced(&mut buffer, self.synced);
                         frame::put_topic(&mut buffer, number, &declaration);
                         frame::finish_frame(&mut buffer, start);
                         blocks.push((Block::Topic { number, declaration }, Bytes::new()));
@@ -162,6 +165,7 @@ impl Writer {
     ) -> Vec<Offset> {
         let index = self.index.read();
         let start = frame::begin_frame(buffer);
+        frame::put_synced(buffer, self.synced);
         let mut bases = Vec::with_capacity(runs.len());
         for run in runs {
             let end = ends.entry((run.topic, run.partition)).or_insert_with(|| {
@@ -227,6 +231,9 @@ impl Writer {
         }
         let written_at = self.length;
         self.length += buffer.len() as u64;
+        if sync {
+            self.synced = self.length;
+        }
         {
             let mut index = self.index.write();
             let mut touched = Vec::new();
@@ -310,7 +317,7 @@ impl Writer {
         // A left-over of a failed roll would be taken for a segment.
         let _ = fs::remove_file(segment::log_path(&self.folder, next));
         let sealed = std::mem::replace(&mut self.active, next);
-        self.length = 0;
+        (self.length, self.synced) = (0, 0);
         self.active_file()?;
         let _ = self.sealed.send(sealed);
         Ok(())

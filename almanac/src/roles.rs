@@ -10,9 +10,7 @@ use almanac_edge::Identity;
 use almanac_event_log::TopicSpec;
 use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::ProcessorOptions;
-use almanac_projector::{
-    Projection, Projector, ProjectorMetrics, plans, recipes,
-};
+use almanac_projector::{Projection, Projector, ProjectorMetrics, plans, recipes};
 use almanac_query_api::{ApiState, QueryMetrics, QueryOptions};
 use anyhow::Context;
 use prometheus_client::registry::Registry;

@@ -281,11 +281,7 @@ impl ProviderTask {
         publisher.observation(&observed, Some(&self.state), None).await
     }
 
-    async fn take_body(
-        &mut self,
-        body: Body,
-        publisher: &Publisher,
-    ) -> Result<Outcome, RoleError> {
+    async fn take_body(&mut self, body: Body, publisher: &Publisher) -> Result<Outcome, RoleError> {
         let payload_id = format!("{}.{}", self.provider.config.name, publisher.fetch_id);
         let is_new = self.state.body_hash.as_deref() != Some(body.hash.as_str());
         let compared = self.compare(&body, publisher.observed_at, &payload_id, is_new).await?;

@@ -157,18 +157,34 @@ impl Inner {
             }
         }
         batch.commit().map_err(|error| storage_error("write", &self.folder, &error))?;
-        self.wait_for_flushes();
-        Ok(())
+        self.bound_memtables()
     }
 
-    /// fjall asks its worker to turn a full memtable and writes on meanwhile, so that a writer that
-    /// is faster than the disk would fill the memory. Bounded, since a flush is only asked for by
-    /// the next write when the worker was too busy to hear of it.
-    fn wait_for_flushes(&self) {
+    /// fjall knows a bound for each memtable, not for all of them, and writes on while a full one
+    /// waits for its worker: a writer that is faster than the disk would fill the memory. Waits for
+    /// what is on its way to the disk; when nothing is, it is many tables that are each not full
+    /// yet, and all of them go.
+    fn bound_memtables(&self) -> StoreResult<()> {
+        let is_full = || self.database.write_buffer_size() > WRITE_BUFFER_BYTES;
+        if !is_full() {
+            return Ok(());
+        }
+        let open: Vec<Keyspace> = {
+            let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+            tables.values().cloned().collect()
+        };
+        if open.iter().all(|keyspace| keyspace.sealed_memtable_count() == 0) {
+            for keyspace in &open {
+                keyspace
+                    .rotate_memtable()
+                    .map_err(|error| storage_error("flush", &self.folder, &error))?;
+            }
+        }
         let until = Instant::now() + MAX_FLUSH_WAIT;
-        while self.database.write_buffer_size() > WRITE_BUFFER_BYTES && Instant::now() < until {
+        while is_full() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(2));
         }
+        Ok(())
     }
 
     fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
@@ -414,5 +430,40 @@ impl ReadStore for EmbeddedStore {
         let (loaded, fed) = tokio::join!(loading, feeding);
         fed?;
         loaded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables that are each not full make no room by themselves.
+    #[tokio::test]
+    async fn many_tables_together_stay_within_the_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(folder.path(), 1 << 20).unwrap();
+        let share = MEMTABLE_BYTES / 2;
+        let tables = (0..WRITE_BUFFER_BYTES / share + 4)
+            .map(|number| Table::new(&format!("t{number}"), 1).unwrap());
+        for table in tables {
+            store.create_table(&table).await.unwrap();
+            let row = |row: u64| Write {
+                table: table.clone(),
+                change: Change::Put {
+                    partition: "p".to_owned(),
+                    clustering: row.to_string(),
+                    timestamp: 1,
+                    body: vec![b'x'; 64 << 10].into(),
+                },
+            };
+            store.write((0..share >> 16).map(row).collect()).await.unwrap();
+        }
+        let until = Instant::now() + Duration::from_secs(60);
+        while store.0.database.write_buffer_size() > WRITE_BUFFER_BYTES {
+            assert!(Instant::now() < until, "the memtables keep more than they may");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let rows = store.slice(&Table::new("t0", 1).unwrap(), "p", &Slice::all()).await.unwrap();
+        assert_eq!(rows.len() as u64, share >> 16);
     }
 }

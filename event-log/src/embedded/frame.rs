@@ -3,8 +3,8 @@
 //! A file is a sequence of frames, one per transaction. A frame is a header of 16 bytes (magic,
 //! payload length, CRC-32C of the payload, CRC-32C of the header so far) and a payload of blocks.
 //! All integers are little-endian. A frame tells how much of its file was synced when it was made:
-//! what is damaged beyond that was never acknowledged. A record block carries a CRC of its own, so that a reader
-//! checks what it reads without reading the whole frame.
+//! what is damaged beyond that was never acknowledged. A record block carries a CRC of its own, so
+//! that a reader checks what it reads without reading the whole frame.
 
 use super::index::{BlockRef, TopicDeclaration};
 use crate::{Durability, Headers, Offset, Record, Retention, TopicId};

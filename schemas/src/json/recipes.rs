@@ -30,6 +30,8 @@ pub fn read(body: &[u8]) -> Result<Result<Recipe, Vec<Fault>>, NotJson> {
         }
     }
     faults.sort();
+    // An unknown property may be there twice.
+    faults.dedup();
     Ok(Err(faults))
 }
 
@@ -290,6 +292,15 @@ mod tests {
         assert_eq!(recipe.times.total_s(), None);
     }
 
+    #[test]
+    fn of_a_name_that_is_there_twice_the_last_counts() {
+        let once = read(WHOLE.as_bytes()).unwrap().unwrap();
+        for first in ["{\"name\":\"first\",", "{\"n\\u0061me\":7,"] {
+            let twice = WHOLE.replacen('{', first, 1);
+            assert_eq!(read(twice.as_bytes()).unwrap().unwrap(), once, "{first}");
+        }
+    }
+
     fn faults(body: &str) -> Vec<String> {
         let faults = read(body.as_bytes()).unwrap().unwrap_err();
         faults
@@ -301,7 +312,7 @@ mod tests {
     #[test]
     fn everything_that_does_not_fit_is_named_at_once() {
         let found = faults(
-            r#"{"name":7,"colour":"red","calories":1.5,"tags":"quick","ingredients":[{"ingredient":"salt","quantity":{"value":1e400,"unit":"G","x":1}},[],{"ingredient":"a"}],"steps":[{"text":"x","duration":"P1M"},{"text":"\ud800"}],"serves":{"min":1},"times":{"cooking":"soon"}}"#,
+            r#"{"name":7,"colour":"red","colour":"blue","calories":1.5,"tags":"quick","ingredients":[{"ingredient":"salt","quantity":{"value":1e400,"unit":"G","x":1}},[],{"ingredient":"a"}],"steps":[{"text":"x","duration":"P1M"},{"text":"\ud800"}],"serves":{"min":1},"times":{"cooking":"soon"}}"#,
         );
         let places: Vec<&str> =
             found.iter().map(|fault| fault.split(": ").next().unwrap()).collect();

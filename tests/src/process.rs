@@ -170,7 +170,7 @@ impl Drop for Installation {
 
 /// Outside the range that the system gives to clients: nothing else takes it before the process
 /// does.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     use rand::RngExt;
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let mut random = rand::rng();

@@ -41,7 +41,7 @@ impl Bare {
 
     /// The port is the last argument.
     fn spawn(arguments: &[&str]) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = almanac_tests::process::free_port();
         let child = Command::new(std::env::current_exe().unwrap())
             .args(arguments)
             .arg(port.to_string())

@@ -175,9 +175,13 @@ impl Worker {
         input: &InputPosition,
     ) -> LogResult<Vec<Option<Offset>>> {
         producer.begin_transaction().map_err(|error| self.doubt("begin", &error))?;
-        match self.produce_and_position(producer, appends, input) {
-            Ok(()) => {}
-            Err(error) => return Err(self.abort(producer, error)),
+        // The position first. The broker refuses the request that opens a transaction while it
+        // still writes the markers of the one before; librdkafka repeats that request after
+        // `retry.backoff.ms` when it is about offsets, but after 20 ms when it is about partitions.
+        let prepared =
+            self.position(producer, input).and_then(|()| self.produce(producer, appends));
+        if let Err(error) = prepared {
+            return Err(self.abort(producer, error));
         }
         match producer.commit_transaction(self.options.call_timeout) {
             Ok(()) => {}
@@ -190,12 +194,26 @@ impl Worker {
         Ok(std::mem::take(&mut *producer.context().offsets.lock()))
     }
 
-    fn produce_and_position(
+    fn position(
         &self,
         producer: &BaseProducer<Deliveries>,
-        appends: &[Append],
         input: &InputPosition,
     ) -> LogResult<()> {
+        let mut positions = TopicPartitionList::new();
+        let offset = KafkaOffset::Offset(i64::try_from(input.next_offset).unwrap_or(i64::MAX));
+        positions
+            .add_partition_offset(&input.topic, input.partition as i32, offset)
+            .map_err(|error| self.classify("position", &error))?;
+        producer
+            .send_offsets_to_transaction(
+                &positions,
+                &self.generation.metadata,
+                self.options.call_timeout,
+            )
+            .map_err(|error| self.classify("position", &error))
+    }
+
+    fn produce(&self, producer: &BaseProducer<Deliveries>, appends: &[Append]) -> LogResult<()> {
         *producer.context().offsets.lock() = vec![None; appends.len()];
         *producer.context().failure.lock() = None;
         for (place, append) in appends.iter().enumerate() {
@@ -228,18 +246,7 @@ impl Worker {
                 _ => produce_error(&appends[place], &error),
             });
         }
-        let mut positions = TopicPartitionList::new();
-        let offset = KafkaOffset::Offset(i64::try_from(input.next_offset).unwrap_or(i64::MAX));
-        positions
-            .add_partition_offset(&input.topic, input.partition as i32, offset)
-            .map_err(|error| self.classify("position", &error))?;
-        producer
-            .send_offsets_to_transaction(
-                &positions,
-                &self.generation.metadata,
-                self.options.call_timeout,
-            )
-            .map_err(|error| self.classify("position", &error))
+        Ok(())
     }
 
     /// Ends a transaction that failed before its commit. A clean abort means that nothing was

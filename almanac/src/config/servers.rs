@@ -43,6 +43,9 @@ pub(crate) struct KafkaConfig {
     pub(crate) call_timeout: Duration,
     #[serde(with = "humantime_serde")]
     pub(crate) transaction_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(crate) gather: Duration,
+    pub(crate) gather_from: u32,
     pub(crate) tls: bool,
     pub(crate) ca_file: Option<String>,
     pub(crate) certificate_file: Option<String>,
@@ -93,6 +96,8 @@ impl Default for KafkaConfig {
             min_insync_replicas: 2,
             call_timeout: options.call_timeout,
             transaction_timeout: options.transaction_timeout,
+            gather: options.gather,
+            gather_from: options.gather_from,
             tls: false,
             ca_file: None,
             certificate_file: None,
@@ -147,6 +152,8 @@ impl KafkaConfig {
             min_insync_replicas: self.min_insync_replicas,
             call_timeout: self.call_timeout,
             transaction_timeout: self.transaction_timeout,
+            gather: self.gather,
+            gather_from: self.gather_from,
             watchdog: self.transaction_timeout + self.call_timeout,
             security: KafkaSecurity {
                 tls: self.tls,

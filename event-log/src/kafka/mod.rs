@@ -4,6 +4,7 @@
 //! have one, and short queries go to the runtime's blocking pool.
 
 mod admin;
+mod crowds;
 mod group;
 mod options;
 mod reader;
@@ -17,6 +18,7 @@ use crate::{
     Ownership, Record, TopicDescription, TopicSpec, Transactor,
 };
 use async_trait::async_trait;
+use crowds::Crowds;
 use parking_lot::Mutex;
 use rdkafka::{
     TopicPartitionList,
@@ -25,7 +27,11 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord},
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Clones share the clients.
 #[derive(Clone)]
@@ -34,6 +40,8 @@ pub struct KafkaLog(Arc<Inner>);
 struct Inner {
     options: KafkaOptions,
     producer: FutureProducer,
+    /// Sends what comes in crowds.
+    gathering: Option<(Crowds, FutureProducer)>,
     /// Answers watermark queries with the last stable offset.
     committed: BaseConsumer,
     /// Answers watermark queries with the high watermark.
@@ -48,11 +56,18 @@ impl KafkaLog {
             what: "kafka configuration".to_owned(),
             detail: error.to_string(),
         };
-        let producer = options.idempotent_producer().create().map_err(refused)?;
+        let producer = options.idempotent_producer(Duration::ZERO).create().map_err(refused)?;
+        let gathering = if options.gather.is_zero() {
+            None
+        } else {
+            let crowds = Crowds::new(options.gather, options.gather_from);
+            let producer = options.idempotent_producer(options.gather).create();
+            Some((crowds, producer.map_err(refused)?))
+        };
         let committed = options.reader("read_committed").create().map_err(refused)?;
         let uncommitted = options.reader("read_uncommitted").create().map_err(refused)?;
         let topics = Mutex::new(HashMap::new());
-        Ok(Self(Arc::new(Inner { options, producer, committed, uncommitted, topics })))
+        Ok(Self(Arc::new(Inner { options, producer, gathering, committed, uncommitted, topics })))
     }
 
     /// Runs a blocking query off the runtime's threads.
@@ -86,6 +101,22 @@ impl KafkaLog {
     }
 }
 
+impl Inner {
+    /// Appends under way at the same time have no order among each other, so they may go through
+    /// different producers; the records of one have, and go through one. Several at once are a
+    /// batch already.
+    fn producer_of(&self, appends: &[Append]) -> &FutureProducer {
+        match (&self.gathering, appends) {
+            (Some((crowds, gathering)), [one])
+                if crowds.joins(&one.topic, one.partition, Instant::now()) =>
+            {
+                gathering
+            }
+            _ => &self.producer,
+        }
+    }
+}
+
 #[async_trait]
 impl EventLog for KafkaLog {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
@@ -107,6 +138,7 @@ impl EventLog for KafkaLog {
     }
 
     async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
+        let producer = self.0.producer_of(&appends);
         let mut deliveries = Vec::with_capacity(appends.len());
         for append in &appends {
             let mut record = FutureRecord::to(&append.topic)
@@ -118,7 +150,7 @@ impl EventLog for KafkaLog {
                 record = record.payload(value.as_ref());
             }
             let delivery = loop {
-                match self.0.producer.send_result(record) {
+                match producer.send_result(record) {
                     Ok(delivery) => break delivery,
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                         record = again;

@@ -23,6 +23,10 @@ pub struct KafkaOptions {
     pub watchdog: Duration,
     /// How long a take-over waits for transactions that others left open.
     pub stable_timeout: Duration,
+    /// Where `gather_from` records or more come to a partition one by one within this time, they
+    /// wait so long for each other; zero sends every record at once.
+    pub gather: Duration,
+    pub gather_from: u32,
     pub security: KafkaSecurity,
     /// librdkafka properties for what is not named here; they win.
     pub properties: BTreeMap<String, String>,
@@ -52,6 +56,8 @@ impl KafkaOptions {
             transaction_timeout: Duration::from_secs(15),
             watchdog: Duration::from_secs(25),
             stable_timeout: Duration::from_secs(30),
+            gather: Duration::from_millis(5),
+            gather_from: 4,
             security: KafkaSecurity::default(),
             properties: BTreeMap::new(),
         }
@@ -118,9 +124,11 @@ impl KafkaOptions {
         config
     }
 
-    pub(super) fn idempotent_producer(&self) -> ClientConfig {
+    pub(super) fn idempotent_producer(&self, gather: Duration) -> ClientConfig {
         let mut config = self.producer();
-        config.set("message.timeout.ms", self.call_timeout.as_millis().to_string());
+        config
+            .set("linger.ms", (gather.as_secs_f64() * 1_000.0).to_string())
+            .set("message.timeout.ms", self.call_timeout.as_millis().to_string());
         self.overridden(config)
     }
 

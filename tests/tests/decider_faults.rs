@@ -3,9 +3,8 @@
 
 use almanac_command_api::{Decider, DeciderOptions, Topics};
 use almanac_event_log::{
-    Append, EventLog, GroupMember, GroupOptions, Headers, InputPosition, Isolation, LogError,
-    LogReader, LogResult, Offset, Ownership, ReadLimit, Record, StoredRecord, TopicDescription,
-    TopicSpec, Transactor,
+    Append, EventLog, Headers, InputPosition, Isolation, LogError, LogResult, Offset, ReadLimit,
+    Record, StoredRecord, Transactor,
     embedded::{EmbeddedLog, EmbeddedOptions},
     kafka::KafkaLog,
     partitioner::partition_of,
@@ -15,6 +14,7 @@ use almanac_schemas::{
     BuiltInRegistry, Codec,
     commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
 };
+use almanac_tests::interposed::Interposed;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::{
@@ -46,7 +46,7 @@ enum Fault {
 
 const FAULTS: [Fault; 4] = [Fault::Refused, Fault::Lost, Fault::AnswerLost, Fault::Hangs];
 
-/// A log whose transactions fail as they are told, or wait.
+/// Makes a log's transactions fail as they are told, or wait.
 #[derive(Clone)]
 struct Faulty {
     inner: Arc<dyn EventLog>,
@@ -64,60 +64,13 @@ impl Faulty {
         let (holds_next, is_let_go) = (Arc::default(), watch::Sender::new(false));
         Self { inner, faults, holds_next, is_let_go, is_fenced }
     }
-}
 
-#[async_trait]
-impl EventLog for Faulty {
-    async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
-        self.inner.ensure_topics(topics).await
-    }
-
-    async fn topic(&self, topic: &str) -> LogResult<TopicDescription> {
-        self.inner.topic(topic).await
-    }
-
-    async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
-        self.inner.append(appends).await
-    }
-
-    async fn end(&self, topic: &str, partition: u32, isolation: Isolation) -> LogResult<Offset> {
-        self.inner.end(topic, partition, isolation).await
-    }
-
-    async fn start(&self, topic: &str, partition: u32) -> LogResult<Offset> {
-        self.inner.start(topic, partition).await
-    }
-
-    async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
-        self.inner.read(topic, from).await
-    }
-
-    async fn read_to(
-        &self,
-        topic: &str,
-        partition: u32,
-        from: Offset,
-        to: Offset,
-    ) -> LogResult<Box<dyn LogReader>> {
-        self.inner.read_to(topic, partition, from, to).await
-    }
-
-    async fn join(&self, options: GroupOptions) -> LogResult<Box<dyn GroupMember>> {
-        self.inner.join(options).await
-    }
-
-    async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>> {
-        self.inner.committed(ownership).await
-    }
-
-    async fn transactor(
-        &self,
-        transactional_id: &str,
-        ownership: &Ownership,
-    ) -> LogResult<Box<dyn Transactor>> {
-        let inner = self.inner.transactor(transactional_id, ownership).await?;
-        let inner = Arc::new(tokio::sync::Mutex::new(inner));
-        Ok(Box::new(FaultyTransactor { log: self.clone(), inner }))
+    fn log(self) -> Arc<dyn EventLog> {
+        let inner = self.inner.clone();
+        Arc::new(Interposed::new(inner, move |transactor| {
+            let inner = Arc::new(tokio::sync::Mutex::new(transactor));
+            Box::new(FaultyTransactor { log: self.clone(), inner })
+        }))
     }
 }
 
@@ -215,7 +168,7 @@ impl Stage {
                 instance,
             )
         };
-        let run = almanac_processor::run(Arc::new(log), options, Arc::new(decider), stop.clone());
+        let run = almanac_processor::run(log.log(), options, Arc::new(decider), stop.clone());
         Running { stop, task: tokio::spawn(run), _folder: folder }
     }
 

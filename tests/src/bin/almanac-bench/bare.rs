@@ -39,6 +39,18 @@ impl Bare {
         Self::spawn(&["bare-writes"])
     }
 
+    /// Almanac's own write path without the rest of it, and with or without transactions.
+    pub(crate) async fn start_write_path(kind: &str) -> Self {
+        let process = Self::spawn(&["write-path", kind]);
+        let write = || reqwest::Client::new().post(format!("{}/v1/recipes", process.url));
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while !write().body("{}").send().await.is_ok_and(|answer| answer.status() == 422) {
+            assert!(tokio::time::Instant::now() < deadline, "the write path does not start");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        process
+    }
+
     /// The port is the last argument.
     fn spawn(arguments: &[&str]) -> Self {
         let port = almanac_tests::process::free_port();

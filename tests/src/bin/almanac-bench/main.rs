@@ -3,6 +3,7 @@
 //!   almanac-bench report [NAME…]  run everything, or the sections named
 //!   almanac-bench bare FILE PORT  the baseline server: answers the bytes of FILE from memory
 //!   almanac-bench bare-writes PORT  the same for writes: reads a recipe, appends it, syncs
+//!   almanac-bench write-path transactional|plain PORT  command API and deciders on Kafka
 
 mod bare;
 mod feeds;
@@ -13,6 +14,7 @@ mod search;
 mod start;
 mod takeover;
 mod visible;
+mod write_path;
 mod writes;
 
 use almanac_tests::process::Engine;
@@ -37,9 +39,11 @@ async fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["bare", file, port] => bare::serve(file, port).await,
         ["bare-writes", port] => almanac_tests::bare_writes::serve(port).await,
+        ["write-path", "transactional", port] => write_path::serve(true, port).await,
+        ["write-path", "plain", port] => write_path::serve(false, port).await,
         ["report", sections @ ..] => report(sections).await,
         _ => panic!(
-            "usage: almanac-bench report [{}] | bare FILE PORT | bare-writes PORT",
+            "usage: almanac-bench report [{}] | bare FILE PORT | bare-writes PORT | write-path transactional|plain PORT",
             SECTIONS.join("|")
         ),
     }

@@ -22,7 +22,7 @@ const ROUNDS: usize = 3;
 const SECONDS: u32 = 5;
 const RECIPE: &str = include_str!("../../../data/recipe.json");
 /// As the tests' installations have.
-const PARTITIONS: u32 = 4;
+pub(crate) const PARTITIONS: u32 = 4;
 
 fn middle(loads: &[Load]) -> Load {
     let of = |part: fn(&Load) -> f64| median(loads.iter().map(part).collect());
@@ -84,15 +84,24 @@ pub(crate) async fn cluster(out: &mut String) {
     let sizes = Sizes { command: 1_600, event: 1_200, reply: 1_800 };
     line!(
         out,
-        "## Writes, cluster\n`wrk -t1`, creating recipes of {} bytes through the command API and its deciders, beside a bare loop of the same hops in one process: produce a command, write event, reply and input position in one transaction, consume the reply. In turns, medians of {ROUNDS} rounds of {SECONDS} s, everything warmed. The last column is the same loop with plain appends.\n\n| callers | Almanac | median | p99 | bare loop | median | rate / bare | median / bare | bare without transactions | transactions cost |\n|---|---|---|---|---|---|---|---|---|---|",
+        "## Writes, cluster\n`wrk -t1`, creating recipes of {} bytes through the command API and its deciders, beside a bare loop of the same hops in one process: produce a command, write event, reply and input position in one transaction, consume the reply. In turns, medians of {ROUNDS} rounds of {SECONDS} s, everything warmed.\n\n| callers | Almanac | median | p99 | bare loop | median | rate / bare | median / bare |\n|---|---|---|---|---|---|---|---|",
         RECIPE.len()
     );
+    let paths =
+        [Bare::start_write_path("transactional").await, Bare::start_write_path("plain").await];
+    let mut costs = String::new();
     for callers in [64, 512] {
         let (mut own, mut bare, mut plain) = (Vec::new(), Vec::new(), Vec::new());
-        let mut bare_medians = Vec::new();
-        let _ = wrk_with(&process.url("/v1/recipes"), &script, SECONDS, callers);
+        let (mut bare_medians, mut path_rates) = (Vec::new(), [Vec::new(), Vec::new()]);
+        let write = |url: &str| wrk_with(url, &script, SECONDS, callers);
+        let path_urls = paths.each_ref().map(|path| format!("{}/v1/recipes", path.url));
+        let _ = write(&process.url("/v1/recipes"));
+        let _ = path_urls.each_ref().map(|url| write(url));
         for _ in 0..ROUNDS {
-            own.push(wrk_with(&process.url("/v1/recipes"), &script, SECONDS, callers));
+            own.push(write(&process.url("/v1/recipes")));
+            for (rates, url) in path_rates.iter_mut().zip(&path_urls) {
+                rates.push(write(url).rate);
+            }
             let time = Duration::from_secs(u64::from(SECONDS));
             for is_transactional in [true, false] {
                 let name = format!("b{}", &Uuid::new_v4().simple().to_string()[..10]);
@@ -112,16 +121,26 @@ pub(crate) async fn cluster(out: &mut String) {
         let (bare, plain, bare_median) = (median(bare), median(plain), median(bare_medians));
         line!(
             out,
-            "| {callers} | {:.0}/s | {:.1} ms | {:.1} ms | {bare:.0}/s | {bare_median:.1} ms | {:.2} | {:.2} | {plain:.0}/s | {:.0} % |",
+            "| {callers} | {:.0}/s | {:.1} ms | {:.1} ms | {bare:.0}/s | {bare_median:.1} ms | {:.2} | {:.2} |",
             own.rate,
             own.p50_ms,
             own.p99_ms,
             own.rate / bare,
             own.p50_ms / bare_median,
+        );
+        let [with, without] = path_rates.map(median);
+        line!(
+            costs,
+            "| {callers} | {with:.0}/s | {without:.0}/s | {:.0} % | {bare:.0}/s | {plain:.0}/s | {:.0} % |",
+            (1.0 - with / without) * 100.0,
             (1.0 - bare / plain) * 100.0
         );
     }
-    drop(process);
+    line!(
+        out,
+        "\nWhat transactions cost, in the same rounds: Almanac's command API and deciders in a process of their own, and the bare loop, each with transactions and with plain appends in their place.\n\n| callers | Almanac | without transactions | cost | bare loop | without transactions | cost |\n|---|---|---|---|---|---|---|\n{costs}"
+    );
+    drop((process, paths));
     // Of its own: what was written above would first have to be folded.
     let installation = Installation::new(Engine::Cluster).with(QUIET);
     let process = installation.up().await;

@@ -1,0 +1,59 @@
+//! The command API with its deciders on Kafka, in a process of its own, with transactions or
+//! without: what they cost Almanac.
+
+use almanac_command_api::{
+    CommandApi, CommandApiOptions, Decider, DeciderOptions, Replies, Topics, follow, router,
+};
+use almanac_edge::{Identity, identity::IdentityOptions};
+use almanac_event_log::{EventLog, kafka::KafkaLog};
+use almanac_processor::{GatherLimits, ProcessorOptions, StateFolder};
+use almanac_schemas::{BuiltInRegistry, Codec};
+use almanac_tests::{interposed::without_transactions, kafka};
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub(crate) async fn serve(is_transactional: bool, port: &str) {
+    let mut log: Arc<dyn EventLog> =
+        Arc::new(KafkaLog::connect(kafka()).expect("it is configured"));
+    if !is_transactional {
+        log = without_transactions(log);
+    }
+    let prefix = format!("w{}.", &Uuid::new_v4().simple().to_string()[..10]);
+    let topics = Topics::new(&prefix, crate::writes::PARTITIONS);
+    log.ensure_topics(&topics.specs(Duration::from_secs(86_400))).await.expect("topics are made");
+    let codec = Arc::new(Codec::new(Arc::new(BuiltInRegistry)).await.expect("schemas are there"));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let state = |name: &str| {
+        let folder = folder.path().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        StateFolder::open(&folder).expect("a state")
+    };
+    let stop = CancellationToken::new();
+    let decider = Decider {
+        topics: topics.clone(),
+        options: DeciderOptions::default(),
+        codec: codec.clone(),
+        aggregates: state("aggregates"),
+        outcomes: state("outcomes"),
+    };
+    let options =
+        ProcessorOptions::new(&format!("{prefix}decider"), topics.commands(), "write-path");
+    tokio::spawn(almanac_processor::run(log.clone(), options, Arc::new(decider), stop.clone()));
+    let identity = IdentityOptions { local_user: true, ..IdentityOptions::default() };
+    let replies = Replies::new(10_000, GatherLimits::default());
+    tokio::spawn(follow(
+        replies.clone(),
+        log.clone(),
+        codec.clone(),
+        topics.clone(),
+        state("replies"),
+        stop.clone(),
+    ));
+    let identity = Arc::new(Identity::new(identity).expect("no key is needed"));
+    let options = CommandApiOptions::default();
+    let api = CommandApi::new(log, codec, topics, replies, identity, options);
+    let router = router(api.await.expect("the topics are there"));
+    let (listener, _) = almanac_edge::bind(&format!("127.0.0.1:{port}")).await.expect("a port");
+    almanac_edge::serve(listener, router, stop).await.expect("it serves");
+}

@@ -1,0 +1,100 @@
+//! A log with something of a test's own between it and its transactors.
+
+use almanac_event_log::{
+    Append, EventLog, GroupMember, GroupOptions, InputPosition, Isolation, LogReader, LogResult,
+    Offset, Ownership, TopicDescription, TopicSpec, Transactor,
+};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+pub struct Interposed<F> {
+    inner: Arc<dyn EventLog>,
+    /// Makes of each transactor of the log the one that is handed out.
+    between: F,
+}
+
+impl<F> Interposed<F>
+where
+    F: Fn(Box<dyn Transactor>) -> Box<dyn Transactor> + Send + Sync + 'static,
+{
+    pub fn new(inner: Arc<dyn EventLog>, between: F) -> Self {
+        Self { inner, between }
+    }
+}
+
+/// A log that writes what belongs into a transaction without one, and commits no position: for
+/// measuring what transactions cost.
+pub fn without_transactions(inner: Arc<dyn EventLog>) -> Arc<dyn EventLog> {
+    let log = inner.clone();
+    Arc::new(Interposed::new(inner, move |_| Box::new(Plain(log.clone()))))
+}
+
+struct Plain(Arc<dyn EventLog>);
+
+#[async_trait]
+impl Transactor for Plain {
+    async fn commit(
+        &mut self,
+        appends: Vec<Append>,
+        _: InputPosition,
+    ) -> LogResult<Vec<Option<Offset>>> {
+        self.0.append(appends).await
+    }
+}
+
+#[async_trait]
+impl<F> EventLog for Interposed<F>
+where
+    F: Fn(Box<dyn Transactor>) -> Box<dyn Transactor> + Send + Sync + 'static,
+{
+    async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
+        self.inner.ensure_topics(topics).await
+    }
+
+    async fn topic(&self, topic: &str) -> LogResult<TopicDescription> {
+        self.inner.topic(topic).await
+    }
+
+    async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
+        self.inner.append(appends).await
+    }
+
+    async fn end(&self, topic: &str, partition: u32, isolation: Isolation) -> LogResult<Offset> {
+        self.inner.end(topic, partition, isolation).await
+    }
+
+    async fn start(&self, topic: &str, partition: u32) -> LogResult<Offset> {
+        self.inner.start(topic, partition).await
+    }
+
+    async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
+        self.inner.read(topic, from).await
+    }
+
+    async fn read_to(
+        &self,
+        topic: &str,
+        partition: u32,
+        from: Offset,
+        to: Offset,
+    ) -> LogResult<Box<dyn LogReader>> {
+        self.inner.read_to(topic, partition, from, to).await
+    }
+
+    async fn join(&self, options: GroupOptions) -> LogResult<Box<dyn GroupMember>> {
+        self.inner.join(options).await
+    }
+
+    async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>> {
+        self.inner.committed(ownership).await
+    }
+
+    async fn transactor(
+        &self,
+        transactional_id: &str,
+        ownership: &Ownership,
+    ) -> LogResult<Box<dyn Transactor>> {
+        let transactor = self.inner.transactor(transactional_id, ownership).await?;
+        Ok((self.between)(transactor))
+    }
+}

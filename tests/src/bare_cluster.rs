@@ -10,7 +10,7 @@ use almanac_projector::{
     Folded,
     plans::{self, Tables},
 };
-use almanac_read_store::{ReadStore, Write, scylla::ScyllaStore};
+use almanac_read_store::{ReadStore, Retry, Write, scylla::ScyllaStore};
 use almanac_schemas::{Codec, ConfluentRegistry};
 use std::{
     collections::BTreeMap,
@@ -147,8 +147,8 @@ pub async fn ingest(installation: &Installation) -> Duration {
         let store = stage.store.clone();
         tokio::spawn(async move {
             for [index, own] in folds {
-                store.write(index).await.unwrap();
-                store.write(own).await.unwrap();
+                write(&store, index).await;
+                write(&store, own).await;
             }
         })
     });
@@ -160,6 +160,14 @@ pub async fn ingest(installation: &Installation) -> Duration {
         task.await.unwrap();
     }
     started.elapsed()
+}
+
+/// As Almanac does: a store that is behind with its work is asked again.
+async fn write(store: &dyn ReadStore, writes: Vec<Write>) {
+    while let Err(error) = store.write(writes.clone()).await {
+        assert_eq!(error.retry(), Retry::Later, "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Milliseconds from produce to read, one change at a time.

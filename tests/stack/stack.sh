@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Real Kafka, Cassandra and a schema registry on loopback, without containers.
 #
-#   tests/stack/stack.sh up        download what is missing, start all three, wait until ready
+#   tests/stack/stack.sh up        download what is missing, start all three, wait until ready;
+#                                  empty, unless one of them runs already
 #   tests/stack/stack.sh down      stop what `up` started
 #   tests/stack/stack.sh start|stop|kill kafka|cassandra|registry
 #   tests/stack/stack.sh env       print the addresses as shell assignments
@@ -122,6 +123,15 @@ ALMANAC_TEST_REGISTRY=http://127.0.0.1:$registry/apis/ccompat/v7
 P
 }
 
+# Every run makes topics and keyspaces of its own, and a Cassandra with thousands of tables does
+# nothing but collect garbage.
+forget() {
+  for server in cassandra kafka registry; do
+    running "$server" && return
+  done
+  rm -rf "$dir"/kafka/data "$dir"/cassandra/{data,commitlog,hints,saved_caches,cdc} "$dir"/*/log
+}
+
 running() { [ -e "$dir/$1/pid" ] && kill -0 "$(cat "$dir/$1/pid")" 2>/dev/null; }
 
 launch() { # name, command...
@@ -222,7 +232,7 @@ end() { # name, signal
 
 case ${1:-} in
   up)
-    fetch; configure
+    fetch; configure; forget
     for server in cassandra kafka registry; do start "$server"; done
     for server in kafka registry cassandra; do wait_for "$server"; done
     cat "$dir/env" ;;
@@ -231,5 +241,5 @@ case ${1:-} in
   stop) end "${2:?which server}" TERM ;;
   kill) end "${2:?which server}" KILL ;;
   env) cat "$dir/env" ;;
-  *) sed -n '2,11p' "$0"; exit 2 ;;
+  *) sed -n '2,12p' "$0"; exit 2 ;;
 esac

@@ -19,6 +19,7 @@ pub async fn all(log: Arc<dyn EventLog>) {
     let log = &*log;
     topics_are_created_once_and_checked(log).await;
     records_come_back_as_they_were(log).await;
+    appends_at_the_same_time_each_have_their_place(log).await;
     readers_start_anywhere_and_hear_news(log).await;
     one_reader_serves_many_partitions(log).await;
     a_transaction_is_seen_whole(log).await;
@@ -163,6 +164,21 @@ async fn records_come_back_as_they_were(log: &dyn EventLog) {
     assert_eq!(found[1].record.value, None, "a tombstone is not an empty value");
     assert_eq!(found[2].record.value, Some(Bytes::new()));
     assert_eq!(everything(log, &topic, 0).await, Vec::<String>::new());
+}
+
+async fn appends_at_the_same_time_each_have_their_place(log: &dyn EventLog) {
+    let topic = topic(log, "crowd", 1).await;
+    // So many that an adapter gathers some of them, and some not.
+    let appends = (0..300).map(|n| log.append(vec![append(&topic, 0, &n.to_string())]));
+    let offsets = futures::future::try_join_all(appends).await.unwrap();
+    let found = everything(log, &topic, 0).await;
+    let mut numbers: Vec<usize> = found.iter().map(|text| text.parse().unwrap()).collect();
+    for (n, offset) in offsets.iter().enumerate() {
+        // Where an acknowledgement was lost on the way, it may be unknown.
+        assert!(offset[0].is_none_or(|offset| numbers[offset as usize] == n), "{n} at {offset:?}");
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..300).collect::<Vec<_>>(), "each is there once");
 }
 
 async fn readers_start_anywhere_and_hear_news(log: &dyn EventLog) {

@@ -245,7 +245,7 @@ pub(crate) async fn history(
     let id = parse_id(&id)?;
     let first = match parameters.one("cursor")? {
         // Events are numbered from 1 without gaps.
-        Some(text) => number(&cursor::decode::<String>(&id, text)?).unwrap_or(0).saturating_add(1),
+        Some(text) => cursor::decode::<u64>(&id, text)?.saturating_add(1),
         None => 1,
     };
     let bucket = |sequence| history_bucket(&id, sequence);
@@ -256,9 +256,10 @@ pub(crate) async fn history(
     }
     let items: Vec<_> =
         rows.iter().take(limit).filter_map(|row| std::str::from_utf8(&row.body).ok()).collect();
-    let next = rows.get(limit).and_then(|_| rows.get(limit - 1));
-    let next = next
-        .map_or("null".to_owned(), |row| format!("\"{}\"", cursor::encode(&id, &row.clustering)));
+    let last = rows.get(limit).and_then(|_| number(&rows.get(limit - 1)?.clustering));
+    let next = last.map_or("null".to_owned(), |last| {
+        format!("\"{}\"", cursor::encode(&id, &last.to_string()))
+    });
     let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", items.join(","));
     Ok(conditional::json(&headers, body))
 }

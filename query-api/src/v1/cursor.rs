@@ -1,11 +1,16 @@
 //! Cursors: where a page ended, bound to the filters it was made with. Opaque to clients.
 
 use almanac_edge::{Problem, ProblemType};
-use std::str::FromStr;
+use std::{fmt::Display, str::FromStr};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Makes a cursor of `key`, for requests with the same `filters`.
-pub(super) fn encode(filters: &str, key: &str) -> String {
+/// What a page says of the one after it, as JSON: a cursor of `key`, the last it has, for requests
+/// with the same `filters`; or null where none comes.
+pub(super) fn next(filters: &str, key: Option<impl Display>) -> String {
+    key.map_or("null".to_owned(), |key| format!("\"{}\"", encode(filters, &key.to_string())))
+}
+
+fn encode(filters: &str, key: &str) -> String {
     let text = format!("{:016x}{key}", xxh3_64(filters.as_bytes()));
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

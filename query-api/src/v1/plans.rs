@@ -55,10 +55,8 @@ pub(crate) async fn list(
         body.push_str(&with_last_seen(item, &seen));
     }
     body.push_str("],\"next_cursor\":");
-    match page.next {
-        Some(key) => body.push_str(&format!("\"{}\"}}", cursor::encode(&filters, &key))),
-        None => body.push_str("null}"),
-    }
+    body.push_str(&cursor::next(&filters, page.next));
+    body.push('}');
     Ok(conditional::json(&headers, body))
 }
 
@@ -257,9 +255,7 @@ pub(crate) async fn history(
     let items: Vec<_> =
         rows.iter().take(limit).filter_map(|row| std::str::from_utf8(&row.body).ok()).collect();
     let last = rows.get(limit).and_then(|_| number(&rows.get(limit - 1)?.clustering));
-    let next = last.map_or("null".to_owned(), |last| {
-        format!("\"{}\"", cursor::encode(&id, &last.to_string()))
-    });
+    let next = cursor::next(&id, last);
     let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", items.join(","));
     Ok(conditional::json(&headers, body))
 }

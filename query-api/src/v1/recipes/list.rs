@@ -154,10 +154,7 @@ pub(crate) async fn list(
             items.extend(document.map(|document| (id, document)));
         }
     }
-    let next = match after.filter(|_| more) {
-        Some(after) => format!("\"{}\"", cursor::encode(&bound, &after.to_string())),
-        None => "null".to_owned(),
-    };
+    let next = cursor::next(&bound, after.filter(|_| more));
     let tag = tag_of(&items, &next);
     let body = Bytes::from(page(&items, &next));
     let response = conditional::tagged(request.headers(), &tag, || Body::from(body.clone()));

@@ -133,11 +133,7 @@ pub(crate) async fn history(
     let more = items.len() > limit;
     items.truncate(limit);
     let last = first + items.len() as u64 - u64::from(!items.is_empty());
-    let next = if more {
-        format!("\"{}\"", cursor::encode(&id, &last.to_string()))
-    } else {
-        "null".into()
-    };
+    let next = cursor::next(&id, more.then_some(last));
     let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", items.join(","));
     Ok(conditional::json(&headers, body))
 }

@@ -107,7 +107,9 @@ impl KafkaOptions {
         config
     }
 
-    fn producer(&self) -> ClientConfig {
+    /// A batch that is not full waits for `linger`. Without one, batches still form while the
+    /// previous is on its way.
+    fn producer(&self, linger: Duration) -> ClientConfig {
         let mut config = self.common();
         config
             .set("acks", "all")
@@ -116,24 +118,21 @@ impl KafkaOptions {
             // this configuration must agree.
             .set("partitioner", "murmur2_random")
             .set("message.max.bytes", (MESSAGE_MAX_BYTES + 65_536).to_string())
-            // Batches form while the previous one is on its way; waiting for more adds latency.
-            .set("linger.ms", "0")
+            .set("linger.ms", (linger.as_secs_f64() * 1_000.0).to_string())
             .set("queue.buffering.max.messages", "200000")
             .set("queue.buffering.max.kbytes", "131072")
             .set("compression.type", "lz4");
         config
     }
 
-    pub(super) fn idempotent_producer(&self, gather: Duration) -> ClientConfig {
-        let mut config = self.producer();
-        config
-            .set("linger.ms", (gather.as_secs_f64() * 1_000.0).to_string())
-            .set("message.timeout.ms", self.call_timeout.as_millis().to_string());
+    pub(super) fn idempotent_producer(&self, linger: Duration) -> ClientConfig {
+        let mut config = self.producer(linger);
+        config.set("message.timeout.ms", self.call_timeout.as_millis().to_string());
         self.overridden(config)
     }
 
     pub(super) fn transactional_producer(&self, transactional_id: &str) -> ClientConfig {
-        let mut config = self.producer();
+        let mut config = self.producer(Duration::ZERO);
         let timeout = self.transaction_timeout.as_millis().to_string();
         config
             .set("transactional.id", transactional_id)

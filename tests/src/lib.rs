@@ -9,8 +9,13 @@ pub mod oracle;
 pub mod process;
 pub mod provider;
 
+use almanac_command_api::{Decider, DeciderOptions, Topics};
 use almanac_event_log::kafka::KafkaOptions;
+use almanac_processor::StateFolder;
 use almanac_read_store::scylla::ScyllaOptions;
+use almanac_schemas::Codec;
+use std::{path::Path, sync::Arc};
+use uuid::Uuid;
 
 /// An address that `tests/stack/stack.sh up` prints. A missing server fails a test; it is never
 /// skipped.
@@ -26,4 +31,20 @@ pub fn kafka() -> KafkaOptions {
 
 pub fn scylla(keyspace: &str) -> ScyllaOptions {
     ScyllaOptions::new(vec![address("ALMANAC_TEST_SCYLLA")], keyspace)
+}
+
+/// A name that no other run uses, fit for a keyspace and a topic.
+pub fn unique(letter: char) -> String {
+    format!("{letter}{}", &Uuid::new_v4().simple().to_string()[..10])
+}
+
+/// A decider with its local states in this folder.
+pub fn decider(
+    topics: Topics,
+    codec: Arc<Codec>,
+    folder: &Path,
+    options: DeciderOptions,
+) -> Decider {
+    let open = |name| StateFolder::open(&folder.join(name)).expect("a local state");
+    Decider { topics, options, codec, aggregates: open("aggregates"), outcomes: open("outcomes") }
 }

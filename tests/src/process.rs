@@ -9,7 +9,6 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
-use uuid::Uuid;
 
 /// Beyond this a test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -43,7 +42,7 @@ pub struct Installation {
 impl Installation {
     pub fn new(engine: Engine) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let name = format!("t{}", &Uuid::new_v4().simple().to_string()[..10]);
+        let name = crate::unique('t');
         Self {
             engine,
             folder,

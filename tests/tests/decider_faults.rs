@@ -1,7 +1,7 @@
 //! The decider under transactions that fail in every way they can, and as a zombie, with the log's
 //! fencing and without it: the tests must be able to tell the two apart.
 
-use almanac_command_api::{Decider, DeciderOptions, Topics};
+use almanac_command_api::{DeciderOptions, Topics};
 use almanac_event_log::{
     Append, EventLog, Headers, InputPosition, Isolation, LogError, LogResult, Offset, ReadLimit,
     Record, StoredRecord, Transactor,
@@ -9,12 +9,12 @@ use almanac_event_log::{
     kafka::KafkaLog,
     partitioner::partition_of,
 };
-use almanac_processor::{ProcessorOptions, StateFolder};
+use almanac_processor::ProcessorOptions;
 use almanac_schemas::{
     BuiltInRegistry, Codec,
     commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
 };
-use almanac_tests::interposed::Interposed;
+use almanac_tests::{decider, interposed::Interposed, unique};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::{
@@ -138,7 +138,7 @@ struct Stage {
 
 impl Stage {
     async fn new(log: Arc<dyn EventLog>) -> Self {
-        let prefix = format!("d{}.", &Uuid::new_v4().simple().to_string()[..10]);
+        let prefix = format!("{}.", unique('d'));
         let topics = Topics::new(&prefix, 1);
         log.ensure_topics(&topics.specs(Duration::from_secs(86_400))).await.unwrap();
         let codec = Arc::new(Codec::new(Arc::new(BuiltInRegistry)).await.unwrap());
@@ -147,17 +147,8 @@ impl Stage {
 
     fn start(&self, log: Faulty, instance: &str) -> Running {
         let folder = tempfile::tempdir().unwrap();
-        let open = |name: &str| {
-            std::fs::create_dir_all(folder.path().join(name)).unwrap();
-            StateFolder::open(&folder.path().join(name)).unwrap()
-        };
-        let decider = Decider {
-            topics: self.topics.clone(),
-            options: DeciderOptions { batch_commands: 5, ..DeciderOptions::default() },
-            codec: self.codec.clone(),
-            aggregates: open("aggregates"),
-            outcomes: open("outcomes"),
-        };
+        let options = DeciderOptions { batch_commands: 5, ..DeciderOptions::default() };
+        let decider = decider(self.topics.clone(), self.codec.clone(), folder.path(), options);
         let stop = CancellationToken::new();
         let options = ProcessorOptions {
             session_timeout: Duration::from_secs(6),

@@ -1,18 +1,19 @@
 //! How long the owner of a partition with many aggregates needs before it decides.
 
 use crate::line;
-use almanac_command_api::{Decider, DeciderOptions, Topics};
+use almanac_command_api::{DeciderOptions, Topics};
 use almanac_domain::recipes::{Caller, Command, Expected, decide};
 use almanac_event_log::{
     Append, EventLog, Headers, Isolation, ReadLimit, Record,
     embedded::{EmbeddedLog, EmbeddedOptions},
 };
-use almanac_processor::{ProcessorOptions, StateFolder};
+use almanac_processor::ProcessorOptions;
 use almanac_schemas::{
     BuiltInRegistry, Codec,
     commands::{COMMAND, CommandRecord},
     json, recipes,
 };
+use almanac_tests::decider;
 use bytes::Bytes;
 use std::{
     path::Path,
@@ -104,18 +105,7 @@ async fn take_over(
     let mut replies = log.read("replies", &[(0, from)]).await.unwrap();
 
     let started = Instant::now();
-    let open = |name: &str| {
-        let folder = state.join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        StateFolder::open(&folder).unwrap()
-    };
-    let decider = Decider {
-        topics: topics.clone(),
-        options: DeciderOptions::default(),
-        codec: codec.clone(),
-        aggregates: open("aggregates"),
-        outcomes: open("outcomes"),
-    };
+    let decider = decider(topics.clone(), codec.clone(), state, DeciderOptions::default());
     let stop = CancellationToken::new();
     let options = ProcessorOptions::new("decider", topics.commands(), "one");
     let running = almanac_processor::run(log.clone(), options, Arc::new(decider), stop.clone());

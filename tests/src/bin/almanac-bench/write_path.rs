@@ -2,16 +2,15 @@
 //! without: what they cost Almanac.
 
 use almanac_command_api::{
-    CommandApi, CommandApiOptions, Decider, DeciderOptions, Replies, Topics, follow, router,
+    CommandApi, CommandApiOptions, DeciderOptions, Replies, Topics, follow, router,
 };
 use almanac_edge::{Identity, identity::IdentityOptions};
 use almanac_event_log::{EventLog, kafka::KafkaLog};
 use almanac_processor::{GatherLimits, ProcessorOptions, StateFolder};
 use almanac_schemas::{BuiltInRegistry, Codec};
-use almanac_tests::{interposed::without_transactions, kafka};
+use almanac_tests::{decider, interposed::without_transactions, kafka, unique};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 pub(crate) async fn serve(is_transactional: bool, port: &str) {
     let mut log: Arc<dyn EventLog> =
@@ -19,24 +18,14 @@ pub(crate) async fn serve(is_transactional: bool, port: &str) {
     if !is_transactional {
         log = without_transactions(log);
     }
-    let prefix = format!("w{}.", &Uuid::new_v4().simple().to_string()[..10]);
+    let prefix = format!("{}.", unique('w'));
     let topics = Topics::new(&prefix, crate::writes::PARTITIONS);
     log.ensure_topics(&topics.specs(Duration::from_secs(86_400))).await.expect("topics are made");
     let codec = Arc::new(Codec::new(Arc::new(BuiltInRegistry)).await.expect("schemas are there"));
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let state = |name: &str| {
-        let folder = folder.path().join(name);
-        std::fs::create_dir_all(&folder).expect("a folder");
-        StateFolder::open(&folder).expect("a state")
-    };
+    let state = StateFolder::open(&folder.path().join("replies")).expect("a local state");
     let stop = CancellationToken::new();
-    let decider = Decider {
-        topics: topics.clone(),
-        options: DeciderOptions::default(),
-        codec: codec.clone(),
-        aggregates: state("aggregates"),
-        outcomes: state("outcomes"),
-    };
+    let decider = decider(topics.clone(), codec.clone(), folder.path(), DeciderOptions::default());
     let options =
         ProcessorOptions::new(&format!("{prefix}decider"), topics.commands(), "write-path");
     tokio::spawn(almanac_processor::run(log.clone(), options, Arc::new(decider), stop.clone()));
@@ -47,7 +36,7 @@ pub(crate) async fn serve(is_transactional: bool, port: &str) {
         log.clone(),
         codec.clone(),
         topics.clone(),
-        state("replies"),
+        state,
         stop.clone(),
     ));
     let identity = Arc::new(Identity::new(identity).expect("no key is needed"));

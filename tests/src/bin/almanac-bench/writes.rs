@@ -11,12 +11,12 @@ use almanac_tests::{
     bare_writes::{Sizes, hops},
     kafka,
     process::{Engine, Installation, Process},
+    unique,
 };
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use uuid::Uuid;
 
 const ROUNDS: usize = 3;
 const SECONDS: u32 = 5;
@@ -104,7 +104,7 @@ pub(crate) async fn cluster(out: &mut String) {
             }
             let time = Duration::from_secs(u64::from(SECONDS));
             for is_transactional in [true, false] {
-                let name = format!("b{}", &Uuid::new_v4().simple().to_string()[..10]);
+                let name = unique('b');
                 let (log, sizes) = (log.clone(), sizes.clone());
                 let seen =
                     hops(log, &name, PARTITIONS, callers.into(), time, sizes, is_transactional);

@@ -25,7 +25,7 @@ run: check-tools ## Run Almanac with a demonstration feed on http://127.0.0.1:80
 	$(CARGO) build --release --workspace --bins
 	./target/release/almanac up
 
-up: ## Start real Kafka, Cassandra and a schema registry on loopback
+up: ## Start real Kafka, Cassandra and a schema registry on loopback, empty
 	$(STACK) up
 
 down: ## Stop them

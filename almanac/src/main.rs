@@ -71,8 +71,8 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    // The allocator asks for huge pages. A few bytes in use then hold two megabytes: reading a
-    // large body took three times the memory. Where the system refuses, it only costs that.
+    // The allocator asks for huge pages, where a few bytes in use hold two megabytes: an idle
+    // process was twice as large. Where the system refuses, it only costs that.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = Arguments::parse();
     match run(&arguments) {

@@ -12,6 +12,7 @@ pub async fn all(store: &dyn ReadStore) {
     rows_are_read_back(store).await;
     slices_have_bounds_directions_and_limits(store).await;
     many_partitions_come_in_order(store).await;
+    a_new_table_serves_many_at_once(store).await;
     the_newest_write_stands_whatever_the_order(store).await;
     ties_are_settled_alike(store).await;
     a_delete_stays_against_late_writes(store).await;
@@ -117,6 +118,21 @@ async fn many_partitions_come_in_order(store: &dyn ReadStore) {
     assert_eq!(found.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), names);
     for (n, (_, rows)) in found.iter().enumerate() {
         assert_eq!(rows[0].body, n.to_string());
+    }
+}
+
+/// The first use of a table may come from many callers together, each with statements that the
+/// server sees for the first time.
+async fn a_new_table_serves_many_at_once(store: &dyn ReadStore) {
+    for _ in 0..8 {
+        let table = fresh(store, "crowd").await;
+        let names: Vec<String> = (0..48).map(|n| format!("p{n}")).collect();
+        let writing = names.iter().map(|name| store.write(vec![put(&table, name, "k", 1, "{}")]));
+        futures::future::try_join_all(writing).await.unwrap();
+        let found: Vec<(String, Vec<Row>)> =
+            store.slices(&table, names, &Slice::all(), 48).try_collect().await.unwrap();
+        assert!(found.iter().all(|(_, rows)| rows.len() == 1));
+        store.drop_table(&table).await.unwrap();
     }
 }
 

@@ -5,6 +5,7 @@
 //! may retry them.
 
 mod options;
+mod retries;
 mod statements;
 
 pub use options::ScyllaOptions;
@@ -46,7 +47,7 @@ impl ScyllaStore {
             session,
             keyspace: options.keyspace.clone(),
             write_concurrency: options.write_concurrency,
-            statements: Statements::default(),
+            statements: Statements::new(options.request_timeout),
         })))
     }
 }

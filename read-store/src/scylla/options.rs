@@ -1,5 +1,6 @@
 //! How to reach the servers.
 
+use super::retries::Patient;
 use crate::{StoreError, StoreResult};
 use openssl::ssl::{SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use scylla::{
@@ -9,7 +10,7 @@ use scylla::{
     policies::load_balancing::DefaultPolicy,
     statement::Consistency,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 #[derive(Clone, Debug)]
 pub struct ScyllaOptions {
@@ -68,6 +69,7 @@ impl ScyllaOptions {
             .consistency(Consistency::LocalQuorum)
             .request_timeout(Some(self.request_timeout))
             .load_balancing_policy(policy.build())
+            .retry_policy(Arc::new(Patient))
             .build();
         let mut builder = SessionBuilder::new()
             .known_nodes(&self.nodes)

@@ -13,42 +13,62 @@ use scylla::{
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+use tokio::sync::OnceCell;
+
+/// One statement, prepared once however many callers want it first.
+type Once = Arc<OnceCell<Arc<PreparedStatement>>>;
 
 /// Prepared statements by table and text. A table has at most two dozen.
-#[derive(Default)]
-pub(super) struct Statements(Mutex<HashMap<Table, HashMap<String, Arc<PreparedStatement>>>>);
+pub(super) struct Statements {
+    known: Mutex<HashMap<Table, HashMap<String, Once>>>,
+    /// How long preparing may take; the driver itself would wait for a stuck node for ever.
+    timeout: Duration,
+}
 
 impl Statements {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { known: Mutex::default(), timeout }
+    }
+
     pub(super) async fn get(
         &self,
         session: &Session,
         table: &Table,
         cql: String,
     ) -> StoreResult<Arc<PreparedStatement>> {
-        let known = {
-            let statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            statements.get(table).and_then(|of_table| of_table.get(&cql).cloned())
+        let once = self.once(table, &cql);
+        let unavailable =
+            |detail| StoreError::Unavailable { what: format!("table {table}"), detail };
+        let prepare = || async {
+            let prepared = tokio::time::timeout(self.timeout, session.prepare(cql.as_str())).await;
+            let prepared = prepared.map_err(|_| {
+                unavailable(format!("no statement prepared in {} s", self.timeout.as_secs_f32()))
+            })?;
+            let mut prepared = prepared.map_err(|error| {
+                let detail = error.to_string();
+                if detail.contains("unconfigured table") || detail.contains("does not exist") {
+                    return StoreError::UnknownTable { table: table.to_string() };
+                }
+                unavailable(detail)
+            })?;
+            prepared.set_is_idempotent(true);
+            Ok(Arc::new(prepared))
         };
-        if let Some(known) = known {
-            return Ok(known);
+        once.get_or_try_init(prepare).await.cloned()
+    }
+
+    fn once(&self, table: &Table, cql: &str) -> Once {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(once) = known.get(table).and_then(|of_table| of_table.get(cql)) {
+            return once.clone();
         }
-        let mut prepared = session.prepare(cql.as_str()).await.map_err(|error| {
-            let detail = error.to_string();
-            if detail.contains("unconfigured table") || detail.contains("does not exist") {
-                return StoreError::UnknownTable { table: table.to_string() };
-            }
-            StoreError::Unavailable { what: format!("table {table}"), detail }
-        })?;
-        prepared.set_is_idempotent(true);
-        let prepared = Arc::new(prepared);
-        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        statements.entry(table.clone()).or_default().insert(cql, prepared.clone());
-        Ok(prepared)
+        known.entry(table.clone()).or_default().entry(cql.to_owned()).or_default().clone()
     }
 
     pub(super) fn forget(&self, table: &Table) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(table);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(table);
     }
 }
 

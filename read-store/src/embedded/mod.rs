@@ -9,8 +9,11 @@ use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions,
-    compaction::filter::{
-        CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
+    compaction::{
+        Leveled,
+        filter::{
+            CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
+        },
     },
 };
 use futures::{StreamExt, stream::BoxStream};
@@ -27,6 +30,10 @@ pub const TOMBSTONE_GRACE: Duration = Duration::from_secs(10 * 24 * 3600);
 /// A table's memtable is written out at this size; all of them together are kept below that one.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 const WRITE_BUFFER_BYTES: u64 = 64 << 20;
+/// As many written memtables of a table are merged at once. Three times fjall's own number: rows of
+/// an index lie all over its table, so that each merge rewrites all of the level below. Filters keep
+/// reads out of most of them; fjall slows writers down from twenty on.
+const L0_TABLES: u8 = 12;
 const MAX_FLUSH_WAIT: Duration = Duration::from_millis(500);
 const MAX_ROW_BYTES: usize = 16 << 20;
 const TOMBSTONE: u8 = 0;
@@ -100,7 +107,9 @@ fn keyspace_name(table: &Table) -> String {
 }
 
 fn options() -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(L0_TABLES)))
 }
 
 impl Inner {

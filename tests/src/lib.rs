@@ -4,7 +4,7 @@
 pub mod bare_cluster;
 pub mod bare_writes;
 pub mod baseline;
-pub mod forgetful_cql;
+pub mod faulty_cql;
 pub mod interposed;
 pub mod oracle;
 pub mod process;

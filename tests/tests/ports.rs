@@ -5,7 +5,7 @@ use almanac_read_store::{
     Change, ReadStore, Slice, StoreError, Table, Write,
     scylla::{ScyllaOptions, ScyllaStore},
 };
-use almanac_tests::forgetful_cql::ForgetfulCql;
+use almanac_tests::faulty_cql::{Fault, FaultyCql};
 use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,18 +19,19 @@ async fn cassandra_keeps_the_read_store_contract() {
     almanac_read_store::conformance::all(&store).await;
 }
 
-/// A server forgets statements when its cache is full and when others prepare the same; the driver
-/// prepares again once, the store until it succeeds.
-#[tokio::test(flavor = "multi_thread")]
-async fn cassandra_may_forget_statements() {
+/// A store behind a server that fails on demand, and a table in it.
+async fn faulty() -> (FaultyCql, ScyllaStore, Table) {
+    let server = FaultyCql::start(almanac_tests::address("ALMANAC_TEST_SCYLLA")).await;
     let keyspace = almanac_tests::unique('k');
-    let address = almanac_tests::address("ALMANAC_TEST_SCYLLA");
-    let server = ForgetfulCql::start(address).await;
     let options = ScyllaOptions::new(vec![server.address.to_string()], keyspace);
     let store = ScyllaStore::connect(&options).await.unwrap();
     let table = Table::new("crowd", 1).unwrap();
     store.create_table(&table).await.unwrap();
-    let put = |partition: &str| Write {
+    (server, store, table)
+}
+
+fn put(table: &Table, partition: &str) -> Write {
+    Write {
         table: table.clone(),
         change: Change::Put {
             partition: partition.to_owned(),
@@ -38,22 +39,46 @@ async fn cassandra_may_forget_statements() {
             timestamp: 1,
             body: "{}".into(),
         },
-    };
+    }
+}
+
+/// A server forgets statements when its cache is full and when others prepare the same; the driver
+/// prepares again once, the store until it succeeds.
+#[tokio::test(flavor = "multi_thread")]
+async fn cassandra_may_forget_statements() {
+    let (server, store, table) = faulty().await;
     // Executing once and once more is what the driver does for each try.
-    server.forget(6);
-    store.write(vec![put("p")]).await.unwrap();
+    server.fail(Fault::Unprepared, 6);
+    store.write(vec![put(&table, "p")]).await.unwrap();
     assert_eq!(server.left(), 0);
-    server.forget(6);
+    server.fail(Fault::Unprepared, 6);
     assert!(store.get(&table, "p", "k").await.unwrap().is_some());
     assert_eq!(server.left(), 0);
-    server.forget(6);
+    server.fail(Fault::Unprepared, 6);
     assert_eq!(store.slice(&table, "p", &Slice::all()).await.unwrap().len(), 1);
     assert_eq!(server.left(), 0);
     // One that never remembers is an error that ends, and the store goes on after it.
-    server.forget(1000);
-    let refused = store.write(vec![put("q")]).await.unwrap_err();
+    server.fail(Fault::Unprepared, 1000);
+    let refused = store.get(&table, "p", "k").await.unwrap_err();
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused}");
     assert!(server.left() > 900, "{} left: tried without end", server.left());
-    server.forget(0);
-    store.write(vec![put("q")]).await.unwrap();
+    server.fail(Fault::Unprepared, 0);
+    assert!(store.get(&table, "p", "k").await.unwrap().is_some());
+}
+
+/// Of a large write, what the server did not take in time is written again, and nothing else is.
+#[tokio::test(flavor = "multi_thread")]
+async fn cassandra_may_be_late() {
+    let (server, store, table) = faulty().await;
+    let names: Vec<String> = (0..40).map(|n| format!("p{n}")).collect();
+    server.fail(Fault::WriteTimeout, 60);
+    store.write(names.iter().map(|name| put(&table, name)).collect()).await.unwrap();
+    assert_eq!(server.left(), 0);
+    for name in &names {
+        assert!(store.get(&table, name, "k").await.unwrap().is_some(), "{name} is missing");
+    }
+    server.fail(Fault::WriteTimeout, 1000);
+    let late = store.write(vec![put(&table, "q")]).await.unwrap_err();
+    assert!(matches!(late, StoreError::Unavailable { .. }), "{late}");
+    assert!(server.left() > 900, "{} left: tried without end", server.left());
 }

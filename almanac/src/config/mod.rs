@@ -124,6 +124,9 @@ impl Config {
         if projector.batch_events == 0 || projector.batch_bytes == 0 {
             bail!("projector.batch_events and batch_bytes must not be 0");
         }
+        if self.scylla.write_concurrency == 0 || self.scylla.write_attempts == 0 {
+            bail!("scylla.write_concurrency and write_attempts must not be 0");
+        }
         if self.engine == Engine::Cluster {
             let needed = [
                 ("kafka.bootstrap_servers", self.kafka.bootstrap_servers.is_empty()),

@@ -85,6 +85,8 @@ pub(crate) struct ScyllaConfig {
     pub(crate) key_file: Option<String>,
     #[serde(with = "humantime_serde")]
     pub(crate) request_timeout: Duration,
+    pub(crate) write_concurrency: usize,
+    pub(crate) write_attempts: usize,
 }
 
 impl Default for KafkaConfig {
@@ -139,6 +141,8 @@ impl Default for ScyllaConfig {
             certificate_file: None,
             key_file: None,
             request_timeout: options.request_timeout,
+            write_concurrency: options.write_concurrency,
+            write_attempts: options.write_attempts,
         }
     }
 }
@@ -183,6 +187,8 @@ impl ScyllaConfig {
             certificate_file: self.certificate_file.clone(),
             key_file: self.key_file.clone(),
             request_timeout: self.request_timeout,
+            write_concurrency: self.write_concurrency,
+            write_attempts: self.write_attempts,
             ..ScyllaOptions::new(self.nodes.clone(), self.keyspace.clone())
         })
     }

@@ -10,8 +10,9 @@ mod statements;
 
 pub use options::ScyllaOptions;
 
-use crate::{Change, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write};
+use crate::{Change, ReadStore, Retry, Row, Slice, StoreError, StoreResult, Table, Write};
 use async_trait::async_trait;
+use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use scylla::{
@@ -23,11 +24,13 @@ use scylla::{
     },
 };
 use statements::Statements;
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Servers warn and refuse by the size of a batch; this stays below the smaller default (50 kB).
 const BATCH_BYTES: usize = 40_000;
 const BATCH_ROWS: usize = 50;
+/// Before a batch is sent again; doubles, with jitter.
+const PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 pub struct ScyllaStore(Arc<Inner>);
@@ -36,6 +39,7 @@ struct Inner {
     session: Session,
     keyspace: String,
     write_concurrency: usize,
+    write_attempts: usize,
     statements: Statements,
 }
 
@@ -47,6 +51,7 @@ impl ScyllaStore {
             session,
             keyspace: options.keyspace.clone(),
             write_concurrency: options.write_concurrency,
+            write_attempts: options.write_attempts,
             statements: Statements::new(options.request_timeout),
         })))
     }
@@ -73,15 +78,29 @@ impl Inner {
             .map_err(|error| server_error(&table.to_string(), &error))
     }
 
+    /// A server with too much to do takes most of a large write in time, but not all of it. Writing
+    /// all of it again would meet the same; what was not taken is written again alone.
+    async fn write_run_until_taken(&self, table: &Table, changes: &[Change]) -> StoreResult<()> {
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(PAUSE)
+            .with_jitter()
+            .with_max_times(self.write_attempts.saturating_sub(1));
+        (|| self.write_run(table, changes))
+            .retry(pauses)
+            .when(|error| error.retry() == Retry::Later)
+            .notify(|error, pause| tracing::debug!(%error, ?pause, "writing rows again"))
+            .await
+    }
+
     /// One batch, or one statement when there is only one change: cheaper for the server.
-    async fn write_run(&self, table: &Table, changes: Vec<Change>) -> StoreResult<()> {
+    async fn write_run(&self, table: &Table, changes: &[Change]) -> StoreResult<()> {
         let failed = |error: &ExecutionError| server_error(&table.to_string(), error);
         // A run has two kinds of statements at most.
         let (mut put, mut delete) = (None, None);
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(true);
         let mut values = Vec::with_capacity(changes.len());
-        for change in &changes {
+        for change in changes {
             let known = match change {
                 Change::Put { .. } => &mut put,
                 Change::Delete { .. } => &mut delete,
@@ -94,7 +113,7 @@ impl Inner {
                 }
             };
             values.push(statements::Values::of(table, change)?);
-            if let [_] = changes.as_slice() {
+            if let [_] = changes {
                 let executed = self.session.execute_unpaged(statement, &values[0]).await;
                 return executed.map(drop).map_err(|error| failed(&error));
             }
@@ -169,7 +188,7 @@ impl ReadStore for ScyllaStore {
         }
         futures::stream::iter(runs.into_iter().map(Ok))
             .try_for_each_concurrent(self.0.write_concurrency, |(table, changes, _)| async move {
-                self.0.write_run(&table, changes).await
+                self.0.write_run_until_taken(&table, &changes).await
             })
             .await
     }

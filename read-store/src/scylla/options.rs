@@ -30,6 +30,8 @@ pub struct ScyllaOptions {
     pub request_timeout: Duration,
     /// Statements and batches under way per call of `write`.
     pub write_concurrency: usize,
+    /// How often each of them is sent while the servers do not take it, before `write` fails.
+    pub write_attempts: usize,
 }
 
 impl ScyllaOptions {
@@ -48,6 +50,7 @@ impl ScyllaOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             write_concurrency: 64,
+            write_attempts: 4,
         }
     }
 

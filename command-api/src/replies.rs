@@ -2,7 +2,7 @@
 //! where in the log each reply stands, so that it can tell any command's outcome after any restart.
 
 use crate::{outcomes::Changes, topics::Topics};
-use almanac_event_log::{EventLog, Isolation, Offset, ReadLimit, StoredRecord};
+use almanac_event_log::{EventLog, Offset, ReadLimit, StoredRecord};
 use almanac_processor::{
     GatherLimits, GatheredState, LocalState, RoleError, StateError, StateFolder,
 };
@@ -170,20 +170,14 @@ async fn follow_once(
     topics: &Topics,
     folder: &StateFolder,
 ) -> Result<(), RoleError> {
-    let described = log.topic(&topics.replies).await?;
+    let partitions = log.topic(&topics.replies).await?.partitions;
     // What was opened before an outage is let go of first.
     *replies.states.write() = Arc::from([]);
     let (mut states, mut from) = (Vec::new(), Vec::new());
-    for partition in 0..described.partitions {
-        let end = log.end(&topics.replies, partition, Isolation::Uncommitted).await?;
-        let start = log.start(&topics.replies, partition).await?;
-        let folder = folder.clone();
-        let opened =
-            tokio::task::spawn_blocking(move || folder.partition(partition, described.id, end));
-        let (state, next) =
-            opened.await.map_err(|e| RoleError::other(&e))?.map_err(|e| RoleError::other(&e))?;
+    for partition in 0..partitions {
+        let (state, next) = folder.resume(&**log, &topics.replies, partition).await?;
         states.push(GatheredState::new(state, replies.flush));
-        from.push((partition, next.max(start)));
+        from.push((partition, next));
     }
     let states: Arc<[GatheredState]> = states.into();
     *replies.states.write() = states.clone();

@@ -139,18 +139,8 @@ impl Ingestor {
 
     /// Folds `ingest.state` from where the local state stands.
     async fn fold_state(&self, owned: &Owned) -> Result<LocalState, RoleError> {
-        let log = &owned.log;
-        let topic = log.topic(&self.topics.state).await?.id;
-        let (folder, partition) = (self.state.clone(), owned.partition());
-        let end = log
-            .end(&self.topics.state, partition, almanac_event_log::Isolation::Uncommitted)
-            .await?;
-        let (state, from) =
-            tokio::task::spawn_blocking(move || folder.partition(partition, topic, end))
-                .await
-                .map_err(|error| RoleError::other(&error))?
-                .map_err(|error| RoleError::other(&error))?;
-        let from = from.max(log.start(&self.topics.state, partition).await?);
+        let partition = owned.partition();
+        let (state, from) = self.state.resume(&*owned.log, &self.topics.state, partition).await?;
         let mut fold = owned.fold(&self.topics.state, from).await?;
         let mut folded = 0;
         while let Some(records) = fold.next().await? {

@@ -4,7 +4,8 @@
 //! It is a cache. A store that is lost, of another topic, or ahead of the log is emptied and
 //! folded again.
 
-use almanac_event_log::{Offset, TopicId};
+use crate::RoleError;
+use almanac_event_log::{EventLog, Isolation, Offset, TopicId};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, UserKey, UserValue};
 use std::{
     collections::HashSet,
@@ -85,6 +86,25 @@ impl StateFolder {
                 StateError::Storage { action: "open", folder, cause }
             })?;
         Ok(Self { database, folder: folder.into(), held: Arc::default() })
+    }
+
+    /// The state of a topic's partition, and the position to go on folding it from.
+    pub async fn resume(
+        &self,
+        log: &dyn EventLog,
+        topic: &str,
+        partition: u32,
+    ) -> Result<(LocalState, Offset), RoleError> {
+        let id = log.topic(topic).await?.id;
+        let end = log.end(topic, partition, Isolation::Uncommitted).await?;
+        let folder = self.clone();
+        // Off the threads that serve: it reads the disk, and waits for who held the state before.
+        let opening = tokio::task::spawn_blocking(move || folder.partition(partition, id, end));
+        let (state, from) = opening
+            .await
+            .map_err(|error| RoleError::other(&error))?
+            .map_err(|error| RoleError::other(&error))?;
+        Ok((state, from.max(log.start(topic, partition).await?)))
     }
 
     /// The state of one partition, and the position to go on folding `topic` from. Whatever is

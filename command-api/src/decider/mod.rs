@@ -9,7 +9,7 @@ use crate::{
     outcomes::{self, Changes},
     topics::Topics,
 };
-use almanac_event_log::{Isolation, LogReader, ReadBatch, ReadLimit, StoredRecord, TopicId};
+use almanac_event_log::{LogReader, ReadBatch, ReadLimit, StoredRecord, TopicId};
 use almanac_processor::{
     GatherLimits, GatheredState, LocalState, Owned, Role, RoleError, StateError, StateFolder,
 };
@@ -162,14 +162,8 @@ impl Decider {
         topic: &str,
         folder: &StateFolder,
     ) -> Result<LocalState, RoleError> {
-        let (log, partition) = (&owned.log, owned.partition());
-        let id = log.topic(topic).await?.id;
-        let end = log.end(topic, partition, Isolation::Uncommitted).await?;
-        let folder = folder.clone();
-        let opened = tokio::task::spawn_blocking(move || folder.partition(partition, id, end));
-        let (mut state, from) =
-            opened.await.map_err(|e| RoleError::other(&e))?.map_err(|e| RoleError::other(&e))?;
-        let from = from.max(log.start(topic, partition).await?);
+        let partition = owned.partition();
+        let (mut state, from) = folder.resume(&*owned.log, topic, partition).await?;
         let mut fold = owned.fold(topic, from).await?;
         let mut folded = 0;
         while let Some(records) = fold.next().await? {

@@ -30,12 +30,12 @@ async fn faulty() -> (FaultyCql, ScyllaStore, Table) {
     (server, store, table)
 }
 
-fn put(table: &Table, partition: &str) -> Write {
+fn put(table: &Table, partition: &str, clustering: &str) -> Write {
     Write {
         table: table.clone(),
         change: Change::Put {
             partition: partition.to_owned(),
-            clustering: "k".to_owned(),
+            clustering: clustering.to_owned(),
             timestamp: 1,
             body: "{}".into(),
         },
@@ -49,7 +49,7 @@ async fn cassandra_may_forget_statements() {
     let (server, store, table) = faulty().await;
     // Executing once and once more is what the driver does for each try.
     server.fail(Fault::Unprepared, 6);
-    store.write(vec![put(&table, "p")]).await.unwrap();
+    store.write(vec![put(&table, "p", "k")]).await.unwrap();
     assert_eq!(server.left(), 0);
     server.fail(Fault::Unprepared, 6);
     assert!(store.get(&table, "p", "k").await.unwrap().is_some());
@@ -72,13 +72,17 @@ async fn cassandra_may_be_late() {
     let (server, store, table) = faulty().await;
     let names: Vec<String> = (0..40).map(|n| format!("p{n}")).collect();
     server.fail(Fault::WriteTimeout, 60);
-    store.write(names.iter().map(|name| put(&table, name)).collect()).await.unwrap();
+    // Every other partition takes a batch, the others a single statement.
+    let keys = |n: usize| if n.is_multiple_of(2) { &["k", "l"][..] } else { &["k"] };
+    let rows = |(n, name)| keys(n).iter().map(move |key| (name, *key));
+    let rows: Vec<(&String, &str)> = names.iter().enumerate().flat_map(rows).collect();
+    store.write(rows.iter().map(|(name, key)| put(&table, name, key)).collect()).await.unwrap();
     assert_eq!(server.left(), 0);
-    for name in &names {
-        assert!(store.get(&table, name, "k").await.unwrap().is_some(), "{name} is missing");
+    for (name, key) in rows {
+        assert!(store.get(&table, name, key).await.unwrap().is_some(), "{name}/{key} is missing");
     }
     server.fail(Fault::WriteTimeout, 1000);
-    let late = store.write(vec![put(&table, "q")]).await.unwrap_err();
+    let late = store.write(vec![put(&table, "q", "k")]).await.unwrap_err();
     assert!(matches!(late, StoreError::Unavailable { .. }), "{late}");
     assert!(server.left() > 900, "{} left: tried without end", server.left());
 }

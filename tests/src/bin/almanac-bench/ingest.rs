@@ -21,8 +21,9 @@ pub(crate) async fn report(out: &mut String, engine: Engine) {
     let body = feeds::feed(PLANS, 0);
     line!(
         out,
-        "## Ingest, {engine:?}\nA feed of {PLANS} plans ({} MB), from the request for it to all of it visible in search. Medians of 3, servers warmed.\n",
-        body.len() >> 20
+        "## Ingest, {engine:?}\nA feed of {PLANS} plans ({} MB), from the request for it to all of it visible in search. Medians of 3{}.\n",
+        body.len() >> 20,
+        if engine == Engine::Cluster { ", servers warmed" } else { "" }
     );
     let mut own = Vec::new();
     let mut bare = Vec::new();

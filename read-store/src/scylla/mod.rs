@@ -57,7 +57,7 @@ impl ScyllaStore {
     }
 }
 
-fn server_error(what: &str, error: &ExecutionError) -> StoreError {
+fn server_error(what: &str, error: &dyn std::error::Error) -> StoreError {
     let detail = error.to_string();
     if detail.contains("unconfigured table") || detail.contains("does not exist") {
         return StoreError::UnknownTable { table: what.to_owned() };

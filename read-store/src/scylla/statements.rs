@@ -1,5 +1,6 @@
 //! The statements, prepared once each.
 
+use super::server_error;
 use crate::{Change, Direction, Slice, StoreError, StoreResult, Table};
 use scylla::{
     client::session::Session,
@@ -39,20 +40,14 @@ impl Statements {
         cql: String,
     ) -> StoreResult<Arc<PreparedStatement>> {
         let once = self.once(table, &cql);
-        let unavailable =
-            |detail| StoreError::Unavailable { what: format!("table {table}"), detail };
         let prepare = || async {
             let prepared = tokio::time::timeout(self.timeout, session.prepare(cql.as_str())).await;
-            let prepared = prepared.map_err(|_| {
-                unavailable(format!("no statement prepared in {} s", self.timeout.as_secs_f32()))
+            let prepared = prepared.map_err(|_| StoreError::Unavailable {
+                what: format!("table {table}"),
+                detail: format!("no statement prepared in {} s", self.timeout.as_secs_f32()),
             })?;
-            let mut prepared = prepared.map_err(|error| {
-                let detail = error.to_string();
-                if detail.contains("unconfigured table") || detail.contains("does not exist") {
-                    return StoreError::UnknownTable { table: table.to_string() };
-                }
-                unavailable(detail)
-            })?;
+            let mut prepared =
+                prepared.map_err(|error| server_error(&table.to_string(), &error))?;
             prepared.set_is_idempotent(true);
             Ok(Arc::new(prepared))
         };

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use almanac_edge::{
-    Identity, Problem, ProblemType, Scope, cors,
+    Identity, Problem, ProblemType, Scope, cors, method_not_allowed,
     query::{Parameters, bad},
 };
 use almanac_event_log::EventLog;
@@ -38,6 +38,7 @@ pub(crate) fn router(
     Router::new()
         .route("/v1/providers/{name}/fetches", post(fetch_now))
         .route("/v1/providers/{name}/replays", post(replay))
+        .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn_with_state(origins, cors::writes))
         .with_state(Arc::new(admin))
 }

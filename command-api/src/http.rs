@@ -9,7 +9,7 @@ use crate::{
     topics::Topics,
 };
 use almanac_edge::{
-    Caller, Identity, Problem, ProblemType, Scope, body, cors,
+    Caller, Identity, Problem, ProblemType, Scope, body, cors, method_not_allowed,
     prefer::{PREFERENCE_APPLIED, Preference},
     query::Parameters,
 };
@@ -90,12 +90,16 @@ impl CommandApi {
 
 pub fn router(api: Arc<CommandApi>) -> Router {
     let origins = cors::Origins::of(&api.identity);
+    let only_here = Router::new()
+        .route("/v1/recipes/{id}/restore", post(restore))
+        .route("/v1/commands/{id}", get(outcome))
+        .method_not_allowed_fallback(method_not_allowed);
+    // The query API has these addresses too, and answers for the methods that neither has.
     Router::new()
         .route("/v1/recipes", post(create))
         .route("/v1/recipes/{id}", put(change).patch(change).delete(change))
-        .route("/v1/recipes/{id}/restore", post(restore))
         .route("/v1/recipes/{id}/thumbnail", put(set_thumbnail))
-        .route("/v1/commands/{id}", get(outcome))
+        .merge(only_here)
         .route_layer(middleware::from_fn_with_state(origins, cors::writes))
         .with_state(api)
 }

@@ -52,16 +52,19 @@ fn is_read(method: &[u8]) -> bool {
     method == b"GET" || method == b"HEAD"
 }
 
-/// Answers a preflight: reads are allowed from any origin, nothing else is.
+/// Answers a preflight of an address that is only read: from any origin.
 pub async fn preflight(asked: HeaderMap) -> Response {
-    answer_preflight(&asked, None)
+    let mut response = answer_preflight(&asked, None);
+    let methods = HeaderValue::from_static("GET,HEAD,OPTIONS");
+    response.headers_mut().insert(header::ALLOW, methods);
+    response
 }
 
+/// The methods that an address has at all (`Allow`) are the router's to tell.
 fn answer_preflight(asked: &HeaderMap, trusted: Option<&HeaderValue>) -> Response {
     let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD).map(HeaderValue::as_bytes);
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
     if let Some(origin) = trusted.filter(|_| method.is_some()) {
         allow_origin(headers, origin);
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);

@@ -11,5 +11,5 @@ pub mod query;
 mod serve;
 
 pub use identity::{Caller, Identity, Scope};
-pub use problem::{FieldError, Problem, ProblemType};
+pub use problem::{FieldError, Problem, ProblemType, method_not_allowed};
 pub use serve::{ServeError, bind, serve};

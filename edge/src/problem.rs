@@ -164,6 +164,11 @@ impl Problem {
     }
 }
 
+/// For an address that has no such method; the router adds `Allow`.
+pub async fn method_not_allowed() -> Problem {
+    Problem::new(ProblemType::MethodNotAllowed, "see the Allow header")
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status(), self.body()).into_response();

@@ -13,7 +13,7 @@ mod v1;
 pub use metrics::QueryMetrics;
 pub use state::{ApiState, QueryOptions, StateError};
 
-use almanac_edge::{Problem, ProblemType, cors};
+use almanac_edge::{Problem, ProblemType, cors, method_not_allowed};
 use axum::{Router, middleware, routing::get};
 use front::{Front, Tokens, front, packing};
 use http::StatusCode;
@@ -71,10 +71,6 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .merge(health)
         .fallback(|| async { Problem::new(ProblemType::NotFound, "no such address") })
         .with_state(state)
-}
-
-async fn method_not_allowed() -> Problem {
-    Problem::new(ProblemType::MethodNotAllowed, "see the Allow header")
 }
 
 /// Follows the change feed and keeps the caches fresh until `shutdown`.

@@ -9,7 +9,7 @@ use crate::{
     state::ApiState,
     v1::{cursor, filters_text, recipes::cache::Document, store_problem},
 };
-use almanac_domain::text;
+use almanac_domain::{recipes::limits, text};
 use almanac_edge::{
     Problem, ProblemType, conditional,
     query::{Parameters, bad},
@@ -43,6 +43,17 @@ const KNOWN: &[&str] = &[
     "cursor",
 ];
 
+/// What a recipe may answer, folded.
+fn answer(name: &'static str, value: &str) -> Result<String, Problem> {
+    let folded = text::fold(value);
+    // No answer of a recipe is longer than its author's name.
+    if folded.is_empty() || value.chars().count() > limits::AUTHOR {
+        let limit = limits::AUTHOR;
+        return Err(bad(name, &format!("it must not be blank or longer than {limit} characters")));
+    }
+    Ok(folded)
+}
+
 /// What is asked for.
 struct Asked {
     /// Each must be answered.
@@ -63,18 +74,15 @@ impl Asked {
             ("tag", Question::Tag),
         ] {
             for value in parameters.all(name) {
-                let folded = text::fold(value);
-                if folded.is_empty() || value.len() > 400 {
-                    return Err(bad(name, "it must not be blank or longer than 400 bytes"));
-                }
-                questions.push((question, folded));
+                questions.push((question, answer(name, value)?));
             }
         }
         if let Some(wanted) = parameters.one("q")? {
             questions.extend(text::words(wanted).into_iter().map(|word| (Question::Word, word)));
         }
+        let without = "without_ingredient";
         let without: BTreeSet<String> =
-            parameters.all("without_ingredient").map(text::fold).collect();
+            parameters.all(without).map(|value| answer(without, value)).collect::<Result<_, _>>()?;
         if questions.len() > MAX_QUESTIONS || without.len() > MAX_QUESTIONS {
             let detail = format!("at most {MAX_QUESTIONS} questions combine");
             return Err(Problem::new(ProblemType::BadRequest, detail));

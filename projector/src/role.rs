@@ -251,8 +251,16 @@ impl Run<'_> {
             Err(error) => return Ok(Err(error.to_string())),
         };
         let projection = &self.projector.projection;
-        let folded = projection.fold(&decoded, record.partition, record.offset);
-        Ok(folded.map_err(|error| error.to_string()))
+        let folded = match projection.fold(&decoded, record.partition, record.offset) {
+            Ok(folded) => folded,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        // A row that the store never takes would hold up all other keys.
+        let mut writes = folded.index.iter().chain(&folded.own);
+        match writes.try_for_each(Write::check) {
+            Ok(()) => Ok(Ok(folded)),
+            Err(error) => Ok(Err(error.to_string())),
+        }
     }
 
     /// Sets a key aside: its later events are passed over, others go on.

@@ -1,7 +1,10 @@
 //! The suite that every adapter of [`ReadStore`] passes. Each check takes a fresh table, so that
 //! one server serves all of them. A failed check panics, as in any test.
 
-use crate::{Change, Direction, ReadStore, Row, Slice, StoreError, Table, Write, timestamp};
+use crate::{
+    Change, Direction, MAX_KEY_BYTES, MAX_ROW_BYTES, ReadStore, Retry, Row, Slice, StoreError,
+    Table, Write, timestamp,
+};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +23,7 @@ pub async fn all(store: &dyn ReadStore) {
     large_writes_are_split(store).await;
     bulk_loads_fill_empty_tables(store).await;
     bad_input_is_refused(store).await;
+    what_cannot_be_a_row_is_refused(store).await;
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -233,4 +237,47 @@ async fn bad_input_is_refused(store: &dyn ReadStore) {
     let error = store.write(vec![put(&nowhere, "p", "k", 1, "x")]).await.unwrap_err();
     assert!(matches!(error, StoreError::UnknownTable { .. }), "{error}");
     assert!(error.to_string().contains("nowhere_v1"), "{error}");
+}
+
+/// By both engines alike, for ever, and with all of the call.
+async fn what_cannot_be_a_row_is_refused(store: &dyn ReadStore) {
+    let table = fresh(store, "faults").await;
+    let longest = "k".repeat(MAX_KEY_BYTES / 2);
+    let too_long = "k".repeat(MAX_KEY_BYTES);
+    let bad_keys = [("", "k"), ("p\0", "k"), ("p", "k\0"), (&too_long, "k"), ("p", &too_long)];
+    let refused = async |write: Write| -> StoreError {
+        let error = store.write(vec![put(&table, "p", "good", 1, "{}"), write]).await.unwrap_err();
+        assert_eq!(error.retry(), Retry::Never, "{error}");
+        assert!(error.to_string().contains(&table.to_string()), "{error}");
+        error
+    };
+    for (partition, clustering) in bad_keys {
+        for write in
+            [put(&table, partition, clustering, 1, "{}"), delete(&table, partition, clustering, 1)]
+        {
+            assert!(matches!(refused(write).await, StoreError::BadKey { .. }));
+        }
+        assert_eq!(store.get(&table, partition, clustering).await.unwrap(), None);
+    }
+    for partition in ["", "p\0", &format!("{too_long}k")] {
+        assert!(store.slice(&table, partition, &Slice::all()).await.unwrap().is_empty());
+    }
+    let slice = Slice { from: Some(too_long.clone()), ..Slice::all() };
+    let error = store.slice(&table, "p", &slice).await.unwrap_err();
+    assert!(matches!(error, StoreError::BadKey { .. }), "{error}");
+    let mut not_text = put(&table, "p", "k", 1, "");
+    if let Change::Put { body, .. } = &mut not_text.change {
+        *body = Bytes::from_static(b"\xff");
+    }
+    assert!(matches!(refused(not_text).await, StoreError::NotText { .. }));
+    let too_large = put(&table, "p", "k", 1, &"x".repeat(MAX_ROW_BYTES + 1));
+    assert!(matches!(refused(too_large).await, StoreError::RowTooLarge { .. }));
+    assert_eq!(body(store, &table, "p", "good").await, None, "nothing of the call is applied");
+
+    // What stands at the limits is taken.
+    let largest = "x".repeat(MAX_ROW_BYTES);
+    store.write(vec![put(&table, &longest, &longest, 1, "{}")]).await.unwrap();
+    store.write(vec![put(&table, "p", "", 1, &largest)]).await.unwrap();
+    assert_eq!(body(store, &table, &longest, &longest).await.as_deref(), Some("{}"));
+    assert!(body(store, &table, "p", "").await.is_some_and(|body| body == largest));
 }

@@ -18,8 +18,8 @@ pub enum StoreError {
     UnknownTable { table: String },
     #[error("{name:?} is not a table name: lowercase letters, digits and _ only, at most 32")]
     BadTableName { name: String },
-    #[error("key of table {table} holds a NUL character")]
-    BadKey { table: String },
+    #[error("a key of table {table} {fault}")]
+    BadKey { table: String, fault: &'static str },
     #[error("a row of {size} bytes for table {table} is over the limit of {limit} bytes")]
     RowTooLarge { table: String, size: usize, limit: usize },
     #[error("body of a row of table {table} is not UTF-8")]

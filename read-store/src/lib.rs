@@ -11,4 +11,6 @@ mod port;
 pub mod scylla;
 
 pub use error::{Retry, StoreError, StoreResult};
-pub use port::{Change, Direction, ReadStore, Row, Slice, Table, Write, timestamp};
+pub use port::{
+    Change, Direction, MAX_KEY_BYTES, MAX_ROW_BYTES, ReadStore, Row, Slice, Table, Write, timestamp,
+};

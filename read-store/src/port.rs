@@ -8,7 +8,10 @@
 //!   timestamps from log positions with [`timestamp`], so a tie only comes from a replay.
 //! * A write is durable for readers once `write` returned; changes of one call within one
 //!   partition become visible together where the partition fits a batch, others in any order.
-//! * After an error any part of the call may have been applied; repeating it is always right.
+//! * What cannot be a row is refused before anything of the call is applied: see [`Write::check`].
+//!   Reading under a key that cannot be one finds nothing; bounds of a slice that cannot be keys
+//!   are refused.
+//! * After any other error any part of the call may have been applied; repeating it is always right.
 
 use crate::{StoreError, StoreResult};
 use async_trait::async_trait;
@@ -88,6 +91,43 @@ pub struct Write {
     pub change: Change,
 }
 
+/// Of partition key and clustering key together: what Cassandra and ScyllaDB take of each, and fjall
+/// of both with a character between.
+pub const MAX_KEY_BYTES: usize = 65_534;
+/// Of a body: half of what a Cassandra node takes in one mutation by default.
+pub const MAX_ROW_BYTES: usize = 8 << 20;
+
+/// Why no row can have this key.
+pub(crate) fn key_fault(partition: &str, clustering: &str) -> Option<&'static str> {
+    if partition.is_empty() {
+        return Some("has an empty partition key");
+    }
+    if partition.len() + clustering.len() > MAX_KEY_BYTES {
+        return Some("is longer than 65534 bytes");
+    }
+    let has_nul = |key: &str| key.as_bytes().contains(&0);
+    (has_nul(partition) || has_nul(clustering)).then_some("holds a NUL character")
+}
+
+impl Write {
+    /// Whether both engines can take this. A fault is of the write itself: it never goes away.
+    pub fn check(&self) -> StoreResult<()> {
+        let table = || self.table.to_string();
+        if let Some(fault) = key_fault(self.change.partition(), self.change.clustering()) {
+            return Err(StoreError::BadKey { table: table(), fault });
+        }
+        let Change::Put { body, .. } = &self.change else { return Ok(()) };
+        if body.len() > MAX_ROW_BYTES {
+            let (size, limit) = (body.len(), MAX_ROW_BYTES);
+            return Err(StoreError::RowTooLarge { table: table(), size, limit });
+        }
+        match std::str::from_utf8(body) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StoreError::NotText { table: table() }),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     Ascending,
@@ -116,6 +156,18 @@ impl Slice {
         // No clustering key of ours holds the greatest character.
         let until = format!("{prefix}\u{10ffff}");
         Self { from: Some(prefix.to_owned()), until: Some(until), ..Self::all() }
+    }
+
+    /// Whether rows of this partition can be asked for; `false` when it cannot be one.
+    pub(crate) fn check(&self, table: &Table, partition: &str) -> StoreResult<bool> {
+        if key_fault(partition, "").is_some() {
+            return Ok(false);
+        }
+        let mut bounds = self.from.iter().chain(&self.until);
+        match bounds.find_map(|bound| key_fault(partition, bound)) {
+            None => Ok(true),
+            Some(fault) => Err(StoreError::BadKey { table: table.to_string(), fault }),
+        }
     }
 }
 

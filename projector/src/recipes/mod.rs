@@ -61,10 +61,13 @@ impl Question {
         }
     }
 
-    /// The answers that a recipe gives, folded.
+    /// The answers that a recipe gives, folded. What folds to nothing, such as an author's name of
+    /// spaces, is none: nobody can ask for it.
     pub fn answers(self, recipe: &Recipe) -> BTreeSet<String> {
-        let fold_all = |texts: &[String]| texts.iter().map(|text| text::fold(text)).collect();
-        match self {
+        let fold_all = |texts: &[String]| -> BTreeSet<_> {
+            texts.iter().map(|text| text::fold(text)).collect()
+        };
+        let mut answers: BTreeSet<String> = match self {
             Self::Ingredient => {
                 recipe.ingredients.iter().map(|item| text::fold(&item.ingredient)).collect()
             }
@@ -78,7 +81,9 @@ impl Question {
                 let description = recipe.description.as_deref().unwrap_or_default();
                 [recipe.name.as_str(), description].into_iter().flat_map(text::words).collect()
             }
-        }
+        };
+        answers.remove("");
+        answers
     }
 }
 

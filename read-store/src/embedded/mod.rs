@@ -4,7 +4,10 @@
 //! a mark (row or tombstone), the write timestamp, and the body. Tombstones stay for
 //! [`TOMBSTONE_GRACE`], as in Cassandra, so that a late write cannot bring a deleted row back.
 
-use crate::{Change, Direction, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write};
+use crate::{
+    Change, Direction, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write,
+    port::key_fault,
+};
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use fjall::{
@@ -35,7 +38,6 @@ const WRITE_BUFFER_BYTES: u64 = 64 << 20;
 /// reads out of most of them; fjall slows writers down from twenty on.
 const L0_TABLES: u8 = 12;
 const MAX_FLUSH_WAIT: Duration = Duration::from_millis(500);
-const MAX_ROW_BYTES: usize = 16 << 20;
 const TOMBSTONE: u8 = 0;
 const ROW: u8 = 1;
 const HEADER: usize = 9;
@@ -198,6 +200,9 @@ impl Inner {
 
     fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
         let keyspace = self.open_table(table)?;
+        if !slice.check(table, partition)? {
+            return Ok(Vec::new());
+        }
         let lower = row_key(partition, slice.from.as_deref().unwrap_or(""));
         let upper = match &slice.until {
             Some(until) => row_key(partition, until),
@@ -230,6 +235,7 @@ impl Inner {
 }
 
 fn encode(write: &Write, now_s: u64) -> StoreResult<(Vec<u8>, Bytes)> {
+    write.check()?;
     let (partition, clustering, timestamp, body) = match &write.change {
         Change::Put { partition, clustering, timestamp, body } => {
             (partition, clustering, timestamp, Some(body))
@@ -238,14 +244,7 @@ fn encode(write: &Write, now_s: u64) -> StoreResult<(Vec<u8>, Bytes)> {
             (partition, clustering, timestamp, None)
         }
     };
-    if partition.as_bytes().contains(&0) || clustering.as_bytes().contains(&0) {
-        return Err(StoreError::BadKey { table: write.table.to_string() });
-    }
     let size = body.map_or(8, |body| body.len());
-    if size > MAX_ROW_BYTES {
-        let (table, limit) = (write.table.to_string(), MAX_ROW_BYTES);
-        return Err(StoreError::RowTooLarge { table, size, limit });
-    }
     let mut value = BytesMut::with_capacity(HEADER + size);
     value.put_u8(if body.is_some() { ROW } else { TOMBSTONE });
     value.put_i64(*timestamp);
@@ -373,6 +372,9 @@ impl ReadStore for EmbeddedStore {
         partition: &str,
         clustering: &str,
     ) -> StoreResult<Option<Row>> {
+        if key_fault(partition, clustering).is_some() {
+            return Ok(None);
+        }
         let (table, key) = (table.clone(), row_key(partition, clustering));
         let skip = partition.len() + 1;
         self.blocking(move |inner| {

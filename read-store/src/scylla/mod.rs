@@ -10,7 +10,9 @@ mod statements;
 
 pub use options::ScyllaOptions;
 
-use crate::{Change, ReadStore, Retry, Row, Slice, StoreError, StoreResult, Table, Write};
+use crate::{
+    Change, ReadStore, Retry, Row, Slice, StoreError, StoreResult, Table, Write, port::key_fault,
+};
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
@@ -162,6 +164,7 @@ impl ReadStore for ScyllaStore {
     }
 
     async fn write(&self, writes: Vec<Write>) -> StoreResult<()> {
+        writes.iter().try_for_each(Write::check)?;
         // Runs of one partition, in the order of arrival. Two changes of one row may fall into
         // different batches: timestamps decide, not order.
         let mut runs: Vec<(Table, Vec<Change>, usize)> = Vec::new();
@@ -199,6 +202,9 @@ impl ReadStore for ScyllaStore {
         partition: &str,
         clustering: &str,
     ) -> StoreResult<Option<Row>> {
+        if key_fault(partition, clustering).is_some() {
+            return Ok(None);
+        }
         let statement = self.0.prepare(table, statements::get_cql(&self.0.keyspace, table)).await?;
         let name = table.to_string();
         let found = self
@@ -215,6 +221,9 @@ impl ReadStore for ScyllaStore {
     }
 
     async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
+        if !slice.check(table, partition)? {
+            return Ok(Vec::new());
+        }
         let cql = statements::slice_cql(&self.0.keyspace, table, slice);
         let statement = self.0.prepare(table, cql).await?;
         let name = table.to_string();
@@ -226,12 +235,12 @@ impl ReadStore for ScyllaStore {
             .session
             .execute_iter(statement.as_ref().clone(), values)
             .await
-            .map_err(|error| unreachable_server(&name, &error))?
+            .map_err(|error| server_error(&name, &error))?
             .rows_stream::<(String, i64, String)>()
             .map_err(|error| unreadable(&name, &error))?
             .take(slice.limit);
         let mut found = Vec::new();
-        while let Some(row) = rows.try_next().await.map_err(|e| unreachable_server(&name, &e))? {
+        while let Some(row) = rows.try_next().await.map_err(|error| server_error(&name, &error))? {
             found.push(to_row(row));
         }
         Ok(found)
@@ -265,8 +274,4 @@ fn to_row((clustering, timestamp, body): (String, i64, String)) -> Row {
 /// The server answered with something that is not of our tables' shape.
 fn unreadable(what: &str, error: &dyn std::error::Error) -> StoreError {
     StoreError::Refused { what: format!("table {what}"), detail: error.to_string() }
-}
-
-fn unreachable_server(what: &str, error: &dyn std::error::Error) -> StoreError {
-    StoreError::Unavailable { what: format!("table {what}"), detail: error.to_string() }
 }

@@ -81,8 +81,10 @@ impl Asked {
             questions.extend(text::words(wanted).into_iter().map(|word| (Question::Word, word)));
         }
         let without = "without_ingredient";
-        let without: BTreeSet<String> =
-            parameters.all(without).map(|value| answer(without, value)).collect::<Result<_, _>>()?;
+        let without: BTreeSet<String> = parameters
+            .all(without)
+            .map(|value| answer(without, value))
+            .collect::<Result<_, _>>()?;
         if questions.len() > MAX_QUESTIONS || without.len() > MAX_QUESTIONS {
             let detail = format!("at most {MAX_QUESTIONS} questions combine");
             return Err(Problem::new(ProblemType::BadRequest, detail));

@@ -6,7 +6,10 @@ use almanac_domain::{
     recipes::{Difficulty, Unit, limits},
     text,
 };
-use almanac_edge::{Problem, conditional, query::Parameters};
+use almanac_edge::{
+    Problem, conditional,
+    query::{Parameters, bad},
+};
 use almanac_projector::recipes::Question;
 use almanac_read_store::Slice;
 use axum::{
@@ -27,7 +30,12 @@ pub(crate) async fn vocabulary(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &["prefix"])?;
-    let prefix = parameters.one("prefix")?.map(text::fold).unwrap_or_default();
+    let prefix = parameters.one("prefix")?.unwrap_or_default();
+    if prefix.chars().count() > limits::WORD {
+        let detail = format!("it must not be longer than {} characters", limits::WORD);
+        return Err(bad("prefix", &detail));
+    }
+    let prefix = text::fold(prefix);
     let units: Vec<_> = Unit::ALL
         .iter()
         .map(|unit| json!({"unit": unit.as_str(), "meaning": unit.meaning()}))

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 STACK := tests/stack/stack.sh
 
-.PHONY: help check-tools build run up down test bench faults lint coverage consumer-env
+.PHONY: help check-tools build run up down test bench faults lint coverage clients
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,10 +31,10 @@ up: ## Start real Kafka, Cassandra and a schema registry on loopback, empty
 down: ## Stop them
 	$(STACK) down
 
-consumer-env: ## A Python environment with the ordinary Confluent client, for the consumer test
-	@tests/consumer/setup.sh
+clients: ## A Python environment with the clients of others that tests use
+	@tests/clients/setup.sh
 
-test: build consumer-env ## Every test, on real servers
+test: build clients ## Every test, on real servers
 	@set -euo pipefail; $(STACK) up >/dev/null; set -a; . <($(STACK) env); set +a; \
 	trap '$(STACK) down' EXIT; \
 	RUST_BACKTRACE=0 $(CARGO) test --release --workspace --no-fail-fast

@@ -265,6 +265,8 @@ async fn what_cannot_be_a_row_is_refused(store: &dyn ReadStore) {
     let slice = Slice { from: Some(too_long.clone()), ..Slice::all() };
     let error = store.slice(&table, "p", &slice).await.unwrap_err();
     assert!(matches!(error, StoreError::BadKey { .. }), "{error}");
+    let slice = Slice { from: Some("\0".to_owned()), ..Slice::all() };
+    assert!(store.slice(&table, "p", &slice).await.unwrap().is_empty(), "a bound is no key");
     let mut not_text = put(&table, "p", "k", 1, "");
     if let Change::Put { body, .. } = &mut not_text.change {
         *body = Bytes::from_static(b"\xff");

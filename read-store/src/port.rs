@@ -9,8 +9,8 @@
 //! * A write is durable for readers once `write` returned; changes of one call within one
 //!   partition become visible together where the partition fits a batch, others in any order.
 //! * What cannot be a row is refused before anything of the call is applied: see [`Write::check`].
-//!   Reading under a key that cannot be one finds nothing; bounds of a slice that cannot be keys
-//!   are refused.
+//!   Reading under a key that cannot be one finds nothing; bounds of a slice that are longer than
+//!   keys may be are refused.
 //! * After any other error any part of the call may have been applied; repeating it is always right.
 
 use crate::{StoreError, StoreResult};
@@ -97,13 +97,15 @@ pub const MAX_KEY_BYTES: usize = 65_534;
 /// Of a body: half of what a Cassandra node takes in one mutation by default.
 pub const MAX_ROW_BYTES: usize = 8 << 20;
 
+const TOO_LONG: &str = "is longer than 65534 bytes";
+
 /// Why no row can have this key.
 pub(crate) fn key_fault(partition: &str, clustering: &str) -> Option<&'static str> {
     if partition.is_empty() {
         return Some("has an empty partition key");
     }
     if partition.len() + clustering.len() > MAX_KEY_BYTES {
-        return Some("is longer than 65534 bytes");
+        return Some(TOO_LONG);
     }
     let has_nul = |key: &str| key.as_bytes().contains(&0);
     (has_nul(partition) || has_nul(clustering)).then_some("holds a NUL character")
@@ -164,10 +166,10 @@ impl Slice {
             return Ok(false);
         }
         let mut bounds = self.from.iter().chain(&self.until);
-        match bounds.find_map(|bound| key_fault(partition, bound)) {
-            None => Ok(true),
-            Some(fault) => Err(StoreError::BadKey { table: table.to_string(), fault }),
+        if bounds.any(|bound| partition.len() + bound.len() > MAX_KEY_BYTES) {
+            return Err(StoreError::BadKey { table: table.to_string(), fault: TOO_LONG });
         }
+        Ok(true)
     }
 }
 

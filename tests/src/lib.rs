@@ -15,7 +15,11 @@ use almanac_event_log::kafka::KafkaOptions;
 use almanac_processor::StateFolder;
 use almanac_read_store::scylla::ScyllaOptions;
 use almanac_schemas::Codec;
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
 use uuid::Uuid;
 
 /// An address that `tests/stack/stack.sh up` prints. A missing server fails a test; it is never
@@ -37,6 +41,17 @@ pub fn scylla(keyspace: &str) -> ScyllaOptions {
 /// A name that no other run uses, fit for a keyspace and a topic.
 pub fn unique(letter: char) -> String {
     format!("{letter}{}", &Uuid::new_v4().simple().to_string()[..10])
+}
+
+/// A program of the environment that `make clients` makes: clients that others wrote.
+pub fn client(program: &str) -> Command {
+    let stack = std::env::var_os("ALMANAC_STACK_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(".stack"),
+        PathBuf::from,
+    );
+    let program = stack.join("venv/bin").join(program);
+    assert!(program.exists(), "{} is missing; `make clients` installs it", program.display());
+    Command::new(program)
 }
 
 /// A decider with its local states in this folder.

@@ -250,6 +250,46 @@ async fn the_same_key_is_the_same_request() {
     }
 }
 
+/// Names that fold to nothing are kept as they were written, on both engines, and hold up nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_asked_for_is_read_all_the_same() {
+    for engine in ENGINES {
+        let installation = Installation::new(engine);
+        let process = installation.up().await;
+        for author in ["", " ", "_", "\u{a0}\t"] {
+            let mut recipe = sample();
+            recipe["author"] = json!(author);
+            let created = send(&process, "POST", "/v1/recipes", &recipe).await;
+            assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+            let id = created.body["id"].as_str().unwrap();
+            assert_eq!(at_version(&process, id, 1).await["author"], author);
+            let path = format!("/v1/recipes/{id}");
+            recipe["author"] = json!("名".repeat(200));
+            let longest = send(&process, "PUT", &path, &recipe).await;
+            assert_eq!(longest.status, StatusCode::OK, "{longest:?}");
+            at_version(&process, id, 2).await;
+            let asked = format!("/v1/recipes?author={}", "%E5%90%8D".repeat(200));
+            let (_, found) = process.get(&asked).await;
+            assert!(
+                found["items"].as_array().unwrap().iter().any(|item| item["id"] == id),
+                "{found}"
+            );
+        }
+        for query in
+            ["author=", "tag=_", "without_ingredient=+", &format!("tool={}", "x".repeat(201))]
+        {
+            let (status, problem) = process.get(&format!("/v1/recipes?{query}")).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{query}: {problem}");
+        }
+        for (prefix, expected) in
+            [("x".repeat(60_000), StatusCode::BAD_REQUEST), ("%00".to_owned(), StatusCode::OK)]
+        {
+            let (status, _) = process.get(&format!("/v1/recipes/vocabulary?prefix={prefix}")).await;
+            assert_eq!(status, expected);
+        }
+    }
+}
+
 /// Many clients change few recipes at once, each expecting the version that it saw. What was
 /// accepted is a sequence without gaps; what was refused was really stale.
 #[tokio::test(flavor = "multi_thread")]

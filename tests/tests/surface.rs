@@ -93,6 +93,49 @@ async fn tokens_are_never_answered_with_less() {
     }
 }
 
+/// Each address says which methods it has, whichever API they belong to, and refuses others with a
+/// problem document.
+#[tokio::test(flavor = "multi_thread")]
+async fn methods_are_told_and_refused() {
+    let installation = Installation::new(Engine::Embedded);
+    let process = installation.up().await;
+    for (path, methods) in [
+        ("/v1/recipes", "GET,HEAD,POST"),
+        ("/v1/recipes/x", "GET,HEAD,PUT,PATCH,DELETE"),
+        ("/v1/recipes/x/restore", "POST"),
+        ("/v1/recipes/x/thumbnail", "GET,HEAD,PUT"),
+        ("/v1/commands/x", "GET,HEAD"),
+        ("/v1/plans", "GET,HEAD"),
+        ("/v1/providers/x/fetches", "POST"),
+        ("/openapi.json", "GET,HEAD"),
+        ("/search", "GET,HEAD,OPTIONS"),
+    ] {
+        let told = process.send("OPTIONS", path, &[], "").await.unwrap();
+        assert_eq!(
+            (told.status, told.header("allow")),
+            (StatusCode::NO_CONTENT, methods),
+            "{path}"
+        );
+        let bad_token = [("consistency-token", "x")];
+        let refused = process.send("TRACE", path, &bad_token, "").await.unwrap();
+        assert_eq!(refused.status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert_eq!(refused.header("allow"), methods, "{path}");
+        let code =
+            if path == "/search" { &refused.body["error"]["code"] } else { &refused.body["type"] };
+        assert!(
+            ["METHOD_NOT_ALLOWED", "/problems/method-not-allowed"]
+                .map(Some)
+                .contains(&code.as_str()),
+            "{refused:?}"
+        );
+    }
+    // A browser's question for another origin is answered beside it.
+    let asks = [("origin", "https://example.org"), ("access-control-request-method", "GET")];
+    let told = process.send("OPTIONS", "/v1/recipes/x", &asks, "").await.unwrap();
+    assert_eq!(told.header("access-control-allow-origin"), "*");
+    assert_eq!(told.header("access-control-allow-methods"), "GET, HEAD");
+}
+
 /// Two command APIs, two projectors and a query API share the work; each token holds everywhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_hold_across_instances() {
@@ -397,4 +440,32 @@ async fn a_terminal_is_enough() {
     let missing = run(&["get", "0198c5a0-0000-7000-8000-000000000001"]);
     assert!(String::from_utf8_lossy(&missing.stderr).contains("404"), "{missing:?}");
     assert!(process.stop().success());
+}
+
+/// Schemathesis reads the OpenAPI document and sends what it allows and what it does not: no server
+/// error, no answer that is not described. It is not asked whether everything that fits the
+/// document is accepted: cursors, tokens and some rules of recipes are beyond JSON Schema.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_openapi_document_is_true() {
+    for engine in ENGINES {
+        let installation = Installation::new(engine);
+        let process = installation.up().await;
+        let output = almanac_tests::client("schemathesis")
+            .current_dir(installation.folder())
+            .args(["run", &process.url("/openapi.json"), "--seed", "1", "--max-examples", "20"])
+            .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"])
+            .args(["--generation-database", "none", "--request-timeout", "30", "--no-color"])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{engine:?}: {told}");
+        // It went through all of the document.
+        let count = |line: &str| told.lines().find_map(|told| told.trim().strip_prefix(line));
+        let operations = count("Tested: ").and_then(|text| text.parse::<usize>().ok());
+        let document: Value = process.get("/openapi.json").await.1;
+        let paths = document["paths"].as_object().unwrap().values();
+        let described: usize = paths.map(|path| path.as_object().unwrap().len()).sum();
+        assert_eq!(operations, Some(described), "{told}");
+        assert!(process.log().lines().all(|line| !line.contains("panicked")), "{}", process.log());
+    }
 }

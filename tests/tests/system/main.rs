@@ -13,7 +13,7 @@ use axum::{
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 const ENGINES: [Engine; 2] = [Engine::Embedded, Engine::Cluster];
 
@@ -467,15 +467,12 @@ async fn a_python_consumer_reads_the_events() {
     let installation = Installation::new(Engine::Cluster).with_provider("fever", &provider.url());
     let process = installation.up().await;
     observed(&process, "fever", "unchanged").await;
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let stack = std::env::var_os("ALMANAC_STACK_DIR")
-        .map_or_else(|| root.parent().unwrap().join(".stack"), PathBuf::from);
-    let output = Command::new(stack.join("venv/bin/python"))
-        .arg(root.join("consumer/consume.py"))
+    let output = almanac_tests::client("python")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/consume.py"))
         .args([address("ALMANAC_TEST_KAFKA"), address("ALMANAC_TEST_REGISTRY")])
         .arg(installation.topic("plans.events"))
         .output()
-        .expect("the consumer's environment is there; `make test` makes it");
+        .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let text = String::from_utf8(output.stdout).unwrap();

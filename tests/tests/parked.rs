@@ -1,0 +1,106 @@
+//! Events that cannot be folded: their keys are set aside, and nothing else waits for them.
+
+use almanac_event_log::{Append, EventLog, Isolation, ReadLimit, StoredRecord, kafka::KafkaLog};
+use almanac_tests::process::{Engine, Installation, Process};
+use bytes::Bytes;
+use reqwest::StatusCode;
+use serde_json::json;
+use std::time::Duration;
+
+/// Written into a name where the event will hold a NUL character instead.
+const MARK: u8 = b'~';
+
+fn recipe(name: &str, ingredient: &str) -> String {
+    let ingredients = json!([{ "ingredient": ingredient }]);
+    json!({"name": name, "ingredients": ingredients, "steps": [{"text": "Eat."}]}).to_string()
+}
+
+/// Creates a recipe; its id, and the partition it lies in.
+async fn create(process: &Process, name: &str, ingredient: &str) -> (String, u32) {
+    let body = recipe(name, ingredient);
+    let created = process.send("POST", "/v1/recipes", &[], body).await.unwrap();
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    let token = created.header("consistency-token");
+    let partition = token.split('-').nth(1).unwrap().parse().unwrap();
+    (created.body["id"].as_str().unwrap().to_owned(), partition)
+}
+
+async fn at_version(process: &Process, id: &str, version: u64) {
+    let path = format!("/v1/recipes/{id}");
+    let what = format!("version {version} of {id}");
+    let is_there = || async { (process.get(&path).await.1["version"] == version).then_some(()) };
+    process.until(&what, is_there).await;
+}
+
+/// The only event of a key.
+async fn event_of(log: &KafkaLog, topic: &str, partition: u32, key: &str) -> StoredRecord {
+    let end = log.end(topic, partition, Isolation::Committed).await.unwrap();
+    let mut reader = log.read_to(topic, partition, 0, end).await.unwrap();
+    loop {
+        let limit = ReadLimit { records: 1_000, bytes: 8 << 20 };
+        let batch = reader.next(limit, Duration::from_secs(1)).await.unwrap();
+        let is_it = |stored: &StoredRecord| stored.record.key == key.as_bytes();
+        if let Some(found) = batch.records.into_iter().find(is_it) {
+            return found;
+        }
+        assert!(batch.at_end.is_empty(), "no event of {key} in {topic}/{partition}");
+    }
+}
+
+async fn parked(process: &Process) -> u64 {
+    let text = reqwest::get(process.url("/metrics")).await.unwrap().text().await.unwrap();
+    text.lines()
+        .filter(|line| line.starts_with("almanac_projector_parked_keys{"))
+        .filter(|line| line.contains("projection=\"recipes\""))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+/// One value that is no event, and one event with a name that no table takes as a key, as another
+/// version of the decider might have written them.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_events_that_cannot_be_folded_are_set_aside() {
+    let installation = Installation::new(Engine::Cluster);
+    let mut process = installation.up().await;
+    let (damaged, partition) = create(&process, "first", "left~right").await;
+    at_version(&process, &damaged, 1).await;
+
+    let log = KafkaLog::connect(almanac_tests::kafka()).unwrap();
+    let topic = installation.topic("recipes.events");
+    let stored = event_of(&log, &topic, partition, &damaged).await;
+    let append = |record| Append { topic: topic.as_str().into(), partition, record };
+    let mut unwritable = stored.record.clone();
+    let value = unwritable.value.unwrap();
+    assert_eq!(value.iter().filter(|byte| **byte == MARK).count(), 1);
+    let with_nul = |byte: &u8| if *byte == MARK { 0 } else { *byte };
+    unwritable.value = Some(value.iter().map(with_nul).collect::<Vec<u8>>().into());
+    let mut unreadable = stored.record;
+    unreadable.key = Bytes::from_static(b"nobody");
+    unreadable.value = Some(Bytes::from_static(b"no event"));
+    log.append(vec![append(unwritable), append(unreadable)]).await.unwrap();
+
+    process
+        .until("two keys set aside", || async { (parked(&process).await == 2).then_some(()) })
+        .await;
+    // A write of a parked key is decided, and read once the key is folded again.
+    let path = format!("/v1/recipes/{damaged}");
+    let revised = process.send("PUT", &path, &[], recipe("second", "salt")).await.unwrap();
+    assert_eq!((revised.status, revised.version()), (StatusCode::OK, Some(2)));
+    let others_go_on = async |process: &Process| {
+        let mut was_beside = false;
+        for number in 0..40 {
+            let (id, of) = create(process, &format!("n{number}"), "pepper").await;
+            at_version(process, &id, 1).await;
+            was_beside |= of == partition;
+        }
+        assert!(was_beside, "one of forty lies in the same partition of four");
+        let (status, read) = process.get(&path).await;
+        assert_eq!((status, &read["version"]), (StatusCode::OK, &json!(1)), "{read}");
+    };
+    others_go_on(&process).await;
+
+    assert!(process.stop().success());
+    process = installation.up().await;
+    others_go_on(&process).await;
+    assert_eq!(parked(&process).await, 2, "they stay set aside after a restart");
+}

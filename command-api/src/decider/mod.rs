@@ -120,6 +120,11 @@ impl Role for Decider {
             decided.local.take(&state, &offsets?);
             state.flush_due().await.map_err(|error| RoleError::other(&error))?;
             next = read?;
+            // The transaction took longer than the gathering: what came since is decided with it,
+            // and not one transaction later.
+            if let Some(read) = &mut next {
+                self.take_waiting(&mut *reader, read).await?;
+            }
         }
         Ok(())
     }
@@ -142,17 +147,28 @@ impl Decider {
         };
         // Who was answered together comes back together, in the course of a moment: waiting for all
         // of them makes fewer transactions. A single caller is not kept waiting.
-        let bytes: usize = batch.records.iter().map(|stored| stored.record.size()).sum();
-        let room = ReadLimit {
-            records: limit.records.saturating_sub(batch.records.len()),
-            bytes: limit.bytes.saturating_sub(bytes),
-        };
-        let has_room = room.records > 0 && room.bytes > 0;
-        if before > 1 && !batch.records.is_empty() && has_room && !options.gather.is_zero() {
+        if before > 1 && !batch.records.is_empty() && !options.gather.is_zero() {
             tokio::time::sleep(options.gather).await;
-            batch.records.extend(reader.next(room, Duration::ZERO).await?.records);
+            self.take_waiting(reader, &mut batch).await?;
         }
         Ok(Some(batch))
+    }
+
+    /// Adds what waits to a batch that is not empty, as far as it has room.
+    async fn take_waiting(
+        &self,
+        reader: &mut dyn LogReader,
+        batch: &mut ReadBatch,
+    ) -> Result<(), RoleError> {
+        let bytes: usize = batch.records.iter().map(|stored| stored.record.size()).sum();
+        let room = ReadLimit {
+            records: self.options.batch_commands.saturating_sub(batch.records.len()),
+            bytes: self.options.batch_bytes.saturating_sub(bytes),
+        };
+        if !batch.records.is_empty() && room.records > 0 && room.bytes > 0 {
+            batch.records.extend(reader.next(room, Duration::ZERO).await?.records);
+        }
+        Ok(())
     }
 
     /// Reads a topic of this partition from where the local state stands to the end.

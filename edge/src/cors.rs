@@ -48,7 +48,8 @@ fn allow_origin(headers: &mut HeaderMap, origin: &HeaderValue) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-fn is_read(method: &[u8]) -> bool {
+/// Whether a method, as it is written in requests and preflights, only reads.
+pub fn is_read(method: &[u8]) -> bool {
     method == b"GET" || method == b"HEAD"
 }
 

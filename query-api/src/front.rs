@@ -9,7 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{Method, header};
+use http::header;
 use std::{convert::Infallible, sync::Arc};
 use tower::{Layer, Service, ServiceExt};
 use tower_http::compression::CompressionLayer;
@@ -43,7 +43,7 @@ pub(crate) async fn front(
     next: Next,
 ) -> Response {
     // Other methods end in 405, whatever else is wrong with them.
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_read = cors::is_read(request.method().as_str().as_bytes());
     let tokens = if is_read { front.tokens } else { Tokens::Ignored };
     cors::reads(&front.origins, request, async |request| match tokens {
         Tokens::Ignored => packed(request, next).await,

@@ -8,7 +8,8 @@
 //!   timestamps from log positions with [`timestamp`], so a tie only comes from a replay.
 //! * A write is durable for readers once `write` returned; changes of one call within one
 //!   partition become visible together where the partition fits a batch, others in any order.
-//! * What cannot be a row is refused before anything of the call is applied: see [`Write::check`].
+//! * A write of what cannot be a row is refused whole, before any of it is applied: see
+//!   [`Write::check`]. A bulk load ends there.
 //!   Reading under a key that cannot be one finds nothing; bounds of a slice that are longer than
 //!   keys may be are refused.
 //! * After any other error any part of the call may have been applied; repeating it is always right.

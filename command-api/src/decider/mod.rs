@@ -154,7 +154,7 @@ impl Decider {
         Ok(Some(batch))
     }
 
-    /// Adds what waits to a batch that is not empty, as far as it has room.
+    /// Adds what waits to a batch, as far as it has room.
     async fn take_waiting(
         &self,
         reader: &mut dyn LogReader,
@@ -165,7 +165,7 @@ impl Decider {
             records: self.options.batch_commands.saturating_sub(batch.records.len()),
             bytes: self.options.batch_bytes.saturating_sub(bytes),
         };
-        if !batch.records.is_empty() && room.records > 0 && room.bytes > 0 {
+        if room.records > 0 && room.bytes > 0 {
             batch.records.extend(reader.next(room, Duration::ZERO).await?.records);
         }
         Ok(())

@@ -15,6 +15,7 @@ use almanac_event_log::kafka::KafkaOptions;
 use almanac_processor::StateFolder;
 use almanac_read_store::scylla::ScyllaOptions;
 use almanac_schemas::Codec;
+use serde_json::json;
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -44,14 +45,22 @@ pub fn unique(letter: char) -> String {
 }
 
 /// A program of the environment that `make clients` makes: clients that others wrote.
-pub fn client(program: &str) -> Command {
+pub fn python_program(name: &str) -> Command {
     let stack = std::env::var_os("ALMANAC_STACK_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(".stack"),
         PathBuf::from,
     );
-    let program = stack.join("venv/bin").join(program);
+    let program = stack.join("venv/bin").join(name);
     assert!(program.exists(), "{} is missing; `make clients` installs it", program.display());
     Command::new(program)
+}
+
+/// The body of a small recipe.
+pub fn recipe(name: &str, ingredient: &str) -> String {
+    json!({
+        "name": name, "ingredients": [{"ingredient": ingredient}], "steps": [{"text": "Eat."}],
+    })
+    .to_string()
 }
 
 /// A decider with its local states in this folder.

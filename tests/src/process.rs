@@ -304,6 +304,15 @@ impl Process {
         (status == StatusCode::OK).then_some(body)
     }
 
+    /// A recipe, once the tables are as far as this version.
+    pub async fn recipe_at(&self, id: &str, version: u64) -> Value {
+        self.until(&format!("version {version} of {id}"), || async {
+            let (status, body) = self.get(&format!("/v1/recipes/{id}")).await;
+            (status == StatusCode::OK && body["version"] == version).then_some(body)
+        })
+        .await
+    }
+
     /// Tries until there is an answer; panics with the log past the patience.
     pub async fn until<T, F: Future<Output = Option<T>>>(
         &self,

@@ -1,7 +1,10 @@
 //! Events that cannot be folded: their keys are set aside, and nothing else waits for them.
 
 use almanac_event_log::{Append, EventLog, Isolation, ReadLimit, StoredRecord, kafka::KafkaLog};
-use almanac_tests::process::{Engine, Installation, Process};
+use almanac_tests::{
+    process::{Engine, Installation, Process},
+    recipe,
+};
 use bytes::Bytes;
 use reqwest::StatusCode;
 use serde_json::json;
@@ -9,11 +12,6 @@ use std::time::Duration;
 
 /// Written into a name where the event will hold a NUL character instead.
 const MARK: u8 = b'~';
-
-fn recipe(name: &str, ingredient: &str) -> String {
-    let ingredients = json!([{ "ingredient": ingredient }]);
-    json!({"name": name, "ingredients": ingredients, "steps": [{"text": "Eat."}]}).to_string()
-}
 
 /// Creates a recipe; its id, and the partition it lies in.
 async fn create(process: &Process, name: &str, ingredient: &str) -> (String, u32) {
@@ -23,13 +21,6 @@ async fn create(process: &Process, name: &str, ingredient: &str) -> (String, u32
     let token = created.header("consistency-token");
     let partition = token.split('-').nth(1).unwrap().parse().unwrap();
     (created.body["id"].as_str().unwrap().to_owned(), partition)
-}
-
-async fn at_version(process: &Process, id: &str, version: u64) {
-    let path = format!("/v1/recipes/{id}");
-    let what = format!("version {version} of {id}");
-    let is_there = || async { (process.get(&path).await.1["version"] == version).then_some(()) };
-    process.until(&what, is_there).await;
 }
 
 /// The only event of a key.
@@ -48,8 +39,9 @@ async fn event_of(log: &KafkaLog, topic: &str, partition: u32, key: &str) -> Sto
 }
 
 async fn parked(process: &Process) -> u64 {
-    let text = reqwest::get(process.url("/metrics")).await.unwrap().text().await.unwrap();
-    text.lines()
+    let (_, text) = process.get("/metrics").await;
+    let lines = text.as_str().unwrap().lines();
+    lines
         .filter(|line| line.starts_with("almanac_projector_parked_keys{"))
         .filter(|line| line.contains("projection=\"recipes\""))
         .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
@@ -63,7 +55,7 @@ async fn keys_of_events_that_cannot_be_folded_are_set_aside() {
     let installation = Installation::new(Engine::Cluster);
     let mut process = installation.up().await;
     let (damaged, partition) = create(&process, "first", "left~right").await;
-    at_version(&process, &damaged, 1).await;
+    process.recipe_at(&damaged, 1).await;
 
     let log = KafkaLog::connect(almanac_tests::kafka()).unwrap();
     let topic = installation.topic("recipes.events");
@@ -90,7 +82,7 @@ async fn keys_of_events_that_cannot_be_folded_are_set_aside() {
         let mut was_beside = false;
         for number in 0..40 {
             let (id, of) = create(process, &format!("n{number}"), "pepper").await;
-            at_version(process, &id, 1).await;
+            process.recipe_at(&id, 1).await;
             was_beside |= of == partition;
         }
         assert!(was_beside, "one of forty lies in the same partition of four");

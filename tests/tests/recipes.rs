@@ -32,16 +32,6 @@ async fn send(process: &Process, method: &str, path: &str, body: &Value) -> Answ
     process.send(method, path, &[], body.to_string()).await.unwrap()
 }
 
-/// Reads until the tables are as far as this version.
-async fn at_version(process: &Process, id: &str, version: u64) -> Value {
-    process
-        .until(&format!("version {version}"), || async {
-            let (status, body) = process.get(&format!("/v1/recipes/{id}")).await;
-            (status == StatusCode::OK && body["version"] == version).then_some(body)
-        })
-        .await
-}
-
 /// What both engines must answer alike: everything but ids and times.
 async fn life(engine: Engine) -> Vec<Value> {
     let installation = Installation::new(engine);
@@ -52,7 +42,7 @@ async fn life(engine: Engine) -> Vec<Value> {
     let id = created.body["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/recipes/{id}");
     assert_eq!(created.header("location"), path);
-    let mut answers = vec![at_version(&process, &id, 1).await];
+    let mut answers = vec![process.recipe_at(&id, 1).await];
     assert_eq!(answers[0], created.body, "what is read is what was answered");
 
     for (question, found) in [
@@ -80,7 +70,7 @@ async fn life(engine: Engine) -> Vec<Value> {
     let revised =
         process.send("PUT", &path, &[("if-match", "W/\"1\"")], less.to_string()).await.unwrap();
     assert_eq!((revised.status, revised.version()), (StatusCode::OK, Some(2)), "{revised:?}");
-    at_version(&process, &id, 2).await;
+    process.recipe_at(&id, 2).await;
     let (_, list) = process.get("/v1/recipes?ingredient=garlic_clove").await;
     assert_eq!(list["items"], json!([]));
     let stale =
@@ -96,7 +86,7 @@ async fn life(engine: Engine) -> Vec<Value> {
     assert_eq!(patched.body["times"], json!({"preparation": "PT5M", "cooking": "PT1H"}));
     let bad = send(&process, "PATCH", &path, &json!({"name": null})).await;
     assert_eq!(bad.body["errors"][0]["pointer"], "#/name", "{bad:?}");
-    answers.push(at_version(&process, &id, 3).await);
+    answers.push(process.recipe_at(&id, 3).await);
 
     let deleted = send(&process, "DELETE", &path, &Value::Null).await;
     assert_eq!((deleted.status, deleted.version()), (StatusCode::OK, Some(4)), "{deleted:?}");
@@ -110,7 +100,7 @@ async fn life(engine: Engine) -> Vec<Value> {
     assert_eq!(list["items"], json!([]));
     let restored = send(&process, "POST", &format!("{path}/restore"), &Value::Null).await;
     assert_eq!(restored.version(), Some(5));
-    at_version(&process, &id, 5).await;
+    process.recipe_at(&id, 5).await;
     let (_, old) = process.get(&format!("{path}?version=1")).await;
     assert_eq!(old, created.body, "history stays");
     let (_, scaled) = process.get(&format!("{path}?serves=6")).await;
@@ -150,7 +140,7 @@ async fn life(engine: Engine) -> Vec<Value> {
     assert!(process_again.stop().success());
     let (after_restart, mut process_again) = outcome(Arc::new(installation.up().await)).await;
     assert_eq!(after_restart, first, "outcomes survive a restart");
-    at_version(&process_again, &id, 6).await;
+    process_again.recipe_at(&id, 6).await;
     assert!(process_again.stop().success());
     for answer in &mut answers {
         for name in ["id", "created_at", "updated_at"] {
@@ -244,7 +234,7 @@ async fn the_same_key_is_the_same_request() {
         assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(other.body["type"], "/problems/idempotency-key-reused");
         let id = bodies[0]["id"].as_str().unwrap();
-        at_version(&process, id, 1).await;
+        process.recipe_at(id, 1).await;
         let (_, list) = process.get("/v1/recipes").await;
         assert_eq!(list["items"].as_array().unwrap().len(), 1);
     }
@@ -262,12 +252,12 @@ async fn what_cannot_be_asked_for_is_read_all_the_same() {
             let created = send(&process, "POST", "/v1/recipes", &recipe).await;
             assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
             let id = created.body["id"].as_str().unwrap();
-            assert_eq!(at_version(&process, id, 1).await["author"], author);
+            assert_eq!(process.recipe_at(id, 1).await["author"], author);
             let path = format!("/v1/recipes/{id}");
             recipe["author"] = json!("名".repeat(200));
             let longest = send(&process, "PUT", &path, &recipe).await;
             assert_eq!(longest.status, StatusCode::OK, "{longest:?}");
-            at_version(&process, id, 2).await;
+            process.recipe_at(id, 2).await;
             let asked = format!("/v1/recipes?author={}", "%E5%90%8D".repeat(200));
             let (_, found) = process.get(&asked).await;
             assert!(
@@ -347,7 +337,7 @@ async fn concurrent_writes_are_linearizable() {
                 versions.keys().copied().collect::<Vec<_>>(),
                 (2..=last).collect::<Vec<_>>()
             );
-            let read = at_version(&process, id, last).await;
+            let read = process.recipe_at(id, last).await;
             assert_eq!(read["name"], *versions.get(&last).unwrap());
             for (version, name) in versions {
                 let (_, old) = process.get(&format!("/v1/recipes/{id}?version={version}")).await;

@@ -1,7 +1,10 @@
 //! What clients of recipes rely on beside the recipes: tokens for consistency and identity,
 //! pictures, the words in use, and the commands of the binary.
 
-use almanac_tests::process::{Answer, Engine, Installation, Process};
+use almanac_tests::{
+    process::{Answer, Engine, Installation, Process},
+    recipe,
+};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::{
@@ -11,13 +14,6 @@ use std::{
 
 const ENGINES: [Engine; 2] = [Engine::Embedded, Engine::Cluster];
 const SAMPLE: &str = include_str!("../data/recipe.json");
-
-fn recipe(name: &str, ingredient: &str) -> String {
-    json!({
-        "name": name, "ingredients": [{"ingredient": ingredient}], "steps": [{"text": "Eat."}],
-    })
-    .to_string()
-}
 
 async fn read(process: &Process, path: &str, headers: &[(&str, &str)]) -> Answer {
     process.send("GET", path, headers, "").await.unwrap()
@@ -450,7 +446,7 @@ async fn the_openapi_document_is_true() {
     for engine in ENGINES {
         let installation = Installation::new(engine);
         let process = installation.up().await;
-        let output = almanac_tests::client("schemathesis")
+        let output = almanac_tests::python_program("schemathesis")
             .current_dir(installation.folder())
             .args(["run", &process.url("/openapi.json"), "--seed", "1", "--max-examples", "20"])
             .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"])

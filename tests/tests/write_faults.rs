@@ -6,7 +6,7 @@ use almanac_tests::process::{Answer, Engine, Installation, Process};
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reqwest::StatusCode;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -23,10 +23,7 @@ fn kills() -> u64 {
 }
 
 fn recipe(name: &str) -> String {
-    json!({
-        "name": name, "ingredients": [{"ingredient": "salt"}], "steps": [{"text": "Eat."}],
-    })
-    .to_string()
+    almanac_tests::recipe(name, "salt")
 }
 
 /// Addresses of the processes as they are now; they change with every restart.

@@ -467,7 +467,7 @@ async fn a_python_consumer_reads_the_events() {
     let installation = Installation::new(Engine::Cluster).with_provider("fever", &provider.url());
     let process = installation.up().await;
     observed(&process, "fever", "unchanged").await;
-    let output = almanac_tests::client("python")
+    let output = almanac_tests::python_program("python")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/consume.py"))
         .args([address("ALMANAC_TEST_KAFKA"), address("ALMANAC_TEST_REGISTRY")])
         .arg(installation.topic("plans.events"))

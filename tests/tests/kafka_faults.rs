@@ -201,3 +201,66 @@ async fn a_hanging_call_is_abandoned() {
     let again = transactor.commit(broken.appends("c"), position(&broken.input, 0, 2)).await;
     assert!(matches!(again, Err(LogError::Ambiguous { .. })), "{again:?}");
 }
+
+/// More appends than librdkafka has under way at once, to brokers that take a while: each caller's
+/// records stand in its order, everywhere once, and where the caller was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_that_wait_for_each_other_keep_their_order() {
+    const CALLERS: usize = 40;
+    let broken = Broken::new().await;
+    broken.cluster.broker_round_trip_time(1, Duration::from_millis(5)).unwrap();
+    let callers = (0..CALLERS).map(|caller| {
+        let (log, output) = (broken.log.clone(), broken.output.clone());
+        tokio::spawn(async move {
+            let mut told = Vec::new();
+            for round in 0..5 {
+                // One alone, and more in one call than go at once.
+                for count in [1, 59] {
+                    let texts: Vec<String> =
+                        (0..count).map(|part| format!("{caller}.{round}.{count}.{part}")).collect();
+                    let appends = texts.iter().map(|text| append(&output, 0, text)).collect();
+                    let offsets = log.append(appends).await.unwrap();
+                    told.extend(offsets.into_iter().map(Option::unwrap).zip(texts));
+                }
+            }
+            told
+        })
+    });
+    let mut all = Vec::new();
+    for caller in futures::future::join_all(callers).await {
+        let told = caller.unwrap();
+        let swapped = told.windows(2).find(|pair| pair[0] >= pair[1]);
+        assert_eq!(swapped, None, "a caller's records stand in its order");
+        all.extend(told);
+    }
+    all.sort();
+    let told: Vec<String> = all.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(told.len(), CALLERS * 5 * 60);
+    assert_eq!(everything(&*broken.log, &broken.output, 0).await, told);
+}
+
+/// Brokers that do not answer: what waits behind others is given up in the same time as they are,
+/// and is not written later.
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_that_wait_are_given_up_in_time() {
+    let broken = Broken::new().await;
+    broken.log.append(broken.appends("before")).await.unwrap();
+    broken.cluster.broker_round_trip_time(1, Duration::from_secs(3_600)).unwrap();
+    let appends = (0..8).map(|number| {
+        let (log, append) = (broken.log.clone(), broken.appends(&number.to_string()));
+        async move { log.append(append).await }
+    });
+    let errors: Vec<LogError> =
+        futures::future::join_all(appends).await.into_iter().map(Result::unwrap_err).collect();
+    assert!(errors.iter().all(|error| error.retry() == Retry::Later), "{errors:?}");
+    let waited = |error: &&LogError| matches!(error, LogError::TimedOut { .. });
+    assert_eq!(errors.iter().filter(waited).count(), 4, "{errors:?}");
+
+    broken.cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    broken.cluster.broker_down(1).unwrap();
+    broken.cluster.broker_up(1).unwrap();
+    let again = || broken.log.append(broken.appends("after"));
+    while again().await.is_err() {}
+    let written = everything(&*broken.log, &broken.output, 0).await;
+    assert!(written.iter().all(|text| !["4", "5", "6", "7"].contains(&&**text)), "{written:?}");
+}

@@ -4,8 +4,8 @@
 //! have one, and short queries go to the runtime's blocking pool.
 
 mod admin;
-mod crowds;
 mod group;
+mod lanes;
 mod options;
 mod reader;
 mod topic_id;
@@ -18,20 +18,15 @@ use crate::{
     Ownership, Record, TopicDescription, TopicSpec, Transactor,
 };
 use async_trait::async_trait;
-use crowds::Crowds;
+use lanes::Lanes;
 use parking_lot::Mutex;
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{FutureProducer, FutureRecord},
 };
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Clones share the clients.
 #[derive(Clone)]
@@ -39,9 +34,7 @@ pub struct KafkaLog(Arc<Inner>);
 
 struct Inner {
     options: KafkaOptions,
-    producer: FutureProducer,
-    /// Sends what comes in crowds.
-    gathering: Option<(Crowds, FutureProducer)>,
+    lanes: Lanes,
     /// Answers watermark queries with the last stable offset.
     committed: BaseConsumer,
     /// Answers watermark queries with the high watermark.
@@ -56,18 +49,11 @@ impl KafkaLog {
             what: "kafka configuration".to_owned(),
             detail: error.to_string(),
         };
-        let producer = options.idempotent_producer(Duration::ZERO).create().map_err(refused)?;
-        let gathering = if options.gather.is_zero() {
-            None
-        } else {
-            let crowds = Crowds::new(options.gather, options.gather_from);
-            let producer = options.idempotent_producer(options.gather).create();
-            Some((crowds, producer.map_err(refused)?))
-        };
+        let lanes = Lanes::new(&options).map_err(refused)?;
         let committed = options.reader("read_committed").create().map_err(refused)?;
         let uncommitted = options.reader("read_uncommitted").create().map_err(refused)?;
         let topics = Mutex::new(HashMap::new());
-        Ok(Self(Arc::new(Inner { options, producer, gathering, committed, uncommitted, topics })))
+        Ok(Self(Arc::new(Inner { options, lanes, committed, uncommitted, topics })))
     }
 
     /// Runs a blocking query off the runtime's threads.
@@ -101,22 +87,6 @@ impl KafkaLog {
     }
 }
 
-impl Inner {
-    /// Appends under way at the same time have no order among each other, so they may go through
-    /// different producers; the records of one have, and go through one. Several at once are a
-    /// batch already.
-    fn producer_of(&self, appends: &[Append]) -> &FutureProducer {
-        match (&self.gathering, appends) {
-            (Some((crowds, gathering)), [one])
-                if crowds.joins(&one.topic, one.partition, Instant::now()) =>
-            {
-                gathering
-            }
-            _ => &self.producer,
-        }
-    }
-}
-
 #[async_trait]
 impl EventLog for KafkaLog {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
@@ -138,36 +108,7 @@ impl EventLog for KafkaLog {
     }
 
     async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
-        let producer = self.0.producer_of(&appends);
-        let mut deliveries = Vec::with_capacity(appends.len());
-        for append in &appends {
-            let mut record = FutureRecord::to(&append.topic)
-                .partition(append.partition as i32)
-                .key(append.record.key.as_ref())
-                .timestamp(append.record.timestamp_ms)
-                .headers(to_kafka_headers(&append.record));
-            if let Some(value) = &append.record.value {
-                record = record.payload(value.as_ref());
-            }
-            let delivery = loop {
-                match producer.send_result(record) {
-                    Ok(delivery) => break delivery,
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
-                        record = again;
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                    Err((error, _)) => return Err(produce_error(append, &error)),
-                }
-            };
-            deliveries.push(delivery);
-        }
-        let mut offsets = Vec::with_capacity(deliveries.len());
-        for (append, delivery) in appends.iter().zip(deliveries) {
-            let delivered = delivery.await.map_err(|_| LogError::Closed)?;
-            let delivered = delivered.map_err(|(error, _)| produce_error(append, &error))?;
-            offsets.push(Offset::try_from(delivered.offset).ok());
-        }
-        Ok(offsets)
+        self.0.lanes.append(appends).await
     }
 
     async fn end(&self, topic: &str, partition: u32, isolation: Isolation) -> LogResult<Offset> {

@@ -23,8 +23,8 @@ pub struct KafkaOptions {
     pub watchdog: Duration,
     /// How long a take-over waits for transactions that others left open.
     pub stable_timeout: Duration,
-    /// Where `gather_from` records or more come to a partition one by one within this time, they
-    /// wait so long for each other; zero sends every record at once.
+    /// Where `gather_from` records or more wait for the batch before theirs to be answered, the
+    /// next leaves no sooner than this after it; zero sends it at once.
     pub gather: Duration,
     pub gather_from: u32,
     pub security: KafkaSecurity,
@@ -107,8 +107,7 @@ impl KafkaOptions {
         config
     }
 
-    /// A batch that is not full waits for `linger`. Without one, batches still form while the
-    /// previous is on its way.
+    /// A batch that is not full waits for `linger`.
     fn producer(&self, linger: Duration) -> ClientConfig {
         let mut config = self.common();
         config

@@ -2,7 +2,7 @@
 //! where in the log each reply stands, so that it can tell any command's outcome after any restart.
 
 use crate::{outcomes::Changes, topics::Topics};
-use almanac_event_log::{EventLog, Offset, ReadLimit, StoredRecord};
+use almanac_event_log::{EventLog, LogError, Offset, ReadLimit, StoredRecord};
 use almanac_processor::{
     GatherLimits, GatheredState, LocalState, RoleError, StateError, StateFolder,
 };
@@ -72,7 +72,10 @@ impl Replies {
             }
             let (topic, offset) = (&topics.replies, place.offset);
             let mut reader = log.read_to(topic, partition, offset, offset + 1).await?;
-            let batch = reader.next(LIMIT, WAIT).await?;
+            let batch = match reader.next(LIMIT, WAIT).await {
+                Err(LogError::OffsetOutOfRange { .. }) => return Ok(None),
+                batch => batch?,
+            };
             let Some(value) = batch.records.first().and_then(|one| one.record.value.as_ref())
             else {
                 return Ok(None);

@@ -234,6 +234,13 @@ async fn compaction_keeps_the_newest_of_every_key() {
         assert!(state.len() < 200, "{} of 300 state records are left", state.len());
         assert_eq!(log.end("state", 0, Isolation::Committed).await.unwrap(), 300);
         assert_eq!(log.end("brief", 0, Isolation::Committed).await.unwrap(), 300);
+        let limit = ReadLimit { records: 10, bytes: 1 << 20 };
+        let mut reader = log.read("brief", &[(0, 0)]).await.unwrap();
+        let error = reader.next(limit, Duration::from_secs(1)).await.unwrap_err();
+        assert!(
+            matches!(error, LogError::OffsetOutOfRange { offset: 0, start: 1.., end: 300, .. }),
+            "what was removed is not passed over in silence: {error}"
+        );
     }
 }
 

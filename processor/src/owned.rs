@@ -37,11 +37,20 @@ impl Owned {
     /// what is read after this is complete.
     pub async fn take_over(&self) -> LogResult<Input> {
         let transactor = self.log.transactor(&self.transactional_id, &self.ownership).await?;
-        let next_offset = match self.log.committed(&self.ownership).await? {
-            Some(next_offset) => next_offset,
-            None => self.log.start(&self.ownership.topic, self.partition()).await?,
-        };
         let (topic, partition) = (self.ownership.topic.clone(), self.partition());
+        let start = self.log.start(&topic, partition).await?;
+        let committed = self.log.committed(&self.ownership).await?;
+        if let Some(committed) = committed
+            && committed < start
+        {
+            // It was nobody's turn for as long as the topic keeps records. Waiting for them to
+            // come back would be for ever.
+            tracing::error!(
+                %topic, partition, committed, start,
+                "records were removed by retention before they were handled; going on behind them"
+            );
+        }
+        let next_offset = committed.map_or(start, |committed| committed.max(start));
         Ok(Input { transactor, topic, partition, next_offset })
     }
 

@@ -1,7 +1,7 @@
 //! The runtime on the embedded log: every input is handled once, whoever owns its partition.
 
 use almanac_event_log::{
-    Append, EventLog, ReadLimit, TopicId,
+    Append, EventLog, ReadLimit, Retention, TopicId, TopicSpec,
     conformance::{append, everything, spec, text},
     embedded::{EmbeddedLog, EmbeddedOptions},
 };
@@ -103,6 +103,46 @@ async fn every_input_is_handled_once_in_order() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Nobody handled the input for longer than it is kept: the partition goes on with what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_removed_does_not_stop_a_partition() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions { segment_bytes: 4_096, ..EmbeddedOptions::new(folder.path()) };
+    let input = TopicSpec { retention: Retention::For(Duration::from_secs(1)), ..spec("input", 1) };
+    let log = EmbeddedLog::open(options.clone()).unwrap();
+    log.ensure_topics(&[input, spec("output", 1)]).await.unwrap();
+    let handled = async |log: &EmbeddedLog, last: &str| {
+        let (stop, task) = start(log, "one");
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while everything(log, "output", 0).await.last().is_none_or(|found| found != last) {
+            assert!(tokio::time::Instant::now() < deadline, "{last} is not handled");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+        task.await.unwrap().unwrap();
+    };
+    log.append(vec![append(&"input".into(), 0, "before")]).await.unwrap();
+    handled(&log, "before").await;
+    // The time in these records lies in 2021: their retention has long passed.
+    for n in 0..300 {
+        log.append(vec![append(&"input".into(), 0, &format!("{n:0>200}"))]).await.unwrap();
+    }
+    // Closing waits for the cleaner.
+    drop(log);
+    let log = EmbeddedLog::open(options).unwrap();
+    let start = log.start("input", 0).await.unwrap();
+    assert!(start > 1, "records were removed that nobody handled");
+    log.append(vec![append(&"input".into(), 0, "after")]).await.unwrap();
+    handled(&log, "after").await;
+    let copied = everything(&log, "output", 0).await;
+    let [before, left @ .., _] = &*copied else { panic!("{copied:?}") };
+    assert_eq!(before, "before");
+    assert!(
+        left.is_sorted_by(|one, next| one < next),
+        "what was left, once and in order: {left:?}"
+    );
 }
 
 const TOPIC: TopicId = TopicId(uuid::Uuid::from_u128(7));

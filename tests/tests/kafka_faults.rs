@@ -1,12 +1,13 @@
 //! Kafka's own failures, one at a time: what design rules protect against, and that they do.
 
 use almanac_event_log::{
-    Append, EventLog, Isolation, LogError, Ownership, Retry,
+    Append, EventLog, Isolation, LogError, Ownership, ReadLimit, Retry,
     conformance::{append, assigned, everything, group_options, position, topic, unique},
     kafka::{KafkaLog, KafkaOptions},
 };
 use rdkafka::{
-    ClientConfig, TopicPartitionList,
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
     consumer::{BaseConsumer, Consumer},
     mocking::MockCluster,
     producer::{BaseProducer, BaseRecord, Producer},
@@ -263,4 +264,31 @@ async fn appends_that_wait_are_given_up_in_time() {
     while again().await.is_err() {}
     let written = everything(&*broken.log, &broken.output, 0).await;
     assert!(written.iter().all(|text| !["4", "5", "6", "7"].contains(&&**text)), "{written:?}");
+}
+
+/// Retention overtook a position: the error says by how much, instead of passing over the gap.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_retention_overtook_is_an_error() {
+    let options = almanac_tests::kafka();
+    let log = log(options.clone());
+    let topic = topic(&*log, "brief", 2).await;
+    for number in 0..5 {
+        log.append(vec![append(&topic, 1, &number.to_string())]).await.unwrap();
+    }
+    let admin: AdminClient<_> =
+        ClientConfig::new().set("bootstrap.servers", &options.bootstrap_servers).create().unwrap();
+    let mut removed = TopicPartitionList::new();
+    removed.add_partition_offset(&topic, 1, Offset::Offset(3)).unwrap();
+    admin.delete_records(&removed, &AdminOptions::new()).await.unwrap();
+    let limit = ReadLimit { records: 10, bytes: 1 << 20 };
+    let mut reader = log.read(&topic, &[(0, 0), (1, 2)]).await.unwrap();
+    let error = loop {
+        match reader.next(limit, Duration::from_secs(10)).await {
+            Ok(batch) => assert!(batch.records.is_empty(), "{batch:?}"),
+            Err(error) => break error,
+        }
+    };
+    let expected = format!("offset 2 of {topic}/1 is outside the log, which holds 3 to 5");
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(everything(&*log, &topic, 1).await, ["3", "4"]);
 }

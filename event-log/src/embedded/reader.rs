@@ -4,7 +4,9 @@ use super::{
     frame,
     index::{BlockRef, Index, SegmentFile},
 };
-use crate::{LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record, StoredRecord};
+use crate::{
+    LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record, Retention, StoredRecord,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -17,7 +19,7 @@ pub(super) fn open(
     from: &[(u32, Offset)],
     to: Option<Offset>,
 ) -> LogResult<Box<dyn LogReader>> {
-    let (number, name, news) = {
+    let (number, name, forgets, news) = {
         let index = index.read();
         let (number, found) = index.topic(topic)?;
         for (partition, offset) in from {
@@ -32,13 +34,16 @@ pub(super) fn open(
                 });
             }
         }
-        (number, found.declaration.name.clone(), found.news.subscribe())
+        let declared = &found.declaration;
+        let forgets = matches!(declared.retention, Retention::For(_));
+        (number, declared.name.clone(), forgets, found.news.subscribe())
     };
     let cursors = from
         .iter()
         .map(|(partition, next)| Cursor { partition: *partition, next: *next, told_end: None })
         .collect();
-    Ok(Box::new(EmbeddedReader { index, topic: number, name, news, cursors, turn: 0, to }))
+    let topic = number;
+    Ok(Box::new(EmbeddedReader { index, topic, name, forgets, news, cursors, turn: 0, to }))
 }
 
 struct Cursor {
@@ -52,6 +57,8 @@ struct EmbeddedReader {
     index: Arc<RwLock<Index>>,
     topic: u16,
     name: Arc<str>,
+    /// Whether records go because they are old, and not because newer ones stand for them.
+    forgets: bool,
     news: watch::Receiver<u64>,
     cursors: Vec<Cursor>,
     /// The partition that is served first next time, so that none starves.
@@ -66,7 +73,7 @@ impl LogReader for EmbeddedReader {
         loop {
             // Marked before looking, so that nothing appended meanwhile is missed.
             self.news.mark_unchanged();
-            let (found, at_end) = self.find(limit);
+            let (found, at_end) = self.find(limit)?;
             if let Some((cursor, blocks)) = found {
                 let records = self.load(cursor, blocks, limit).await?;
                 self.turn = cursor + 1;
@@ -90,11 +97,13 @@ impl LogReader for EmbeddedReader {
 
 /// Neighbouring blocks of one partition, each with its file, and its bytes where memory has them.
 type Blocks = Vec<(BlockRef, Arc<SegmentFile>, Option<Bytes>)>;
+/// Blocks of a cursor, and the cursors that turned out to be at their end.
+type Found = (Option<(usize, Blocks)>, Vec<usize>);
 
 impl EmbeddedReader {
     /// The next blocks to read, about as many as the limit takes, and the partitions that turned
     /// out to be at their end.
-    fn find(&mut self, limit: ReadLimit) -> (Option<(usize, Blocks)>, Vec<usize>) {
+    fn find(&mut self, limit: ReadLimit) -> LogResult<Found> {
         let index = self.index.read();
         let topic = &index.topics[usize::from(self.topic)];
         let mut at_end = Vec::new();
@@ -103,8 +112,18 @@ impl EmbeddedReader {
             let cursor = &mut self.cursors[at];
             let partition = &topic.partitions[cursor.partition as usize];
             let end = self.to.map_or(partition.end, |to| to.min(partition.end));
-            // Retention may have overtaken a slow reader.
-            cursor.next = cursor.next.max(partition.start);
+            if cursor.next < partition.start {
+                if self.forgets {
+                    return Err(LogError::OffsetOutOfRange {
+                        topic: self.name.to_string(),
+                        partition: cursor.partition,
+                        offset: cursor.next,
+                        start: partition.start,
+                        end: partition.end,
+                    });
+                }
+                cursor.next = partition.start;
+            }
             let mut blocks = Blocks::new();
             let (mut next, mut bytes) = (cursor.next, 0);
             while next < end
@@ -119,14 +138,14 @@ impl EmbeddedReader {
                 blocks.push((block, segment.clone(), kept));
             }
             if !blocks.is_empty() {
-                return (Some((at, blocks)), at_end);
+                return Ok((Some((at, blocks)), at_end));
             }
             if cursor.told_end != Some(end) || self.to.is_some() {
                 cursor.told_end = Some(end);
                 at_end.push(at);
             }
         }
-        (None, at_end)
+        Ok((None, at_end))
     }
 
     async fn load(

@@ -48,7 +48,8 @@ pub(super) fn open(
     let poller = Poller {
         consumer,
         topic: topic.into(),
-        partitions: from.iter().map(|(partition, _)| *partition).collect(),
+        from: from.to_vec(),
+        call_timeout: options.call_timeout,
         stop: stop.clone(),
     };
     std::thread::Builder::new()
@@ -135,7 +136,8 @@ impl LogReader for KafkaReader {
 struct Poller {
     consumer: BaseConsumer,
     topic: Arc<str>,
-    partitions: Vec<u32>,
+    from: Vec<(u32, Offset)>,
+    call_timeout: Duration,
     stop: Arc<AtomicBool>,
 }
 
@@ -167,7 +169,7 @@ impl Poller {
                     batch.records.push(record);
                 }
                 Err(KafkaError::PartitionEOF(partition)) => {
-                    let place = self.partitions.iter().position(|known| *known as i32 == partition);
+                    let place = self.from.iter().position(|(known, _)| *known as i32 == partition);
                     if let Some(place) = place
                         && !batch.at_end.contains(&place)
                     {
@@ -184,13 +186,7 @@ impl Poller {
     fn judge(&self, error: &KafkaError) -> LogResult<()> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                Err(LogError::OffsetOutOfRange {
-                    topic: self.topic.to_string(),
-                    partition: self.partitions.first().copied().unwrap_or_default(),
-                    offset: 0,
-                    start: 0,
-                    end: 0,
-                })
+                Err(self.out_of_range(error))
             }
             Some(
                 RDKafkaErrorCode::UnknownTopicOrPartition
@@ -205,6 +201,27 @@ impl Poller {
                 Ok(())
             }
         }
+    }
+
+    /// Says which position lies outside the log; the error itself does not.
+    fn out_of_range(&self, error: &KafkaError) -> LogError {
+        let reached = self.consumer.position().ok();
+        for (partition, from) in &self.from {
+            let reached = reached
+                .as_ref()
+                .and_then(|all| all.find_partition(&self.topic, *partition as i32))
+                .and_then(|element| Offset::try_from(element.offset().to_raw()?).ok());
+            let offset = reached.unwrap_or(*from);
+            let found =
+                self.consumer.fetch_watermarks(&self.topic, *partition as i32, self.call_timeout);
+            let Ok((start, end)) = found else { continue };
+            let (start, end) = (start.max(0) as Offset, end.max(0) as Offset);
+            if offset < start || offset > end {
+                let (topic, partition) = (self.topic.to_string(), *partition);
+                return LogError::OffsetOutOfRange { topic, partition, offset, start, end };
+            }
+        }
+        query_error(&self.topic, None, error)
     }
 
     fn to_stored(&self, message: &BorrowedMessage<'_>) -> LogResult<StoredRecord> {

@@ -174,8 +174,8 @@ pub trait EventLog: Send + Sync + 'static {
     async fn start(&self, topic: &str, partition: u32) -> LogResult<Offset>;
 
     /// A reader over several partitions of a topic, each from its own position, to no end. Where
-    /// retention has removed what stands at a position, [`LogReader::next`] fails with
-    /// [`crate::LogError::OffsetOutOfRange`]: nothing is passed over in silence.
+    /// records are kept for a time and what stands at a position is gone, [`LogReader::next`] fails
+    /// with [`crate::LogError::OffsetOutOfRange`]: nothing is passed over in silence.
     async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>>;
 
     /// A reader of `from..to` that ends ([`LogReader::next`] returns an empty batch with

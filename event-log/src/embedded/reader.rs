@@ -2,7 +2,7 @@
 
 use super::{
     frame,
-    index::{BlockRef, Index, SegmentFile},
+    index::{BlockRef, Index, PartitionIndex, SegmentFile},
 };
 use crate::{
     LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record, Retention, StoredRecord,
@@ -19,31 +19,27 @@ pub(super) fn open(
     from: &[(u32, Offset)],
     to: Option<Offset>,
 ) -> LogResult<Box<dyn LogReader>> {
-    let (number, name, forgets, news) = {
+    let (number, name, news) = {
         let index = index.read();
         let (number, found) = index.topic(topic)?;
         for (partition, offset) in from {
             let known = index.partition(topic, *partition)?;
             if *offset > known.end {
-                return Err(LogError::OffsetOutOfRange {
-                    topic: topic.to_owned(),
-                    partition: *partition,
-                    offset: *offset,
-                    start: known.start,
-                    end: known.end,
-                });
+                return Err(out_of_range(topic, *partition, *offset, known));
             }
         }
-        let declared = &found.declaration;
-        let forgets = matches!(declared.retention, Retention::For(_));
-        (number, declared.name.clone(), forgets, found.news.subscribe())
+        (number, found.declaration.name.clone(), found.news.subscribe())
     };
     let cursors = from
         .iter()
         .map(|(partition, next)| Cursor { partition: *partition, next: *next, told_end: None })
         .collect();
-    let topic = number;
-    Ok(Box::new(EmbeddedReader { index, topic, name, forgets, news, cursors, turn: 0, to }))
+    Ok(Box::new(EmbeddedReader { index, topic: number, name, news, cursors, turn: 0, to }))
+}
+
+fn out_of_range(topic: &str, partition: u32, offset: Offset, known: &PartitionIndex) -> LogError {
+    let (topic, start, end) = (topic.to_owned(), known.start, known.end);
+    LogError::OffsetOutOfRange { topic, partition, offset, start, end }
 }
 
 struct Cursor {
@@ -57,8 +53,6 @@ struct EmbeddedReader {
     index: Arc<RwLock<Index>>,
     topic: u16,
     name: Arc<str>,
-    /// Whether records go because they are old, and not because newer ones stand for them.
-    forgets: bool,
     news: watch::Receiver<u64>,
     cursors: Vec<Cursor>,
     /// The partition that is served first next time, so that none starves.
@@ -113,14 +107,11 @@ impl EmbeddedReader {
             let partition = &topic.partitions[cursor.partition as usize];
             let end = self.to.map_or(partition.end, |to| to.min(partition.end));
             if cursor.next < partition.start {
-                if self.forgets {
-                    return Err(LogError::OffsetOutOfRange {
-                        topic: self.name.to_string(),
-                        partition: cursor.partition,
-                        offset: cursor.next,
-                        start: partition.start,
-                        end: partition.end,
-                    });
+                // Where records are kept for a time, these are lost; elsewhere newer ones stand
+                // for them.
+                if matches!(topic.declaration.retention, Retention::For(_)) {
+                    let (number, offset) = (cursor.partition, cursor.next);
+                    return Err(out_of_range(&self.name, number, offset, partition));
                 }
                 cursor.next = partition.start;
             }

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -78,10 +78,8 @@ impl KafkaLog {
                 Isolation::Uncommitted => &inner.uncommitted,
             };
             let timeout = inner.options.call_timeout;
-            let (low, high) = client
-                .fetch_watermarks(&topic, partition as i32, timeout)
-                .map_err(|error| query_error(&topic, Some(partition), &error))?;
-            Ok((low.max(0) as Offset, high.max(0) as Offset))
+            bounds(client, &topic, partition, timeout)
+                .map_err(|error| query_error(&topic, Some(partition), &error))
         })
         .await
     }
@@ -188,6 +186,17 @@ impl EventLog for KafkaLog {
     ) -> LogResult<Box<dyn Transactor>> {
         transactor::start(&self.0.options, transactional_id, ownership).await
     }
+}
+
+/// The oldest offset that is kept, and the end as the client's isolation sees it. Blocks.
+fn bounds(
+    client: &BaseConsumer,
+    topic: &str,
+    partition: u32,
+    timeout: Duration,
+) -> KafkaResult<(Offset, Offset)> {
+    let (low, high) = client.fetch_watermarks(topic, partition as i32, timeout)?;
+    Ok((low.max(0) as Offset, high.max(0) as Offset))
 }
 
 fn to_kafka_headers(record: &Record) -> OwnedHeaders {

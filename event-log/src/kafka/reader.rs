@@ -1,6 +1,6 @@
 //! Readers: a thread per reader polls its consumer and hands batches over a short channel.
 
-use super::{KafkaOptions, query_error};
+use super::{KafkaOptions, bounds, query_error};
 use crate::{
     Headers, HeadersBuilder, LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record,
     StoredRecord,
@@ -212,10 +212,8 @@ impl Poller {
                 .and_then(|all| all.find_partition(&self.topic, *partition as i32))
                 .and_then(|element| Offset::try_from(element.offset().to_raw()?).ok());
             let offset = reached.unwrap_or(*from);
-            let found =
-                self.consumer.fetch_watermarks(&self.topic, *partition as i32, self.call_timeout);
+            let found = bounds(&self.consumer, &self.topic, *partition, self.call_timeout);
             let Ok((start, end)) = found else { continue };
-            let (start, end) = (start.max(0) as Offset, end.max(0) as Offset);
             if offset < start || offset > end {
                 let (topic, partition) = (self.topic.to_string(), *partition);
                 return LogError::OffsetOutOfRange { topic, partition, offset, start, end };

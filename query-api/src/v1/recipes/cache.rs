@@ -9,7 +9,7 @@ use crate::{state::ApiState, v1::store_problem};
 use almanac_domain::recipes::Knowledge;
 use almanac_edge::Problem;
 use almanac_projector::recipes::{Question, id_bucket};
-use almanac_read_store::Slice;
+use almanac_read_store::{ReadStore, Slice, Table};
 use almanac_schemas::{json::recipes as json, projections::TableChangeRecord};
 use bytes::Bytes;
 use foldhash::quality::RandomState;
@@ -83,6 +83,25 @@ pub(super) struct Answers {
     pub(super) ids: Vec<Uuid>,
     /// Otherwise there are more after the last.
     pub(super) is_complete: bool,
+}
+
+impl Answers {
+    /// At most `limit`, from an id on.
+    pub(super) async fn read(
+        store: &dyn ReadStore,
+        table: &Table,
+        answer: &str,
+        from: Option<Uuid>,
+        limit: usize,
+    ) -> Result<Self, Problem> {
+        let slice = Slice { from: from.map(|from| from.to_string()), limit, ..Slice::all() };
+        let rows = store.slice(table, answer, &slice).await;
+        let rows = rows.map_err(|error| store_problem(&error))?;
+        Ok(Self {
+            is_complete: rows.len() < limit,
+            ids: rows.iter().filter_map(|row| row.clustering.parse().ok()).collect(),
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -211,13 +230,8 @@ impl RecipeCache {
         {
             return Ok(entry.value);
         }
-        let slice = Slice { limit: KEPT_IDS, ..Slice::all() };
-        let rows = state.store.slice(state.recipes.of_question(question), answer, &slice).await;
-        let rows = rows.map_err(|error| store_problem(&error))?;
-        let value = Arc::new(Answers {
-            is_complete: rows.len() < KEPT_IDS,
-            ids: rows.iter().filter_map(|row| row.clustering.parse().ok()).collect(),
-        });
+        let table = state.recipes.of_question(question);
+        let value = Arc::new(Answers::read(&*state.store, table, answer, None, KEPT_IDS).await?);
         self.answers.insert(key, Entry { generation, value: value.clone() });
         Ok(value)
     }

@@ -2,20 +2,20 @@
 
 use super::{
     AHEAD,
-    cache::{Answers, Slot},
+    cache::Slot,
+    candidates::{Candidates, Side},
     pages::{Page, Sources},
 };
 use crate::{
     state::ApiState,
-    v1::{cursor, filters_text, recipes::cache::Document, store_problem},
+    v1::{cursor, filters_text, recipes::cache::Document},
 };
 use almanac_domain::{recipes::limits, text};
 use almanac_edge::{
     Problem, ProblemType, conditional,
     query::{Parameters, bad},
 };
-use almanac_projector::recipes::{Question, VERSION, listed_buckets};
-use almanac_read_store::Slice;
+use almanac_projector::recipes::{Question, VERSION};
 use almanac_schemas::json::recipes as json;
 use axum::{
     body::{Body, Bytes},
@@ -130,7 +130,7 @@ pub(crate) async fn list(
     let limit = parameters.limit()?;
     let asked = Asked::parse(&parameters)?;
     let bound = filters_text(query);
-    let mut after: Option<Uuid> = match parameters.one("cursor")? {
+    let after: Option<Uuid> = match parameters.one("cursor")? {
         Some(text) => Some(cursor::decode(&bound, text)?),
         None => None,
     };
@@ -143,28 +143,31 @@ pub(crate) async fn list(
     if let Some((question, answer)) = single {
         sources.note(cache, Slot::of_answer(*question, answer));
     }
-    let candidates = Candidates::of(&state, &asked).await?;
-    let (mut items, mut scanned, mut more) = (Vec::new(), 0, true);
-    while more && items.len() < limit && scanned < MAX_SCANNED {
-        let wanted = limit + 1;
-        let ids = candidates.after(after, wanted).await?;
-        more = ids.len() == wanted;
+    let mut candidates = candidates(&state, &asked, after).await?;
+    let (mut items, mut scanned) = (Vec::new(), 0);
+    // Up to where the page goes, if another one follows.
+    let through = 'page: loop {
+        let ids = candidates.take(limit + 1).await?;
+        let is_short = ids.len() <= limit;
         scanned += ids.len();
         if single.is_some() {
             ids.iter().for_each(|id| sources.note(cache, Slot::of_document(id)));
         }
+        let mut last = None;
         for (id, document) in documents(&state, ids).await? {
             if items.len() == limit {
-                more = true;
-                break;
+                break 'page last;
             }
-            after = Some(id);
+            last = Some(id);
             // Deleted between the two reads, perhaps.
             let document = document.filter(|one| !one.is_deleted && asked.accepts(one));
             items.extend(document.map(|document| (id, document)));
         }
-    }
-    let next = cursor::next(&bound, after.filter(|_| more));
+        if is_short || items.len() == limit || scanned >= MAX_SCANNED {
+            break candidates.through();
+        }
+    };
+    let next = cursor::next(&bound, through);
     let tag = tag_of(&items, &next);
     let body = Bytes::from(page(&items, &next));
     let response = conditional::tagged(request.headers(), &tag, || Body::from(body.clone()));
@@ -172,6 +175,19 @@ pub(crate) async fn list(
         cache.keep_page(query, Page { body, tag, sources });
     }
     Ok(response)
+}
+
+async fn candidates<'a>(
+    state: &'a ApiState,
+    asked: &'a Asked,
+    after: Option<Uuid>,
+) -> Result<Candidates<'a>, Problem> {
+    let mut sides = Vec::with_capacity(asked.questions.len());
+    for (question, answer) in &asked.questions {
+        let first = state.recipe_cache.answers(state, *question, answer).await?;
+        sides.push(Side::new(state.recipes.of_question(*question), answer, first));
+    }
+    Ok(Candidates::new(&*state.store, &state.recipes.listed, sides, after))
 }
 
 /// Those in memory, and the others read together.
@@ -220,103 +236,4 @@ fn page(items: &[(Uuid, Arc<Document>)], next: &str) -> Vec<u8> {
     body.extend_from_slice(next.as_bytes());
     body.push(b'}');
     body
-}
-
-/// One question with its answer, and who gives it.
-struct Asking<'a> {
-    question: Question,
-    answer: &'a str,
-    answers: Arc<Answers>,
-}
-
-/// Who answers every question.
-struct Candidates<'a> {
-    state: &'a ApiState,
-    /// The one that fewest answer comes first: the others are held against it.
-    asking: Vec<Asking<'a>>,
-}
-
-impl<'a> Candidates<'a> {
-    async fn of(state: &'a ApiState, asked: &'a Asked) -> Result<Self, Problem> {
-        let mut asking = Vec::with_capacity(asked.questions.len());
-        for (question, answer) in &asked.questions {
-            let answers = state.recipe_cache.answers(state, *question, answer).await?;
-            asking.push(Asking { question: *question, answer, answers });
-        }
-        asking.sort_by_key(|one| (!one.answers.is_complete, one.answers.ids.len()));
-        Ok(Self { state, asking })
-    }
-
-    /// Ids after `after`, in order; at most `wanted`.
-    async fn after(&self, after: Option<Uuid>, wanted: usize) -> Result<Vec<Uuid>, Problem> {
-        let Some((first, others)) = self.asking.split_first() else {
-            return self.listed(after, wanted).await;
-        };
-        let mut found = Vec::new();
-        let kept = &first.answers.ids;
-        let from = after.map_or(0, |after| kept.partition_point(|id| *id <= after));
-        for id in &kept[from..] {
-            if self.all_answer(others, id).await? {
-                found.push(*id);
-            }
-            if found.len() == wanted {
-                return Ok(found);
-            }
-        }
-        let mut last = after.max(kept.last().copied());
-        let mut is_complete = first.answers.is_complete;
-        while !is_complete {
-            let slice = Slice { from: last.map(just_after), limit: wanted, ..Slice::all() };
-            let table = self.state.recipes.of_question(first.question);
-            let rows = self.state.store.slice(table, first.answer, &slice).await;
-            let rows = rows.map_err(|error| store_problem(&error))?;
-            is_complete = rows.len() < wanted;
-            for id in rows.iter().filter_map(|row| row.clustering.parse().ok()) {
-                last = Some(id);
-                if self.all_answer(others, &id).await? {
-                    found.push(id);
-                }
-                if found.len() == wanted {
-                    return Ok(found);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    async fn all_answer(&self, others: &[Asking<'_>], id: &Uuid) -> Result<bool, Problem> {
-        for other in others {
-            let ids = &other.answers.ids;
-            let is_kept = ids.binary_search(id).is_ok();
-            // Beyond what is kept only the table knows.
-            if !is_kept && !other.answers.is_complete && ids.last().is_some_and(|last| last < id) {
-                let table = self.state.recipes.of_question(other.question);
-                let row = self.state.store.get(table, other.answer, &id.to_string()).await;
-                if row.map_err(|error| store_problem(&error))?.is_none() {
-                    return Ok(false);
-                }
-            } else if !is_kept {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// All recipes, for who asks nothing.
-    async fn listed(&self, after: Option<Uuid>, wanted: usize) -> Result<Vec<Uuid>, Problem> {
-        let slice = Slice { from: after.map(just_after), limit: wanted, ..Slice::all() };
-        let (store, table) = (&self.state.store, &self.state.recipes.listed);
-        let slices = store.slices(table, listed_buckets().collect(), &slice, AHEAD);
-        let rows: Vec<_> = slices.try_collect().await.map_err(|error| store_problem(&error))?;
-        let rows = rows.iter().flat_map(|(_, rows)| rows);
-        let mut ids: Vec<Uuid> = rows.filter_map(|row| row.clustering.parse().ok()).collect();
-        ids.sort_unstable();
-        ids.truncate(wanted);
-        Ok(ids)
-    }
-}
-
-/// The lower bound of what follows an id: no id has this character.
-fn just_after(id: Uuid) -> String {
-    format!("{id}\u{1}")
 }

@@ -1,6 +1,7 @@
 //! `/v1/recipes`: single recipes, their history, and questions that combine.
 
 pub(crate) mod cache;
+mod candidates;
 mod list;
 mod pages;
 mod thumbnail;

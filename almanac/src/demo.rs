@@ -36,7 +36,7 @@ pub(crate) async fn start(shutdown: CancellationToken) -> anyhow::Result<SocketA
     let (listener, address) = almanac_edge::bind("127.0.0.1:0").await?;
     let demo = Arc::new(Demo { requests: AtomicU64::new(0), started: Instant::now() });
     let router = Router::new().route("/plans.xml", get(feed)).with_state(demo);
-    tokio::spawn(almanac_edge::serve(listener, router, shutdown));
+    tokio::spawn(almanac_edge::serve(listener, router, Default::default(), shutdown));
     Ok(address)
 }
 

@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod demo;
 mod engine;
+mod open_files;
 mod roles;
 mod schemas;
 mod telemetry;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
     // The allocator asks for huge pages, where a few bytes in use hold two megabytes: an idle
     // process was twice as large. Where the system refuses, it only costs that.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    open_files::raise();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,9 +4,10 @@ use crate::{
     admin,
     config::{Config, Engine},
     engine::{self, Opened},
+    open_files,
 };
 use almanac_command_api::{CommandApi, Decider, Replies};
-use almanac_edge::Identity;
+use almanac_edge::{Identity, ServeOptions};
 use almanac_event_log::TopicSpec;
 use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::ProcessorOptions;
@@ -41,7 +42,7 @@ pub(crate) struct Running {
     processors: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<anyhow::Result<()>>)>,
     http_stop: CancellationToken,
-    http: JoinHandle<anyhow::Result<()>>,
+    http: JoinHandle<()>,
     followers: Vec<JoinHandle<()>>,
 }
 
@@ -180,7 +181,7 @@ pub(crate) async fn start(
             command_topics(config),
             Replies::new(config.commands.max_waiting, config.commands.flush()),
             identity,
-            config.commands.api_options(),
+            config.commands.api_options(&config.http),
         )
         .await?;
         replies = Some(command_api.replies.clone());
@@ -194,8 +195,9 @@ pub(crate) async fn start(
         )));
         router = router.merge(almanac_command_api::router(command_api));
     }
-    let serving = almanac_edge::serve(listener, router, http_stop.clone());
-    let http = tokio::spawn(async move { Ok(serving.await?) });
+    let max_connections = open_files::connections(config.http.max_connections);
+    let options = ServeOptions { max_connections, ..config.http.serve_options() };
+    let http = tokio::spawn(almanac_edge::serve(listener, router, options, http_stop.clone()));
     Ok(Running { address, api, replies, processors, tasks, http_stop, http, followers })
 }
 
@@ -215,6 +217,8 @@ async fn api_state(
         warm_up: config.http.warm_up,
         recipe_cache_bytes: config.http.recipe_cache_bytes,
         wait: config.http.wait,
+        lists: config.http.lists,
+        event_streams: config.http.event_streams,
         prefix: config.topic_prefix.clone(),
         serve_registry: config.engine == Engine::Embedded,
         freshness_s: freshness.collect(),

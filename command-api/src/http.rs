@@ -9,7 +9,8 @@ use crate::{
     topics::Topics,
 };
 use almanac_edge::{
-    Caller, Identity, Problem, ProblemType, Scope, body, cors, method_not_allowed,
+    Bodies, BodyOptions, Caller, Held, Identity, Problem, ProblemType, Scope, cors,
+    method_not_allowed,
     prefer::{PREFERENCE_APPLIED, Preference},
     query::Parameters,
 };
@@ -52,11 +53,17 @@ pub struct CommandApiOptions {
     pub wait: Duration,
     /// Pictures decoded at the same time; others wait for their turn.
     pub pictures: usize,
+    pub bodies: BodyOptions,
 }
 
 impl Default for CommandApiOptions {
     fn default() -> Self {
-        Self { max_body_bytes: 256 << 10, wait: Duration::from_secs(5), pictures: 2 }
+        Self {
+            max_body_bytes: 256 << 10,
+            wait: Duration::from_secs(5),
+            pictures: 2,
+            bodies: BodyOptions::default(),
+        }
     }
 }
 
@@ -70,6 +77,7 @@ pub struct CommandApi {
     /// Of the topic of commands, as tokens name it.
     commands: TopicId,
     decoding: Arc<Semaphore>,
+    bodies: Bodies,
 }
 
 impl CommandApi {
@@ -84,7 +92,18 @@ impl CommandApi {
     ) -> LogResult<Arc<Self>> {
         let commands = log.topic(&topics.commands).await?.id;
         let decoding = Arc::new(Semaphore::new(options.pictures));
-        Ok(Arc::new(Self { log, codec, topics, replies, identity, options, commands, decoding }))
+        let bodies = Bodies::new(&options.bodies);
+        Ok(Arc::new(Self {
+            log,
+            codec,
+            topics,
+            replies,
+            identity,
+            options,
+            commands,
+            decoding,
+            bodies,
+        }))
     }
 }
 
@@ -166,7 +185,7 @@ struct Asked {
     method: Method,
     path: String,
     headers: HeaderMap,
-    body: Bytes,
+    body: Held,
     caller: Caller,
 }
 
@@ -175,7 +194,7 @@ impl CommandApi {
         let (parts, body) = request.into_parts();
         let caller = self.identity.require(&parts.headers, Scope::RecipesWrite)?;
         Parameters::parse(parts.uri.query(), &[])?;
-        let body = body::read(body, limit).await?;
+        let body = self.bodies.read(body, limit).await?;
         let (method, path) = (parts.method, parts.uri.path().to_owned());
         Ok(Asked { method, path, headers: parts.headers, body, caller })
     }

@@ -16,4 +16,5 @@ mod topics;
 pub use decider::{Decider, DeciderOptions};
 pub use http::{CommandApi, CommandApiOptions, router};
 pub use replies::{Replies, follow};
+pub use thumbnail::MAX_UPLOAD;
 pub use topics::Topics;

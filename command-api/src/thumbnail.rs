@@ -11,7 +11,7 @@ use std::io::Cursor;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// What a request may hold.
-pub(crate) const MAX_UPLOAD: usize = 8 << 20;
+pub const MAX_UPLOAD: usize = 8 << 20;
 /// Pixels on either side of what is decoded, and memory that decoding may take.
 const MAX_SIDE: u32 = 8_192;
 const MAX_MEMORY: u64 = 200 << 20;

@@ -1,6 +1,6 @@
 //! What all HTTP surfaces share: identity, problem documents, conditional answers, CORS, serving.
 
-pub mod body;
+mod body;
 pub mod conditional;
 pub mod cors;
 pub mod identity;
@@ -10,6 +10,7 @@ mod problem;
 pub mod query;
 mod serve;
 
+pub use body::{Bodies, BodyOptions, Held};
 pub use identity::{Caller, Identity, Scope};
 pub use problem::{FieldError, Problem, ProblemType, method_not_allowed};
-pub use serve::{ServeError, bind, serve};
+pub use serve::{ServeError, ServeOptions, bind, serve};

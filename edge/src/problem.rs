@@ -20,6 +20,7 @@ pub enum ProblemType {
     IdempotencyKeyReused,
     MethodNotAllowed,
     TooLarge,
+    Timeout,
     UnsupportedMediaType,
     Unavailable,
     Internal,
@@ -56,6 +57,9 @@ impl ProblemType {
             ),
             Self::TooLarge => {
                 ("too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            Self::Timeout => {
+                ("timeout", "the request did not arrive in time", StatusCode::REQUEST_TIMEOUT)
             }
             Self::UnsupportedMediaType => (
                 "unsupported-media-type",

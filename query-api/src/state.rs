@@ -4,7 +4,7 @@ use crate::{
     metrics::QueryMetrics, progress::Progress, search::cache::SearchCache,
     v1::recipes::cache::RecipeCache,
 };
-use almanac_edge::Identity;
+use almanac_edge::{Identity, Problem};
 use almanac_event_log::{EventLog, LogError};
 use almanac_projector::{
     plans::{self, Tables},
@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 const RESIZED_AT_ONCE: usize = 2;
 
@@ -33,6 +33,11 @@ pub struct QueryOptions {
     pub recipe_cache_bytes: usize,
     /// How long a read waits for its consistency token when nothing else is preferred.
     pub wait: Duration,
+    /// Lists and pages of events that are put together at once; others wait for their turn, and as
+    /// long as for a token.
+    pub lists: usize,
+    /// Streams of events that are open at once: on Kafka each is a consumer of its own.
+    pub event_streams: usize,
     /// Topic prefix of the installation.
     pub prefix: String,
     /// Whether the built-in registry is served: on the embedded engine.
@@ -53,6 +58,8 @@ pub struct ApiState {
     pub(crate) identity: Arc<Identity>,
     /// Pictures made smaller at the same time.
     pub(crate) resizing: Arc<Semaphore>,
+    listing: Semaphore,
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) options: QueryOptions,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: QueryMetrics,
@@ -93,6 +100,8 @@ impl ApiState {
             progress: Progress::open(&*log, &options.prefix).await?,
             identity,
             resizing: Arc::new(Semaphore::new(RESIZED_AT_ONCE)),
+            listing: Semaphore::new(options.lists),
+            streams: Arc::new(Semaphore::new(options.event_streams)),
             log,
             options,
             registry,
@@ -100,6 +109,12 @@ impl ApiState {
             unready: RwLock::new(Some("starting".to_owned())),
             feed_alive: AtomicBool::new(false),
         }))
+    }
+
+    /// A turn to put a list together, which may look at much.
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let turn = tokio::time::timeout(self.options.wait, self.listing.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| Problem::busy("too many lists are wanted"))
     }
 
     pub(crate) fn freshness_of(&self, provider: &str) -> Option<i64> {

@@ -58,7 +58,7 @@ impl Installation {
         self
     }
 
-    /// Lines of configuration for the top of the file.
+    /// Lines of configuration for the top of the file, such as `http.lists = 1`.
     pub fn with(mut self, lines: &str) -> Self {
         self.extra.push_str(lines);
         self.extra.push('\n');
@@ -79,8 +79,8 @@ impl Installation {
         let data = self.folder.path().join(process);
         let mut text = format!(
             "{}data_dir = {:?}\npartitions = 4\nsession_timeout = \"2s\"\ntopic_prefix = \"{}.\"\n\
-             [http]\nlisten = \"127.0.0.1:{port}\"\n\
-             [ingest]\nbackoff = \"50ms\"\nbreaker_pause = \"200ms\"\n",
+             http.listen = \"127.0.0.1:{port}\"\n\
+             ingest.backoff = \"50ms\"\ningest.breaker_pause = \"200ms\"\n",
             self.extra, data, self.name
         );
         if self.engine == Engine::Cluster {

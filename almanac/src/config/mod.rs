@@ -3,6 +3,7 @@
 mod roles;
 mod servers;
 
+use almanac_command_api::MAX_UPLOAD;
 use almanac_edge::identity::IdentityOptions;
 use almanac_ingestor::config::{IngestOptions, ProviderConfig};
 use almanac_projector::ProjectorOptions;
@@ -127,6 +128,13 @@ impl Config {
         if self.scylla.write_concurrency == 0 || self.scylla.write_attempts == 0 {
             bail!("scylla.write_concurrency and write_attempts must not be 0");
         }
+        let http = &self.http;
+        if [http.max_connections, http.lists, http.event_streams].contains(&0) {
+            bail!("http.max_connections, lists and event_streams must not be 0");
+        }
+        if http.body_bytes < MAX_UPLOAD {
+            bail!("http.body_bytes must be {MAX_UPLOAD} at least: a picture may have as many");
+        }
         if self.engine == Engine::Cluster {
             let needed = [
                 ("kafka.bootstrap_servers", self.kafka.bootstrap_servers.is_empty()),
@@ -211,6 +219,8 @@ mod tests {
             ("[commands]\nbatch_commands = 0", "commands.batch_commands"),
             ("[commands]\nmax_body_bytes = 1000000", "commands.max_body_bytes"),
             ("[projector]\nbatch_events = 0", "projector.batch_events"),
+            ("[http]\nevent_streams = 0", "event_streams"),
+            ("[http]\nbody_bytes = 1000", "http.body_bytes"),
             ("[[providers]]\nname = \"A b\"\nkind = \"fever-plans\"\nurl = \"http://x/\"", "A b"),
             ("[[providers]]\nname = \"a\"\nkind = \"fever-plans\"\nurl = \"ftp://x/\"", "ftp"),
             ("[[providers]]\nname = \"a\"\nkind = \"psychic\"\nurl = \"http://x/\"", "psychic"),

@@ -1,6 +1,7 @@
 //! What the roles may be told.
 
 use almanac_command_api::{CommandApiOptions, DeciderOptions};
+use almanac_edge::{BodyOptions, ServeOptions};
 use almanac_processor::GatherLimits;
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
@@ -21,10 +22,28 @@ pub(crate) struct HttpConfig {
     pub(crate) wait: Duration,
     /// Origins whose pages may write, such as "https://console.example".
     pub(crate) origins: Vec<String>,
+    /// Connections open at once; more wait.
+    pub(crate) max_connections: usize,
+    /// For the head of a request, and for the next one on an open connection.
+    #[serde(with = "humantime_serde")]
+    pub(crate) head_timeout: Duration,
+    /// For the whole body of a request.
+    #[serde(with = "humantime_serde")]
+    pub(crate) body_timeout: Duration,
+    /// For a client to take some of its answer.
+    #[serde(with = "humantime_serde")]
+    pub(crate) write_timeout: Duration,
+    /// Memory for the bodies of all requests that are being answered.
+    pub(crate) body_bytes: usize,
+    /// Lists and pages of events that are put together at once; others wait for their turn.
+    pub(crate) lists: usize,
+    /// Streams of events that are open at once.
+    pub(crate) event_streams: usize,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
+        let (serve, bodies) = (ServeOptions::default(), BodyOptions::default());
         Self {
             listen: "127.0.0.1:8080".to_owned(),
             cache_bytes: 512 << 20,
@@ -32,7 +51,28 @@ impl Default for HttpConfig {
             recipe_cache_bytes: 64 << 20,
             wait: Duration::from_secs(2),
             origins: Vec::new(),
+            max_connections: serve.max_connections,
+            head_timeout: serve.head_timeout,
+            body_timeout: bodies.timeout,
+            write_timeout: serve.write_timeout,
+            body_bytes: bodies.bytes,
+            lists: 32,
+            event_streams: 64,
         }
+    }
+}
+
+impl HttpConfig {
+    pub(crate) fn serve_options(&self) -> ServeOptions {
+        ServeOptions {
+            max_connections: self.max_connections,
+            head_timeout: self.head_timeout,
+            write_timeout: self.write_timeout,
+        }
+    }
+
+    fn body_options(&self) -> BodyOptions {
+        BodyOptions { bytes: self.body_bytes, timeout: self.body_timeout }
     }
 }
 
@@ -96,11 +136,12 @@ impl Default for CommandsConfig {
 }
 
 impl CommandsConfig {
-    pub(crate) fn api_options(&self) -> CommandApiOptions {
+    pub(crate) fn api_options(&self, http: &HttpConfig) -> CommandApiOptions {
         CommandApiOptions {
             max_body_bytes: self.max_body_bytes,
             wait: self.wait,
             pictures: self.pictures,
+            bodies: http.body_options(),
         }
     }
 

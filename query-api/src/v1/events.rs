@@ -113,6 +113,7 @@ pub(crate) async fn get(
     if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
         return stream(state, topic, positions, wanted).await;
     }
+    let _turn = state.turn().await?;
     let (items, positions) = page(&state, &topic, positions, &wanted, limit).await?;
     let body = json!({"items": items, "next_cursor": positions.encode()});
     Ok(conditional::json(&headers, body.to_string()))
@@ -234,10 +235,12 @@ async fn stream(
     positions: Positions,
     wanted: Wanted,
 ) -> Result<Response, Problem> {
+    let place = state.streams.clone().try_acquire_owned();
+    let place = place.map_err(|_| Problem::busy("too many streams of events are open"))?;
     let reader = open(&state, &topic, &positions).await?;
     let events = futures::stream::try_unfold(
-        (state, reader, positions, wanted),
-        |(state, mut reader, mut positions, wanted)| async move {
+        (state, reader, positions, wanted, place),
+        |(state, mut reader, mut positions, wanted, place)| async move {
             let bound = ReadLimit { records: 100, bytes: 1 << 20 };
             let batch = reader.next(bound, HEARTBEAT).await.map_err(std::io::Error::other)?;
             let mut text = String::new();
@@ -254,7 +257,7 @@ async fn stream(
             if text.is_empty() {
                 text.push_str(": nothing new\n\n");
             }
-            let next = (state, reader, positions, wanted);
+            let next = (state, reader, positions, wanted, place);
             Ok::<_, std::io::Error>(Some((Bytes::from(text), next)))
         },
     );

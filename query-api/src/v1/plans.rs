@@ -42,6 +42,7 @@ pub(crate) async fn list(
         Some(text) => Some(cursor::decode(&filters, text)?),
         None => None,
     };
+    let _turn = state.turn().await?;
     let page = match filter.sort {
         Sort::Start => by_start(&state, &filter, after.as_deref(), limit).await?,
         Sort::Price => by_price(&state, &filter, after.as_deref(), limit).await?,

@@ -139,6 +139,7 @@ pub(crate) async fn list(
         [single] if after.is_none() && asked.is_answered_by_tables() => Some(single),
         _ => None,
     };
+    let _turn = state.turn().await?;
     let mut sources = Sources::default();
     if let Some((question, answer)) = single {
         sources.note(cache, Slot::of_answer(*question, answer));

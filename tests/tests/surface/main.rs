@@ -1,6 +1,8 @@
 //! What clients of recipes rely on beside the recipes: tokens for consistency and identity,
 //! pictures, the words in use, and the commands of the binary.
 
+mod bounds;
+
 use almanac_tests::{
     process::{Answer, Engine, Installation, Process},
     recipe,
@@ -13,7 +15,7 @@ use std::{
 };
 
 const ENGINES: [Engine; 2] = [Engine::Embedded, Engine::Cluster];
-const SAMPLE: &str = include_str!("../data/recipe.json");
+const SAMPLE: &str = include_str!("../../data/recipe.json");
 
 async fn read(process: &Process, path: &str, headers: &[(&str, &str)]) -> Answer {
     process.send("GET", path, headers, "").await.unwrap()

@@ -1,0 +1,154 @@
+//! Clients that take more than their part: connections, time, memory, streams. Each is told no or
+//! cut off, and the others are served.
+
+use almanac_tests::{
+    process::{Engine, Installation, Process},
+    recipe,
+};
+use reqwest::StatusCode;
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_UPLOAD: usize = 8 << 20;
+
+/// A connection that sends this much and no more.
+async fn connect(process: &Process, request: &str) -> TcpStream {
+    let address = process.url("").trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let request = request.replace("HOST", &address).replace('\n', "\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
+/// What comes until the server closes the connection; a reset ends it as well.
+async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let (mut all, mut part) = (Vec::new(), vec![0; 1 << 16]);
+    let reading = async {
+        while let Ok(read @ 1..) = stream.read(&mut part).await {
+            all.extend_from_slice(&part[..read]);
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the connection is closed");
+    all
+}
+
+async fn head(stream: &mut TcpStream) -> String {
+    let mut part = vec![0; 1 << 12];
+    let read = tokio::time::timeout(PATIENCE, stream.read(&mut part)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&part[..read]).into_owned()
+}
+
+async fn create(process: &Process) -> StatusCode {
+    process.send("POST", "/v1/recipes", &[], recipe("r", "i")).await.unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_makes_room_for_others() {
+    let bounds = "http.max_connections = 4\nhttp.head_timeout = \"1s\"";
+    let installation = Installation::new(Engine::Embedded).with(bounds);
+    let process = installation.up().await;
+    let mut idle = Vec::new();
+    for start in ["", "GET /readyz HTTP/1.1\n", "GET /rea", "POST / HTTP/1.1\nHost: HOST\n"] {
+        idle.push(connect(&process, start).await);
+    }
+    let late = connect(&process, "GET /readyz HTTP/1.1\nHost: HOST\nConnection: close\n\n").await;
+    let answer = rest(&mut { late }).await;
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    for mut stream in idle {
+        rest(&mut stream).await;
+    }
+    assert!(process.log().contains("all connections are taken"), "{}", process.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_arrive_in_time_and_fit_in_their_memory() {
+    let bounds = format!("http.body_timeout = \"3s\"\nhttp.body_bytes = {MAX_UPLOAD}");
+    let installation = Installation::new(Engine::Embedded).with(&bounds);
+    let process = installation.up().await;
+    let id = uuid::Uuid::now_v7();
+    let start = format!(
+        "PUT /v1/recipes/{id}/thumbnail HTTP/1.1\nHost: HOST\nContent-Type: image/png\n\
+         Content-Length: {MAX_UPLOAD}\n\n"
+    );
+    // Of two that come at the same time either may be the one too many.
+    let (mut slow, refused) = process
+        .until("the memory is taken", || async {
+            let mut slow = connect(&process, &start).await;
+            slow.write_all(&vec![b'x'; MAX_UPLOAD - 1]).await.unwrap();
+            let body = recipe("r", "i");
+            let answer = process.send("POST", "/v1/recipes", &[], body).await.unwrap();
+            (answer.status == StatusCode::SERVICE_UNAVAILABLE).then_some((slow, answer))
+        })
+        .await;
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.body["detail"], "too many bodies are being read");
+    let answer = head(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert_eq!(create(&process).await, StatusCode::CREATED, "the memory is free again");
+}
+
+/// On Kafka each stream is a consumer with threads of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_events_are_counted() {
+    for engine in [Engine::Embedded, Engine::Cluster] {
+        let installation = Installation::new(engine).with("http.event_streams = 2");
+        let process = installation.up().await;
+        let request =
+            "GET /v1/events/recipes.events HTTP/1.1\nHost: HOST\nAccept: text/event-stream\n\n";
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            let mut stream = connect(&process, request).await;
+            let answer = head(&mut stream).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            open.push(stream);
+        }
+        let answer = head(&mut connect(&process, request).await).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+        open.pop();
+        process
+            .until("a place is free again", || async {
+                let answer = head(&mut connect(&process, request).await).await;
+                answer.starts_with("HTTP/1.1 200").then_some(())
+            })
+            .await;
+        // Pages are none of them.
+        let (status, _) = process.get("/v1/events/recipes.events").await;
+        assert_eq!(status, StatusCode::OK);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_of_an_answer_is_cut_off() {
+    let installation = Installation::new(Engine::Embedded).with("http.write_timeout = \"1s\"");
+    let process = installation.up().await;
+    let mut deaf = connect(&process, "").await;
+    // More than the system keeps in between, so that sending ends only with the connection.
+    let requests = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(600_000);
+    let sent = tokio::time::timeout(PATIENCE, deaf.write_all(&requests)).await;
+    assert!(sent.expect("it is given up").is_err());
+}
+
+/// Lists look at much: one turn, and nobody waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_put_together_a_few_at_once() {
+    let bounds = "http.lists = 1\nhttp.wait = \"0s\"\ndemo = true";
+    let installation = Installation::new(Engine::Embedded).with(bounds);
+    let process = installation.up().await;
+    let refused = process
+        .until("two want a turn at once", || async {
+            let path = "/v1/plans?sort=-price&limit=500";
+            let answers = (0..16).map(|_| process.send("GET", path, &[], ""));
+            let answers = futures::future::join_all(answers).await;
+            answers.into_iter().map(Result::unwrap).find(|one| !one.status.is_success())
+        })
+        .await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.body["detail"], "too many lists are wanted");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(process.get("/v1/plans?sort=-price").await.0, StatusCode::OK);
+}

@@ -7,7 +7,11 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -19,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 const MAX_HEAD_BYTES: usize = 128 << 10;
 /// After a connection could not be accepted: most often there are too many open files.
 const PAUSE: Duration = Duration::from_millis(250);
+/// What is wrong for every new connection is said so often.
+const SAID_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -67,12 +73,17 @@ pub async fn serve(
         .header_read_timeout(options.head_timeout)
         .max_buf_size(MAX_HEAD_BYTES);
     let service = TowerToHyperService::new(router);
-    let connections = Arc::new(Semaphore::new(options.max_connections));
+    let mut door = Door {
+        listener,
+        places: Arc::new(Semaphore::new(options.max_connections)),
+        max_connections: options.max_connections,
+        said: None,
+    };
     let draining = GracefulShutdown::new();
     loop {
         let (stream, place) = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &connections, options.max_connections) => accepted,
+            accepted = door.accept() => accepted,
         };
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(options.write_timeout));
@@ -85,37 +96,56 @@ pub async fn serve(
             drop(place);
         });
     }
-    drop(listener);
+    drop(door);
     draining.shutdown().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
+struct Door {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
     max_connections: usize,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = match connections.clone().try_acquire_owned() {
-        Ok(place) => place,
-        Err(_) => {
-            tracing::warn!(max_connections, "all connections are taken; new ones wait");
-            match connections.clone().acquire_owned().await {
-                Ok(place) => place,
-                // Nobody closes it.
-                Err(_) => std::future::pending().await,
+    /// When something was said of what keeps connections out.
+    said: Option<Instant>,
+}
+
+impl Door {
+    async fn accept(&mut self) -> (TcpStream, OwnedSemaphorePermit) {
+        let place = match self.places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(_) => {
+                let max_connections = self.max_connections;
+                if self.may_say() {
+                    tracing::warn!(max_connections, "all connections are taken; new ones wait");
+                }
+                match self.places.clone().acquire_owned().await {
+                    Ok(place) => place,
+                    // Nobody closes it.
+                    Err(_) => std::future::pending().await,
+                }
+            }
+        };
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    // Answers are written at once; waiting to fill a segment only delays them.
+                    let _ = stream.set_nodelay(true);
+                    return (stream, place);
+                }
+                Err(error) => {
+                    if self.may_say() {
+                        tracing::warn!(%error, "cannot accept a connection");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
-    };
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Answers are written at once; waiting to fill a segment only delays them.
-                let _ = stream.set_nodelay(true);
-                return (stream, place);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(PAUSE).await;
-            }
+    }
+
+    fn may_say(&mut self) -> bool {
+        let may = self.said.is_none_or(|said| said.elapsed() > SAID_EVERY);
+        if may {
+            self.said = Some(Instant::now());
         }
+        may
     }
 }

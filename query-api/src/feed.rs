@@ -3,6 +3,7 @@
 use crate::state::ApiState;
 use almanac_event_log::{Isolation, LogError, LogReader, ReadLimit};
 use almanac_projector::{plans, positions, recipes};
+use almanac_read_store::StoreError;
 use almanac_schemas::projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord};
 use std::{
     sync::atomic::Ordering,
@@ -35,7 +36,7 @@ async fn follow_once(state: &ApiState) -> Result<(), LogError> {
     // From here on nothing is missed; what was at hand before may have been.
     state.recipe_cache.clear();
     let folded = positions::read(&*state.store, recipes::PROJECTION, recipes::VERSION).await;
-    for position in folded.map_err(unavailable)?.values() {
+    for position in folded.map_err(unread)?.values() {
         state.progress.raise(position.consistency_token.as_deref());
     }
     warm(state).await?;
@@ -46,14 +47,18 @@ async fn follow_once(state: &ApiState) -> Result<(), LogError> {
     }
 }
 
-fn unavailable(error: almanac_read_store::StoreError) -> LogError {
-    LogError::Unavailable { what: "read store".to_owned(), detail: error.to_string() }
+fn unavailable(what: &str, error: &dyn std::fmt::Display) -> LogError {
+    LogError::Unavailable { what: what.to_owned(), detail: error.to_string() }
+}
+
+fn unread(error: StoreError) -> LogError {
+    unavailable("read store", &error)
 }
 
 async fn warm(state: &ApiState) -> Result<(), LogError> {
-    state.search.load_days().await.map_err(unavailable)?;
+    state.search.load_days().await.map_err(unread)?;
     state.search.mark_all_changed();
-    state.search.warm(state.options.warm_up).await.map_err(unavailable)
+    state.search.warm(state.options.warm_up).await.map_err(unread)
 }
 
 async fn take(state: &ApiState, reader: &mut dyn LogReader) -> Result<(), LogError> {
@@ -65,6 +70,8 @@ async fn take(state: &ApiState, reader: &mut dyn LogReader) -> Result<(), LogErr
                 decoded.read::<PartitionsChangedRecord>()
             }
             Ok(_) => continue,
+            // Started over, nothing is missed.
+            Err(error) if error.is_outage() => return Err(unavailable("schema registry", &error)),
             Err(error) => Err(error),
         };
         let Ok(changed) = changed else {

@@ -4,9 +4,13 @@ use crate::files::{ALL, SchemaFile};
 use async_trait::async_trait;
 use schema_registry_converter::{
     async_impl::schema_registry::{SrSettings, get_schema_by_id, post_schema},
-    schema_registry_common::{SchemaType, SuppliedSchema},
+    error::SRCError,
+    schema_registry_common::{RawError, SchemaType, SuppliedSchema},
 };
-use std::time::Duration;
+use std::{error::Error, time::Duration};
+
+/// What a registry calls an id that no schema has.
+const SCHEMA_NOT_FOUND: u32 = 40_403;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -77,6 +81,23 @@ impl ConfluentRegistry {
         })?;
         Ok(Self { url: url.to_owned(), prefix: prefix.to_owned(), settings })
     }
+
+    fn unavailable(&self, error: &SRCError) -> RegistryError {
+        RegistryError::Unavailable { url: self.url.clone(), detail: error.to_string() }
+    }
+}
+
+/// The code of a registry's own error. Where there is none, somebody else answered: a proxy that
+/// reaches no registry, perhaps. That says nothing of the schema, and it may pass.
+fn code(error: &SRCError) -> Option<u32> {
+    let raw = error.source()?.downcast_ref::<RawError>()?;
+    Some(raw.error_code).filter(|code| *code != 0)
+}
+
+/// Whether the registry will say no again. Codes are a status, or begin with one.
+fn is_refusal(code: u32) -> bool {
+    let status = if code < 1_000 { code } else { code / 100 };
+    (400..500).contains(&status) && ![408, 429].contains(&status)
 }
 
 #[async_trait]
@@ -87,24 +108,90 @@ impl Registry for ConfluentRegistry {
         let schema = SuppliedSchema::new(name, SchemaType::Avro, file.text.to_owned());
         match post_schema(&self.settings, subject.clone(), schema).await {
             Ok(registered) => Ok(registered.id),
-            Err(error) if error.retriable => {
-                Err(RegistryError::Unavailable { url: self.url.clone(), detail: error.to_string() })
-            }
-            Err(error) => Err(RegistryError::Refused {
+            Err(error) if code(&error).is_some_and(is_refusal) => Err(RegistryError::Refused {
                 url: self.url.clone(),
                 subject,
                 detail: error.to_string(),
             }),
+            Err(error) => Err(self.unavailable(&error)),
         }
     }
 
     async fn fetch(&self, id: u32) -> Result<RegisteredSchema, RegistryError> {
         match get_schema_by_id(id, &self.settings).await {
             Ok(schema) => Ok(RegisteredSchema { id, text: schema.schema }),
-            Err(error) if error.retriable => {
-                Err(RegistryError::Unavailable { url: self.url.clone(), detail: error.to_string() })
+            Err(error) if code(&error) == Some(SCHEMA_NOT_FOUND) => {
+                Err(RegistryError::UnknownId { id })
             }
-            Err(_) => Err(RegistryError::UnknownId { id }),
+            Err(error) => Err(self.unavailable(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    /// A registry that answers everything in one way.
+    async fn answering(status: &str, body: &str) -> ConfluentRegistry {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1 << 16]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        ConfluentRegistry::new(&url, "", None, Duration::from_secs(5)).unwrap()
+    }
+
+    /// Whoever takes an outage for a missing schema sets sound records aside for ever.
+    #[tokio::test]
+    async fn only_the_registry_itself_says_that_a_schema_is_missing() {
+        let missing = r#"{"error_code":40403,"message":"Schema not found"}"#;
+        let fetched = answering("404 Not Found", missing).await.fetch(7).await;
+        assert!(matches!(fetched, Err(RegistryError::UnknownId { id: 7 })), "{fetched:?}");
+        for (status, body) in [
+            ("404 Not Found", "<html>no such route</html>"),
+            ("401 Unauthorized", r#"{"error_code":401,"message":"Unauthorized"}"#),
+            ("429 Too Many Requests", ""),
+            ("500 Internal Server Error", r#"{"error_code":50001,"message":"data store"}"#),
+            ("503 Service Unavailable", ""),
+            ("504 Gateway Timeout", "<html>"),
+            ("200 OK", "<html>welcome</html>"),
+            ("200 OK", "{}"),
+        ] {
+            let fetched = answering(status, body).await.fetch(7).await;
+            assert!(
+                matches!(fetched, Err(RegistryError::Unavailable { .. })),
+                "{status} {body}: {fetched:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_a_registry_but_not_for_another_opinion() {
+        let file = SchemaFile::all_newest().next().unwrap();
+        for (status, body, is_final) in [
+            ("409 Conflict", r#"{"error_code":409,"message":"incompatible"}"#, true),
+            ("422 Unprocessable Entity", r#"{"error_code":42201,"message":"invalid"}"#, true),
+            ("403 Forbidden", r#"{"error_code":40301,"message":"denied"}"#, true),
+            ("429 Too Many Requests", r#"{"error_code":42901,"message":"later"}"#, false),
+            ("404 Not Found", "<html>", false),
+            ("500 Internal Server Error", r#"{"error_code":50002,"message":"timed out"}"#, false),
+        ] {
+            let registered = answering(status, body).await.register(file).await;
+            let refused = matches!(registered, Err(RegistryError::Refused { .. }));
+            let unavailable = matches!(registered, Err(RegistryError::Unavailable { .. }));
+            assert_eq!((refused, unavailable), (is_final, !is_final), "{status}: {registered:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use almanac_edge::{
 use almanac_event_log::{
     Isolation, LogError, LogReader, Offset, ReadLimit, Retry, StoredRecord, TopicId,
 };
-use almanac_schemas::{CONSISTENCY_TOKEN, json::AnyJson};
+use almanac_schemas::{CONSISTENCY_TOKEN, CodecError, json::AnyJson};
 use axum::{
     body::Body,
     extract::{Path, RawQuery, State},
@@ -193,7 +193,7 @@ async fn page(
             let place = record.partition as usize;
             positions.next[place] = record.offset + 1;
             ended[place] |= positions.next[place] >= ends[place];
-            if let Some(item) = item(state, &record).await
+            if let Some(item) = item(state, &record).await.map_err(|e| Problem::unavailable(&e))?
                 && wanted.accepts(&item, &record)
             {
                 items.push(item);
@@ -204,13 +204,17 @@ async fn page(
 }
 
 /// An event as CloudEvents JSON; `None` for what cannot be read, which consumers of the topic
-/// meet as well.
-async fn item(state: &ApiState, record: &StoredRecord) -> Option<Value> {
+/// meet as well. The error is an outage of the registry: nothing is passed over for that.
+async fn item(state: &ApiState, record: &StoredRecord) -> Result<Option<Value>, CodecError> {
     let headers = &record.record.headers;
     let text = |name: &str| headers.get_str(name);
-    let decoded = state.codec.decode(record.record.value.as_deref()?).await.ok()?;
-    let AnyJson(data) = decoded.read().ok()?;
-    Some(json!({
+    let Some(value) = record.record.value.as_deref() else { return Ok(None) };
+    let data = match state.codec.decode(value).await.and_then(|decoded| decoded.read()) {
+        Ok(AnyJson(data)) => data,
+        Err(error) if error.is_outage() => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    Ok(Some(json!({
         "specversion": "1.0",
         "id": text("ce_id"),
         "source": text("ce_source"),
@@ -224,7 +228,7 @@ async fn item(state: &ApiState, record: &StoredRecord) -> Option<Value> {
         "offset": record.offset,
         "sequence": text("ce_sequence").and_then(|sequence| sequence.parse::<u64>().ok()),
         "data": data,
-    }))
+    })))
 }
 
 /// Server-sent events to no end; their ids are positions, so that a client that comes back with
@@ -246,7 +250,7 @@ async fn stream(
             let mut text = String::new();
             for record in &batch.records {
                 positions.next[record.partition as usize] = record.offset + 1;
-                if let Some(item) = item(&state, record).await
+                if let Some(item) = item(&state, record).await.map_err(std::io::Error::other)?
                     && wanted.accepts(&item, record)
                 {
                     let kind = item["type"].as_str().unwrap_or("message");

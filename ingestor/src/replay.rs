@@ -88,12 +88,20 @@ impl<'a> Payloads<'a> {
         if record.record.key != self.provider.as_bytes() {
             return Ok(None);
         }
-        let decoded = self.codec.decode(value).await.map_err(|error| RoleError::other(&error))?;
-        if decoded.record() != PAYLOAD_CHUNK {
-            return Ok(None);
-        }
-        let chunk: PayloadChunkRecord<'_> =
-            decoded.read().map_err(|error| RoleError::other(&error))?;
+        let chunk: PayloadChunkRecord<'_> = match self.codec.decode(value).await {
+            Ok(decoded) if decoded.record() != PAYLOAD_CHUNK => return Ok(None),
+            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+            decoded => match decoded.and_then(|decoded| decoded.read()) {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    tracing::warn!(
+                        topic = %record.topic, partition = record.partition, offset = record.offset,
+                        %error, "passing over a part of a stored body that cannot be read"
+                    );
+                    return Ok(None);
+                }
+            },
+        };
         if chunk.fetched_at < self.since_ms {
             return Ok(None);
         }

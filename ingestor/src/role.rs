@@ -3,7 +3,7 @@
 
 use crate::{
     config::{ConfigError, IngestOptions, ProviderConfig},
-    entry,
+    entry::{self, StoredEntry},
     fetch::Fetcher,
     metrics::IngestMetrics,
     provider::ProviderTask,
@@ -14,12 +14,12 @@ use almanac_event_log::{
 };
 use almanac_processor::{Input, LocalState, Owned, Role, RoleError, StateFolder};
 use almanac_schemas::{
-    Codec,
+    Codec, CodecError,
     ingest::{
-        self, FETCH_REQUESTED, FetchRequestedRecord, PROVIDER_STATE, REPLAY_REQUESTED,
-        ReplayRequestedRecord,
+        self, FETCH_REQUESTED, FetchRequestedRecord, PROVIDER_STATE, ProviderStateRecord,
+        REPLAY_REQUESTED, ReplayRequestedRecord,
     },
-    plans::{self, PlanEncoder, PlanStateRecord},
+    plans::{self, PlanEncoder},
 };
 use async_trait::async_trait;
 use std::{
@@ -148,20 +148,15 @@ impl Ingestor {
             let position = records.last().map(|record| record.offset + 1);
             for stored in &records {
                 let Some(value) = &stored.record.value else { continue };
-                let decoded =
-                    self.codec.decode(value).await.map_err(|error| RoleError::other(&error))?;
-                let change = match decoded.record() {
-                    plans::STATE => decoded
-                        .read::<PlanStateRecord<'_>>()
-                        .and_then(|record| entry::from_state_record(&record, &self.encoder))
-                        .map_err(|error| RoleError::other(&error))?,
-                    PROVIDER_STATE => {
-                        let provider = String::from_utf8_lossy(&stored.record.key);
-                        Some((entry::provider_key(&provider), value.to_vec()))
-                    }
-                    _ => None,
-                };
-                changes.extend(change.map(|(key, value)| (key, Some(value))));
+                match self.change(&stored.record.key, value).await {
+                    Ok(change) => changes.extend(change.map(|(key, value)| (key, Some(value)))),
+                    Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+                    // It is not ours: we read back what we write.
+                    Err(error) => tracing::error!(
+                        topic = %stored.topic, partition, offset = stored.offset, %error,
+                        "passing over a state that cannot be read; what was known before it stands"
+                    ),
+                }
             }
             folded += changes.len();
             state.apply(changes, position).map_err(|error| RoleError::other(&error))?;
@@ -171,6 +166,20 @@ impl Ingestor {
             .map_err(|error| RoleError::other(&error))?;
         tracing::info!(partition, from, records = folded, "ingest state is complete");
         Ok(state)
+    }
+
+    /// What a record of `ingest.state` does to the local state.
+    async fn change(&self, key: &[u8], value: &[u8]) -> Result<Option<StoredEntry>, CodecError> {
+        let decoded = self.codec.decode(value).await?;
+        match decoded.record() {
+            plans::STATE => entry::from_state_record(&decoded.read()?, &self.encoder),
+            PROVIDER_STATE => {
+                decoded.read::<ProviderStateRecord>()?;
+                let provider = String::from_utf8_lossy(key);
+                Ok(Some((entry::provider_key(&provider), value.to_vec())))
+            }
+            _ => Ok(None),
+        }
     }
 }
 

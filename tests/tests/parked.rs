@@ -1,14 +1,18 @@
-//! Events that cannot be folded: their keys are set aside, and nothing else waits for them.
+//! Records that cannot be read or folded: at most their keys are set aside, and nothing else waits
+//! for them.
 
-use almanac_event_log::{Append, EventLog, Isolation, ReadLimit, StoredRecord, kafka::KafkaLog};
+use almanac_event_log::{
+    Append, EventLog, Headers, Isolation, ReadLimit, Record, StoredRecord, kafka::KafkaLog,
+};
 use almanac_tests::{
     process::{Engine, Installation, Process},
+    provider::{Provider, feed},
     recipe,
 };
 use bytes::Bytes;
 use reqwest::StatusCode;
 use serde_json::json;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// Written into a name where the event will hold a NUL character instead.
 const MARK: u8 = b'~';
@@ -95,4 +99,67 @@ async fn keys_of_events_that_cannot_be_folded_are_set_aside() {
     process = installation.up().await;
     others_go_on(&process).await;
     assert_eq!(parked(&process).await, 2, "they stay set aside after a restart");
+}
+
+/// What somebody else wrote onto topics of ours, on all of them, with keys of ours: a process that
+/// reads them from their start passes over it, and goes on with what it can read.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_are_no_records_hold_up_nobody() {
+    const PLANS: u64 = 50;
+    let provider = Provider::start().await;
+    provider.serve(feed(PLANS, 1));
+    let installation = Installation::new(Engine::Cluster).with_provider("feed", &provider.url());
+    let mut process = installation.up().await;
+    let (damaged, _) = create(&process, "first", "salt").await;
+    let sequence = async |process: &Process| {
+        let (_, list) = process.get("/v1/plans?limit=500").await;
+        let mut plans = list["items"].as_array()?.iter();
+        plans.find(|plan| plan["base_plan_id"] == "b0")?["sequence"].as_u64()
+    };
+    assert_eq!(process.until("a plan", async || sequence(&process).await).await, 1);
+    assert!(process.stop().success());
+
+    let log = KafkaLog::connect(almanac_tests::kafka()).unwrap();
+    let topics = [
+        "commands",
+        "replies",
+        "recipes.events",
+        "ingest.requests",
+        "ingest.state",
+        "ingest.payloads",
+        "projections.changes",
+    ];
+    let mut appends = Vec::new();
+    for topic in topics {
+        let topic: Arc<str> = installation.topic(topic).into();
+        for partition in 0..log.topic(&topic).await.unwrap().partitions {
+            for key in [damaged.as_str(), "feed", "nobody"] {
+                let key = Bytes::copy_from_slice(key.as_bytes());
+                let value = Some(Bytes::from_static(b"no record"));
+                let record = Record { key, value, headers: Headers::default(), timestamp_ms: 0 };
+                appends.push(Append { topic: topic.clone(), partition, record });
+            }
+        }
+    }
+    log.append(appends).await.unwrap();
+
+    // Under another name, and so without any local state.
+    let process = installation.start("up", "stranger");
+    process.ready().await;
+    for number in 0..40 {
+        let (id, _) = create(&process, &format!("n{number}"), "pepper").await;
+        process.recipe_at(&id, 1).await;
+    }
+    let path = format!("/v1/recipes/{damaged}");
+    let refused = process.send("PUT", &path, &[], recipe("second", "salt")).await.unwrap();
+    assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR, "{refused:?}");
+    assert!(process.log().contains("cannot be read"), "{}", process.log());
+
+    let output = installation.command("stranger", &["ingest", "replay", "feed"]);
+    assert!(output.status.success(), "{output:?}");
+    provider.serve(feed(PLANS, 3));
+    // What was known of the plan is known still: it changed, and was not listed anew.
+    process
+        .until("what changed", async || sequence(&process).await.filter(|seen| *seen == 2))
+        .await;
 }

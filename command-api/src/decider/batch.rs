@@ -26,12 +26,12 @@ impl Answer {
     }
 }
 
-/// Outcomes that time may change are not remembered: asking again may have another. Nor are those
+/// Outcomes that time or an operator may change are not remembered: asking again may have another. Nor are those
 /// of requests without a key, which nobody can repeat.
 pub(super) fn is_remembered(reply: &ReplyRecord) -> bool {
     reply.outcome_id != reply.request_id
         && !reply.replayed
-        && !matches!(reply.status, 401 | 429 | 503)
+        && !matches!(reply.status, 401 | 429 | 500 | 503)
 }
 
 pub(super) struct Batch<'a> {

@@ -202,18 +202,30 @@ impl Decider {
         changes: &mut Changes,
     ) -> Result<(), RoleError> {
         let Some(value) = &record.record.value else { return Ok(()) };
-        let decoded = self.codec.decode(value).await.map_err(|error| RoleError::other(&error))?;
-        if decoded.record() == REPLY {
-            let reply: ReplyRecord = decoded.read().map_err(|error| RoleError::other(&error))?;
-            if batch::is_remembered(&reply) {
-                outcomes::remember(changes, &reply.outcome_id, &reply, value);
-            }
-        } else {
-            // The newest event holds all that is known of its aggregate.
+        if record.topic != self.topics.replies {
+            // The newest event holds all that is known of its aggregate. Where it cannot be read,
+            // commands to that aggregate are refused; it holds up no other.
             changes.push((record.record.key.to_vec(), Some(value.to_vec())));
             if let Some(token) = record.record.headers.get(CONSISTENCY_TOKEN) {
                 changes.push((NEWEST_TOKEN.to_vec(), Some(token.to_vec())));
             }
+            return Ok(());
+        }
+        let reply = match self.codec.decode(value).await {
+            Ok(decoded) if decoded.record() == REPLY => decoded.read::<ReplyRecord>(),
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+            Err(error) => Err(error),
+        };
+        match reply {
+            Ok(reply) if batch::is_remembered(&reply) => {
+                outcomes::remember(changes, &reply.outcome_id, &reply, value);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                topic = %record.topic, partition = record.partition, offset = record.offset, %error,
+                "passing over a reply that cannot be read"
+            ),
         }
         Ok(())
     }

@@ -23,8 +23,7 @@ pub(super) struct Decided {
     pub(super) event: Option<(Bytes, Headers)>,
 }
 
-/// Decides one command. `newest` is the value of the recipe's newest event. The error is ours:
-/// an outage or a damaged state.
+/// Decides one command. `newest` is the value of the recipe's newest event. The error is an outage.
 pub(super) async fn decide(
     codec: &Codec,
     newest: Option<&[u8]>,
@@ -32,12 +31,19 @@ pub(super) async fn decide(
     token: &str,
     now: Timestamp,
 ) -> Result<Decided, RoleError> {
-    let known = match newest {
-        Some(value) => Some(read_known(codec, value, &command.aggregate_id).await?),
-        None => None,
-    };
     let refused = |problem: Problem, version| {
         Ok(Decided { answer: Answer::refused(&problem, version), event: None })
+    };
+    let known = match newest {
+        None => None,
+        Some(value) => match read_known(codec, value).await? {
+            Ok(known) => Some(known),
+            Err(fault) => {
+                let id = &command.aggregate_id;
+                let fault = format!("the newest event of recipe {id} cannot be read: {fault}");
+                return refused(Problem::internal(&fault), None);
+            }
+        },
     };
     let wanted = match wanted(command, known.as_ref()) {
         Ok(wanted) => wanted,
@@ -80,12 +86,18 @@ pub(super) async fn decide(
     Ok(Decided { answer, event })
 }
 
-async fn read_known(codec: &Codec, value: &[u8], id: &str) -> Result<Knowledge, RoleError> {
-    let decoded = codec.decode(value).await.map_err(|error| RoleError::other(&error))?;
-    let event: RecipeEventRecord = decoded.read().map_err(|error| RoleError::other(&error))?;
-    event
-        .knowledge(decoded.record())
-        .ok_or_else(|| RoleError::Other(format!("the newest event of recipe {id} is damaged")))
+/// The inner error is the event's fault, the outer one an outage.
+async fn read_known(codec: &Codec, value: &[u8]) -> Result<Result<Knowledge, String>, RoleError> {
+    let decoded = match codec.decode(value).await {
+        Ok(decoded) => decoded,
+        Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let known = match decoded.read::<RecipeEventRecord>() {
+        Ok(event) => event.knowledge(decoded.record()),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    Ok(known.ok_or_else(|| format!("it is no event of a recipe, but {}", decoded.record())))
 }
 
 fn wanted(command: &CommandRecord, known: Option<&Knowledge>) -> Result<Command, Problem> {

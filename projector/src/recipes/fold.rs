@@ -1,6 +1,8 @@
 //! From an event of `recipes.events` to row changes.
 
-use super::{Question, THUMBNAIL, Tables, history_bucket, id_bucket, listed_bucket};
+use super::{
+    Question, THUMBNAIL, Tables, answer_partition, history_bucket, id_bucket, listed_bucket,
+};
 use crate::{
     history,
     projection::{FoldError, Folded},
@@ -73,14 +75,15 @@ fn fold_event(
             recipe.map(|recipe| question.answers(recipe)).unwrap_or_default()
         };
         let (old, new) = (answers(before.as_ref()), answers(after));
-        folded.index.extend(old.difference(&new).map(|answer| delete(table, answer)));
+        let gone = |answer: &String| delete(table, &answer_partition(answer, id));
+        folded.index.extend(old.difference(&new).map(gone));
         let added: Vec<&String> = new.difference(&old).collect();
         if let Some((_, name)) = Question::PUBLISHED.iter().find(|(one, _)| *one == question) {
             let word = |answer| put(&tables.vocabulary, name, answer, "{}".to_owned());
             folded.index.extend(added.iter().map(|answer| word(answer)));
         }
-        let row = |answer| put(table, answer, id, "{}".to_owned());
-        folded.index.extend(added.into_iter().map(|answer| row(answer)));
+        let row = |answer: &String| put(table, &answer_partition(answer, id), id, "{}".to_owned());
+        folded.index.extend(added.into_iter().map(row));
     }
     let rendered = json::recipes::render(id, &known);
     let own = if known.is_deleted {

@@ -5,7 +5,7 @@
 //! | `recipes` | last two hex digits of the id | id | the recipe, or that it is deleted |
 //! | `recipe_history` | the same, sixteenth part of the version | id, version | the event |
 //! | `recipes_listed` | last hex digit of the id | id | `{}` |
-//! | `recipes_by_…` | what is asked for, folded | id | `{}` |
+//! | `recipes_by_…` | what is asked for, folded, and an eighth of the ids | id | `{}` |
 //! | `recipe_thumbnails` | id | `newest` | the picture, in base64 |
 //! | `recipe_vocabulary` | ingredient, tool or tag | a word that was ever used, folded | `{}` |
 //!
@@ -23,7 +23,7 @@ use almanac_schemas::Decoded;
 use std::collections::BTreeSet;
 
 pub const PROJECTION: &str = "recipes";
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What a recipe can be asked for by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +160,27 @@ impl Projection for Tables {
     }
 }
 
+/// Partitions over which the recipes that give one answer are spread. Some answers are given by
+/// nearly all recipes: this keeps their partitions below 100 MB up to ten million of them, and lets
+/// more than one node take their writes.
+const SPREAD: u32 = 8;
+
+/// The partition of a recipe among those of an answer that it gives.
+pub fn answer_partition(answer: &str, id: &str) -> String {
+    let digit = id.chars().next_back().and_then(|last| last.to_digit(16)).unwrap_or(0);
+    format!("{answer}/{}", digit % SPREAD)
+}
+
+/// All partitions of an answer.
+pub fn answer_partitions(answer: &str) -> impl Iterator<Item = String> {
+    (0..SPREAD).map(move |part| format!("{answer}/{part}"))
+}
+
+/// The answer of a partition.
+pub fn answer_of(partition: &str) -> &str {
+    partition.rsplit_once('/').map_or(partition, |(answer, _)| answer)
+}
+
 fn last_digits(id: &str, digits: usize) -> &str {
     id.get(id.len().saturating_sub(digits)..).unwrap_or(id)
 }
@@ -185,4 +206,22 @@ pub const THUMBNAIL: &str = "newest";
 /// The partition of one event in `recipe_history`.
 pub fn history_bucket(id: &str, version: u64) -> String {
     history::bucket(id_bucket(id), version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_of_an_answer_is_read_and_known_by_its_answer() {
+        for answer in ["salt", "half/half", "1/2"] {
+            let all: BTreeSet<String> = answer_partitions(answer).collect();
+            let written: BTreeSet<String> = "0123456789abcdef"
+                .chars()
+                .map(|end| answer_partition(answer, &format!("0{end}")))
+                .collect();
+            assert_eq!(written, all);
+            assert!(all.iter().all(|partition| answer_of(partition) == answer));
+        }
+    }
 }

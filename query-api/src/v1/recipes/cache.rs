@@ -4,15 +4,16 @@
 //! moves generations on before anybody learns that newer rows are there, so that a load which a
 //! change overtook is never served to who waited for that change.
 
-use super::pages::Page;
+use super::{AHEAD, pages::Page};
 use crate::{state::ApiState, v1::store_problem};
 use almanac_domain::recipes::Knowledge;
 use almanac_edge::Problem;
-use almanac_projector::recipes::{Question, id_bucket};
+use almanac_projector::recipes::{Question, answer_of, answer_partitions, id_bucket};
 use almanac_read_store::{ReadStore, Slice, Table};
 use almanac_schemas::{json::recipes as json, projections::TableChangeRecord};
 use bytes::Bytes;
 use foldhash::quality::RandomState;
+use futures::TryStreamExt;
 use http::HeaderValue;
 use quick_cache::{Weighter, sync::Cache};
 use std::{
@@ -86,7 +87,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// At most `limit`, from an id on.
+    /// About `limit`, from an id on.
     pub(super) async fn read(
         store: &dyn ReadStore,
         table: &Table,
@@ -94,13 +95,32 @@ impl Answers {
         from: Option<Uuid>,
         limit: usize,
     ) -> Result<Self, Problem> {
-        let slice = Slice { from: from.map(|from| from.to_string()), limit, ..Slice::all() };
-        let rows = store.slice(table, answer, &slice).await;
-        let rows = rows.map_err(|error| store_problem(&error))?;
-        Ok(Self {
-            is_complete: rows.len() < limit,
-            ids: rows.iter().filter_map(|row| row.clustering.parse().ok()).collect(),
-        })
+        let partitions: Vec<String> = answer_partitions(answer).collect();
+        // Ids are spread evenly: each partition has about its part.
+        let part = limit.div_ceil(partitions.len());
+        let from = from.map(|from| from.to_string());
+        let slice = Slice { from, limit: part, ..Slice::all() };
+        let runs: Vec<_> = store
+            .slices(table, partitions, &slice, AHEAD)
+            .try_collect()
+            .await
+            .map_err(|error| store_problem(&error))?;
+        let mut ids: Vec<Uuid> = Vec::with_capacity(limit);
+        // What lies behind the end of a run that was cut is not known.
+        let mut known_through: Option<Uuid> = None;
+        for (_, rows) in &runs {
+            ids.extend(rows.iter().filter_map(|row| row.clustering.parse::<Uuid>().ok()));
+            if rows.len() == part
+                && let Some(&end) = ids.last()
+            {
+                known_through = Some(known_through.map_or(end, |through| through.min(end)));
+            }
+        }
+        ids.sort_unstable();
+        if let Some(through) = known_through {
+            ids.truncate(ids.partition_point(|id| *id <= through));
+        }
+        Ok(Self { is_complete: known_through.is_none(), ids })
     }
 }
 
@@ -176,8 +196,8 @@ impl RecipeCache {
             self.end_generation(Slot::of_document(&id));
         }
         if let Some(question) = Question::of_table(&change.table) {
-            for answer in &change.partitions {
-                self.end_generation(Slot::of_answer(question, answer));
+            for partition in &change.partitions {
+                self.end_generation(Slot::of_answer(question, answer_of(partition)));
             }
         }
     }
@@ -277,7 +297,7 @@ mod tests {
         assert_eq!(generation(&cache), (before.0 + 1, before.1));
         cache.changed(&TableChangeRecord {
             table: "recipes_by_tag".to_owned(),
-            partitions: vec!["quick".to_owned()],
+            partitions: vec!["quick/3".to_owned()],
             keys: Vec::new(),
         });
         assert_eq!(generation(&cache), (before.0 + 1, before.1 + 1));

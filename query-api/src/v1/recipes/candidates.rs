@@ -167,6 +167,7 @@ fn successor(id: Uuid) -> Option<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use almanac_projector::recipes::answer_partition;
     use almanac_read_store::{Change, Write, embedded::EmbeddedStore};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
@@ -175,21 +176,24 @@ mod tests {
         Table::new(name, 1).unwrap()
     }
 
+    fn text(id: u128) -> String {
+        Uuid::from_u128(id).to_string()
+    }
+
     async fn store(answers: &[(&str, &BTreeSet<u128>)]) -> (tempfile::TempDir, EmbeddedStore) {
         let folder = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(folder.path(), 1 << 20).unwrap();
         store.create_table(&table("tags")).await.unwrap();
         store.create_table(&table("listed")).await.unwrap();
+        let write = |name: &str, partition: String, id: u128| {
+            let clustering = text(id);
+            let change = Change::Put { partition, clustering, timestamp: 1, body: "{}".into() };
+            Write { table: table(name), change }
+        };
         for (answer, ids) in answers {
-            let write = |table: Table, partition: &str, id: &u128| {
-                let (partition, clustering) =
-                    (partition.to_owned(), Uuid::from_u128(*id).to_string());
-                let change = Change::Put { partition, clustering, timestamp: 1, body: "{}".into() };
-                Write { table, change }
-            };
-            let writes = ids.iter().flat_map(|id| {
-                let bucket = format!("{:x}", id & 0xf);
-                [write(table("tags"), answer, id), write(table("listed"), &bucket, id)]
+            let writes = ids.iter().flat_map(|&id| {
+                let listed = write("listed", format!("{:x}", id & 0xf), id);
+                [write("tags", answer_partition(answer, &text(id)), id), listed]
             });
             store.write(writes.collect()).await.unwrap();
         }
@@ -263,8 +267,10 @@ mod tests {
 
     #[tokio::test]
     async fn answers_without_a_recipe_in_common_are_not_read_one_by_one() {
-        let even: BTreeSet<u128> = (0..20_000).map(|id| 2 * id).collect();
-        let odd = even.iter().map(|id| id + 1).collect();
+        // By turns, with last digits that spread them over all partitions.
+        let id = |number: u128| number << 4 | (number / 2) & 0xf;
+        let even = (0..20_000).map(|number| id(2 * number)).collect();
+        let odd = (0..20_000).map(|number| id(2 * number + 1)).collect();
         let (_folder, store) = store(&[("even", &even), ("odd", &odd)]).await;
         let (common, pages) = found(&store, &["even", "odd"], 51, 4_096, MAX_READS).await;
         assert_eq!((common, pages), (Vec::new(), 1), "forty reads are enough");

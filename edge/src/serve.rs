@@ -40,7 +40,8 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             max_connections: 2_048,
-            head_timeout: Duration::from_secs(30),
+            // Proxies keep connections for up to a minute, and must not meet one that just ended.
+            head_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
         }
     }

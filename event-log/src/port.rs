@@ -178,6 +178,11 @@ pub trait EventLog: Send + Sync + 'static {
     /// with [`crate::LogError::OffsetOutOfRange`]: nothing is passed over in silence.
     async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>>;
 
+    /// The same for who takes a little, or takes long: little is kept ready.
+    async fn browse(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
+        self.read(topic, from).await
+    }
+
     /// A reader of `from..to` that ends ([`LogReader::next`] returns an empty batch with
     /// `at_end`) only when every committed record below `to` was returned. It waits for
     /// transactions that are open below `to`.

@@ -118,7 +118,12 @@ impl EventLog for KafkaLog {
     }
 
     async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
-        reader::open(&self.0.options, topic, from)
+        let options = &self.0.options;
+        reader::open(options, options.reader("read_committed"), topic, from)
+    }
+
+    async fn browse(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
+        reader::open(&self.0.options, self.0.options.browser(), topic, from)
     }
 
     async fn read_to(
@@ -147,7 +152,7 @@ impl EventLog for KafkaLog {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
-        let reader = reader::open(&self.0.options, topic, &[(partition, from)])?;
+        let reader = self.read(topic, &[(partition, from)]).await?;
         Ok(Box::new(reader::Bounded::new(reader, to)))
     }
 

@@ -164,6 +164,17 @@ impl KafkaOptions {
         self.overridden(config)
     }
 
+    /// The same with little fetched ahead: many of these are open at once.
+    pub(super) fn browser(&self) -> ClientConfig {
+        let mut config = self.reader("read_committed");
+        config
+            .set("queued.min.messages", "100")
+            .set("queued.max.messages.kbytes", "1024")
+            .set("fetch.message.max.bytes", "262144")
+            .set("fetch.max.bytes", (MESSAGE_MAX_BYTES + 65_536).to_string());
+        self.overridden(config)
+    }
+
     pub(super) fn member(&self, group: &str, instance: &str, session: Duration) -> ClientConfig {
         let mut config = self.reader("read_committed");
         config

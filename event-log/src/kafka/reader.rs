@@ -8,7 +8,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::{
-    Message, Offset as KafkaOffset, TopicPartitionList,
+    ClientConfig, Message, Offset as KafkaOffset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers as _},
@@ -31,11 +31,12 @@ const POLL: Duration = Duration::from_millis(100);
 
 pub(super) fn open(
     options: &KafkaOptions,
+    config: ClientConfig,
     topic: &str,
     from: &[(u32, Offset)],
 ) -> LogResult<Box<dyn LogReader>> {
     let error = |error: KafkaError| query_error(topic, None, &error);
-    let consumer: BaseConsumer = options.reader("read_committed").create().map_err(error)?;
+    let consumer: BaseConsumer = config.create().map_err(error)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in from {
         let offset = KafkaOffset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));

@@ -1,5 +1,6 @@
 //! `/v1/events/{topic}`: domain events as CloudEvents JSON, in pages or as server-sent events.
 
+use super::MAX_PAGE_BYTES;
 use crate::state::ApiState;
 use almanac_edge::{
     Problem, ProblemType, Scope, conditional,
@@ -152,7 +153,7 @@ async fn open(
 ) -> Result<Box<dyn LogReader>, Problem> {
     let from: Vec<(u32, Offset)> =
         positions.next.iter().enumerate().map(|(place, next)| (place as u32, *next)).collect();
-    state.log.read(topic, &from).await.map_err(|error| log_problem(&error))
+    state.log.browse(topic, &from).await.map_err(|error| log_problem(&error))
 }
 
 async fn page(
@@ -164,7 +165,7 @@ async fn page(
 ) -> Result<(Vec<Value>, Positions), Problem> {
     let mut reader = open(state, topic, &positions).await?;
     let mut items = Vec::new();
-    let mut scanned = 0;
+    let (mut scanned, mut bytes) = (0, 0);
     // A page ends where the topic ended when it was asked for: a busy topic never does.
     let mut ends = Vec::with_capacity(positions.next.len());
     for partition in 0..positions.next.len() {
@@ -175,11 +176,12 @@ async fn page(
         positions.next.iter().zip(&ends).map(|(next, end)| next >= end).collect();
     let deadline = tokio::time::Instant::now() + PAGE_TIME;
     while items.len() < limit
+        && bytes < MAX_PAGE_BYTES
         && scanned < MAX_SCANNED
         && ended.contains(&false)
         && tokio::time::Instant::now() < deadline
     {
-        let bound = ReadLimit { records: limit - items.len(), bytes: 4 << 20 };
+        let bound = ReadLimit { records: limit - items.len(), bytes: MAX_PAGE_BYTES - bytes };
         let batch = reader.next(bound, PAGE_WAIT).await;
         let batch = batch.map_err(|error| log_problem(&error))?;
         if batch.records.is_empty() && batch.at_end.is_empty() {
@@ -196,6 +198,7 @@ async fn page(
             if let Some(item) = item(state, &record).await.map_err(|e| Problem::unavailable(&e))?
                 && wanted.accepts(&item, &record)
             {
+                bytes += record.record.size();
                 items.push(item);
             }
         }

@@ -1,35 +1,52 @@
 //! Pages of the events of one aggregate, over the partitions that they are spread over.
 
-use super::store_problem;
+use super::{MAX_PAGE_BYTES, store_problem};
 use crate::state::ApiState;
 use almanac_edge::Problem;
 use almanac_projector::history;
-use almanac_read_store::{Row, Slice, Table};
+use almanac_read_store::{Slice, Table};
 
-/// The rows of the events from number `first` on, and one more than `limit` if there are more.
-/// `bucket` tells the partition of an event by its number.
-pub(super) async fn rows(
+pub(super) struct Page {
+    pub(super) items: Vec<String>,
+    /// Number of the last of them, if there are more.
+    pub(super) last: Option<u64>,
+}
+
+/// The events from number `first` on, as far as a page goes. `bucket` tells the partition of an
+/// event by its number, `shown` what is shown of its row.
+pub(super) async fn page(
     state: &ApiState,
     table: &Table,
     bucket: impl Fn(u64) -> String,
     id: &str,
-    first: u64,
-    limit: usize,
-) -> Result<Vec<Row>, Problem> {
-    let (mut rows, mut next) = (Vec::new(), first);
-    while rows.len() <= limit {
+    (first, limit): (u64, usize),
+    shown: impl Fn(&str) -> Option<String>,
+) -> Result<Page, Problem> {
+    let mut page = Page { items: Vec::new(), last: None };
+    let (mut next, mut bytes) = (first, 0);
+    loop {
         let slice = Slice {
             from: Some(history::key(id, next)),
-            limit: limit + 1 - rows.len(),
+            limit: limit + 1 - page.items.len(),
             ..Slice::prefix(&history::prefix(id))
         };
-        let found = state.store.slice(table, &bucket(next), &slice).await;
-        let found: Vec<Row> = found.map_err(|error| store_problem(&error))?;
-        let Some(last) = found.last().and_then(|row| history::number(&row.clustering)) else {
-            break;
-        };
-        next = last + 1;
-        rows.extend(found);
+        let rows = state.store.slice(table, &bucket(next), &slice).await;
+        let rows = rows.map_err(|error| store_problem(&error))?;
+        let before = next;
+        for row in &rows {
+            let Some(number) = history::number(&row.clustering) else { continue };
+            if page.items.len() == limit || bytes >= MAX_PAGE_BYTES {
+                return Ok(page);
+            }
+            page.last = Some(number);
+            next = number + 1;
+            if let Some(item) = std::str::from_utf8(&row.body).ok().and_then(&shown) {
+                bytes += item.len();
+                page.items.push(item);
+            }
+        }
+        if next == before {
+            return Ok(Page { last: None, ..page });
+        }
     }
-    Ok(rows)
 }

@@ -1,7 +1,7 @@
 //! `/v1/plans`: lists with filters, single plans, their history.
 
 use super::{
-    cursor,
+    MAX_PAGE_BYTES, cursor,
     filter::{Filter, KNOWN, PlanView, Sort},
     filters_text, providers, store_problem,
 };
@@ -10,24 +10,27 @@ use crate::{
     state::ApiState,
 };
 use almanac_edge::{Problem, ProblemType, conditional, query::Parameters};
-use almanac_projector::{
-    history::number,
-    plans::{history_bucket, id_bucket},
-};
-use almanac_read_store::{Row, Slice};
+use almanac_projector::plans::{history_bucket, id_bucket};
+use almanac_read_store::{Direction, ReadStore, Row, Slice, StoreResult, Table};
 use axum::{
     extract::{Path, RawQuery, State},
     response::Response,
 };
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt, stream};
 use http::HeaderMap;
 use rust_decimal::Decimal;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::pin,
+    sync::Arc,
+};
 use uuid::Uuid;
 
 /// Rows that one request looks at; then the page ends, however short, with a cursor to go on.
 const MAX_SCANNED: usize = 50_000;
 const AHEAD: usize = 8;
+/// Rows of a day that are read at once.
+const PART: usize = 500;
 
 pub(crate) async fn list(
     State(state): State<Arc<ApiState>>,
@@ -102,19 +105,17 @@ async fn by_start(
         }
     }
     let mut days = day_partitions(state, low, high);
+    let mut slice = Slice { limit: PART, ..Slice::all() };
     if filter.descending {
         days.reverse();
+        slice.direction = Direction::Descending;
     }
-    let slice = Slice::all();
-    let mut rows = state.store.slices(&state.tables.by_start, days, &slice, AHEAD);
+    let mut parts = pin!(parts(&*state.store, &state.tables.by_start, days, &slice));
     let mut page = Page { items: Vec::new(), next: None };
-    let mut scanned = 0;
+    let (mut scanned, mut bytes) = (0, 0);
     let mut last = None;
-    while let Some((_, mut day)) = rows.try_next().await.map_err(|error| store_problem(&error))? {
-        if filter.descending {
-            day.reverse();
-        }
-        for row in &day {
+    while let Some(rows) = parts.try_next().await.map_err(|error| store_problem(&error))? {
+        for row in &rows {
             let key = start_and_id(&row.clustering);
             let passed = after
                 .is_some_and(|after| if filter.descending { key >= after } else { key <= after });
@@ -122,7 +123,7 @@ async fn by_start(
                 continue;
             }
             // One more than the page holds was found, or enough was looked at: it goes on there.
-            if page.items.len() == limit || scanned >= MAX_SCANNED {
+            if page.items.len() == limit || scanned >= MAX_SCANNED || bytes >= MAX_PAGE_BYTES {
                 page.next = last;
                 return Ok(page);
             }
@@ -131,11 +132,45 @@ async fn by_start(
             let Some(text) = plan_of(row) else { continue };
             let Ok(plan) = serde_json::from_str::<PlanView<'_>>(text) else { continue };
             if filter.accepts(&plan) {
+                bytes += text.len();
                 page.items.push(text.to_owned());
             }
         }
     }
     Ok(page)
+}
+
+/// The rows of days, one day after the other, in parts: a day may have very many.
+fn parts<'a>(
+    store: &'a dyn ReadStore,
+    table: &'a Table,
+    days: Vec<String>,
+    slice: &'a Slice,
+) -> impl Stream<Item = StoreResult<Vec<Row>>> + 'a {
+    let first_parts = store.slices(table, days, slice, AHEAD);
+    let all_parts = first_parts.map_ok(move |(day, first)| {
+        stream::try_unfold((day, Some(first)), move |(day, part)| async move {
+            let Some(part) = part else { return Ok(None) };
+            let next = match part.last() {
+                Some(last) if part.len() == slice.limit => {
+                    let behind = behind(&last.clustering, slice);
+                    Some(store.slice(table, &day, &behind).await?)
+                }
+                _ => None,
+            };
+            Ok(Some((part, (day, next))))
+        })
+    });
+    all_parts.try_flatten()
+}
+
+/// The same slice from behind a row on.
+fn behind(clustering: &str, slice: &Slice) -> Slice {
+    match slice.direction {
+        // No key has this character.
+        Direction::Ascending => Slice { from: Some(format!("{clustering}\u{1}")), ..slice.clone() },
+        Direction::Descending => Slice { until: Some(clustering.to_owned()), ..slice.clone() },
+    }
 }
 
 /// Price first, those without one last in either direction, then id. It looks at everything that
@@ -161,11 +196,12 @@ async fn by_price(
     };
     let (low, high) = filter.start_range();
     let days = day_partitions(state, low, high);
-    let slice = Slice::all();
-    let mut rows = state.store.slices(&state.tables.by_start, days, &slice, AHEAD);
-    let mut best: std::collections::BTreeMap<Key, (Option<Decimal>, String)> = Default::default();
-    while let Some((_, day)) = rows.try_next().await.map_err(|error| store_problem(&error))? {
-        for row in &day {
+    let slice = Slice { limit: PART, ..Slice::all() };
+    let mut parts = pin!(parts(&*state.store, &state.tables.by_start, days, &slice));
+    let mut best: BTreeMap<Key, (Option<Decimal>, String)> = BTreeMap::new();
+    let (mut bytes, mut more) = (0, false);
+    while let Some(rows) = parts.try_next().await.map_err(|error| store_problem(&error))? {
+        for row in &rows {
             let Some(text) = plan_of(row) else { continue };
             let Ok(plan) = serde_json::from_str::<PlanView<'_>>(text) else { continue };
             let price = plan.min_price();
@@ -173,19 +209,19 @@ async fn by_price(
             if after.as_ref().is_some_and(|after| key <= *after) || !filter.accepts(&plan) {
                 continue;
             }
+            bytes += text.len();
             best.insert(key, (price, text.to_owned()));
-            if best.len() > limit + 1 {
-                best.pop_last();
+            while best.len() > limit || bytes > MAX_PAGE_BYTES && best.len() > 1 {
+                more = true;
+                bytes -= best.pop_last().map_or(0, |(_, (_, text))| text.len());
             }
         }
     }
-    let more = best.len() > limit;
-    let kept: Vec<_> = best.into_iter().take(limit).collect();
-    let next = kept.last().filter(|_| more).map(|((_, _, id), (price, _))| match price {
+    let next = best.last_key_value().filter(|_| more).map(|((_, _, id), (price, _))| match price {
         Some(price) => format!("{price}/{id}"),
         None => format!("-/{id}"),
     });
-    Ok(Page { items: kept.into_iter().map(|(_, (_, text))| text).collect(), next })
+    Ok(Page { items: best.into_values().map(|(_, text)| text).collect(), next })
 }
 
 fn signed(price: Option<Decimal>, descending: bool) -> Decimal {
@@ -248,16 +284,14 @@ pub(crate) async fn history(
         None => 1,
     };
     let bucket = |sequence| history_bucket(&id, sequence);
-    let rows = super::history::rows(&state, &state.tables.history, bucket, &id, first, limit);
-    let rows = rows.await?;
-    if rows.is_empty() && first == 1 {
+    let (table, range) = (&state.tables.history, (first, limit));
+    let page = super::history::page(&state, table, bucket, &id, range, |row| Some(row.to_owned()));
+    let page = page.await?;
+    if page.items.is_empty() && first == 1 {
         return Err(Problem::new(ProblemType::NotFound, "there is no plan with this id"));
     }
-    let items: Vec<_> =
-        rows.iter().take(limit).filter_map(|row| std::str::from_utf8(&row.body).ok()).collect();
-    let last = rows.get(limit).and_then(|_| number(&rows.get(limit - 1)?.clustering));
-    let next = cursor::next(&id, last);
-    let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", items.join(","));
+    let next = cursor::next(&id, page.last);
+    let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", page.items.join(","));
     Ok(conditional::json(&headers, body))
 }
 
@@ -266,6 +300,7 @@ pub(crate) async fn history(
 mod tests {
     use super::*;
     use almanac_projector::plans::StartKey;
+    use almanac_read_store::{Change, Write, embedded::EmbeddedStore};
     use almanac_schemas::plans::LocalTimeRecord;
 
     #[test]
@@ -273,6 +308,40 @@ mod tests {
         let starts_at = LocalTimeRecord { unix_seconds: 1_625_079_600, utc_offset_seconds: 7_200 };
         let key = StartKey { id: "0a", starts_at, ends_at: None }.clustering();
         assert_eq!(start_and_id(&key), "2021-06-30T19:00:00Z/0a");
+    }
+
+    #[tokio::test]
+    async fn days_are_read_whole_in_parts() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(folder.path(), 1 << 20).unwrap();
+        let table = Table::new("days", 1).unwrap();
+        store.create_table(&table).await.unwrap();
+        let days = [("1", 2 * PART + 7), ("2", 0), ("3", PART), ("4", 1)];
+        let mut expected = Vec::new();
+        for (day, rows) in days {
+            let keys: Vec<String> = (0..rows).map(|row| format!("{day}/{row:06}")).collect();
+            let write = |key: &String| {
+                let (partition, clustering) = (day.to_owned(), key.clone());
+                let change = Change::Put { partition, clustering, timestamp: 1, body: "{}".into() };
+                Write { table: table.clone(), change }
+            };
+            store.write(keys.iter().map(write).collect()).await.unwrap();
+            expected.extend(keys);
+        }
+        let names = days.map(|(day, _)| day.to_owned());
+        for direction in [Direction::Ascending, Direction::Descending] {
+            let mut names = names.to_vec();
+            if direction == Direction::Descending {
+                names.reverse();
+                expected.reverse();
+            }
+            let slice = Slice { limit: PART, direction, ..Slice::all() };
+            let read: Vec<Vec<Row>> =
+                parts(&store, &table, names, &slice).try_collect().await.unwrap();
+            assert!(read.iter().all(|part| part.len() <= PART));
+            let keys: Vec<String> = read.into_iter().flatten().map(|row| row.clustering).collect();
+            assert_eq!(keys, expected, "{direction:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use almanac_tests::{
     recipe,
 };
 use reqwest::StatusCode;
-use std::time::Duration;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -151,4 +152,73 @@ async fn lists_are_put_together_a_few_at_once() {
     assert_eq!(refused.body["detail"], "too many lists are wanted");
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(process.get("/v1/plans?sort=-price").await.0, StatusCode::OK);
+}
+
+/// Everything that a list has, page by page, and how many pages there were.
+async fn pages(process: &Process, path: &str) -> (Vec<Value>, usize) {
+    let (mut all, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let (status, page) = process.get(&format!("{path}{cursor}")).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        assert!(page.to_string().len() < 6 << 20, "a page of {} bytes", page.to_string().len());
+        pages += 1;
+        all.extend(page["items"].as_array().unwrap().iter().cloned());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return (all, pages),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_end_where_they_grow_large() {
+    const RECIPES: usize = 50;
+    let installation = Installation::new(Engine::Embedded);
+    let process = installation.up().await;
+    let large = |number: usize| {
+        let steps = vec![json!({"text": "x".repeat(4_000)}); 50];
+        json!({"name": format!("r{number}"), "ingredients": [{"ingredient": "i"}], "steps": steps})
+    };
+    let mut last = None;
+    for number in 0..RECIPES {
+        let created =
+            process.send("POST", "/v1/recipes", &[], large(number).to_string()).await.unwrap();
+        assert_eq!(created.status, StatusCode::CREATED);
+        last = Some(created.body["id"].as_str().unwrap().to_owned());
+    }
+    let id = last.unwrap();
+    process.recipe_at(&id, 1).await;
+    for path in ["/v1/recipes?limit=500", "/v1/recipes?ingredient=i&limit=500"] {
+        let (found, pages) = pages(&process, path).await;
+        let ids: BTreeSet<&str> = found.iter().map(|one| one["id"].as_str().unwrap()).collect();
+        assert_eq!((found.len(), ids.len()), (RECIPES, RECIPES), "{path}: each is there once");
+        assert!(pages > 1, "{path}");
+    }
+    // Small ones are in one page, however large their rows.
+    for number in 0..40 {
+        let path = format!("/v1/recipes/{id}");
+        let body = large(RECIPES + number).to_string();
+        let revised = process.send("PUT", &path, &[], body).await.unwrap();
+        assert_eq!(revised.status, StatusCode::OK);
+    }
+    process.recipe_at(&id, 41).await;
+    let (events, one) = pages(&process, &format!("/v1/recipes/{id}/history?limit=500")).await;
+    assert_eq!((events.len(), one), (41, 1));
+    let (events, several) = pages(&process, &format!("/v1/recipes/{id}/history?limit=10")).await;
+    let versions: Vec<u64> = events.iter().map(|one| one["version"].as_u64().unwrap()).collect();
+    assert_eq!((versions, several), ((1..=41).collect(), 5));
+    // Pages of events have no end of their own: an empty one is the end.
+    let (mut after, mut seen) = ("beginning".to_owned(), 0);
+    loop {
+        let path = format!("/v1/events/recipes.events?limit=500&after={after}");
+        let (_, page) = process.get(&path).await;
+        assert!(page.to_string().len() < 8 << 20, "a page of {} bytes", page.to_string().len());
+        let events = page["items"].as_array().unwrap().len();
+        if events == 0 {
+            break;
+        }
+        seen += events;
+        after = page["next_cursor"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(seen, RECIPES + 40);
 }

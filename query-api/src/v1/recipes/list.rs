@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     state::ApiState,
-    v1::{cursor, filters_text, recipes::cache::Document},
+    v1::{MAX_PAGE_BYTES, cursor, filters_text, recipes::cache::Document},
 };
 use almanac_domain::{recipes::limits, text};
 use almanac_edge::{
@@ -29,6 +29,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 /// Candidates that one page looks at; then it ends, however short, with a cursor to go on.
 const MAX_SCANNED: usize = 5_000;
+/// Recipes read at once: one may have a quarter of a megabyte.
+const AT_ONCE: usize = 64;
 
 const KNOWN: &[&str] = &[
     "ingredient",
@@ -145,26 +147,29 @@ pub(crate) async fn list(
         sources.note(cache, Slot::of_answer(*question, answer));
     }
     let mut candidates = candidates(&state, &asked, after).await?;
-    let (mut items, mut scanned) = (Vec::new(), 0);
+    let (mut items, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+    let mut last = None;
     // Up to where the page goes, if another one follows.
     let through = 'page: loop {
-        let ids = candidates.take(limit + 1).await?;
-        let is_short = ids.len() <= limit;
+        let wanted = (limit + 1 - items.len()).min(AT_ONCE);
+        let ids = candidates.take(wanted).await?;
+        let is_short = ids.len() < wanted;
         scanned += ids.len();
         if single.is_some() {
             ids.iter().for_each(|id| sources.note(cache, Slot::of_document(id)));
         }
-        let mut last = None;
         for (id, document) in documents(&state, ids).await? {
-            if items.len() == limit {
+            if items.len() == limit || bytes >= MAX_PAGE_BYTES {
                 break 'page last;
             }
             last = Some(id);
             // Deleted between the two reads, perhaps.
-            let document = document.filter(|one| !one.is_deleted && asked.accepts(one));
-            items.extend(document.map(|document| (id, document)));
+            if let Some(document) = document.filter(|one| !one.is_deleted && asked.accepts(one)) {
+                bytes += document.body.len();
+                items.push((id, document));
+            }
         }
-        if is_short || items.len() == limit || scanned >= MAX_SCANNED {
+        if is_short || scanned >= MAX_SCANNED {
             break candidates.through();
         }
     };

@@ -119,22 +119,13 @@ pub(crate) async fn history(
         None => 1,
     };
     let bucket = |version| history_bucket(&id, version);
-    let rows = super::history::rows(&state, &state.recipes.history, bucket, &id, first, limit);
-    let rows = rows.await?;
-    let mut items: Vec<String> = rows
-        .iter()
-        .filter_map(|row| {
-            let text = std::str::from_utf8(&row.body).ok()?;
-            Some(format!("{}}}", text.split_once(RECIPE)?.0))
-        })
-        .collect();
-    if items.is_empty() && first == 1 {
+    let shown = |row: &str| Some(format!("{}}}", row.split_once(RECIPE)?.0));
+    let (table, range) = (&state.recipes.history, (first, limit));
+    let page = super::history::page(&state, table, bucket, &id, range, shown).await?;
+    if page.items.is_empty() && first == 1 {
         return Err(missing());
     }
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let last = first + items.len() as u64 - u64::from(!items.is_empty());
-    let next = cursor::next(&id, more.then_some(last));
-    let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", items.join(","));
+    let next = cursor::next(&id, page.last);
+    let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", page.items.join(","));
     Ok(conditional::json(&headers, body))
 }

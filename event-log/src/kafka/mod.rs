@@ -26,6 +26,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
 };
+use reader::Ahead;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Clones share the clients.
@@ -118,12 +119,11 @@ impl EventLog for KafkaLog {
     }
 
     async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
-        let options = &self.0.options;
-        reader::open(options, options.reader("read_committed"), topic, from)
+        reader::open(&self.0.options, topic, from, Ahead::Much)
     }
 
     async fn browse(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
-        reader::open(&self.0.options, self.0.options.browser(), topic, from)
+        reader::open(&self.0.options, topic, from, Ahead::Little)
     }
 
     async fn read_to(

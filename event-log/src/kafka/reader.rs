@@ -8,7 +8,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::{
-    ClientConfig, Message, Offset as KafkaOffset, TopicPartitionList,
+    Message, Offset as KafkaOffset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers as _},
@@ -24,18 +24,29 @@ use std::{
 use tokio::sync::mpsc;
 
 /// What one hand-over holds at most; two of them wait.
-const HAND_OVER_RECORDS: usize = 5_000;
-const HAND_OVER_BYTES: usize = 4 << 20;
+const HAND_OVER: ReadLimit = ReadLimit { records: 5_000, bytes: 4 << 20 };
+const SMALL_HAND_OVER: ReadLimit = ReadLimit { records: 500, bytes: 256 << 10 };
 /// How long a reader that was dropped may go unnoticed.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How much is kept ready of what comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    Much,
+    Little,
+}
+
 pub(super) fn open(
     options: &KafkaOptions,
-    config: ClientConfig,
     topic: &str,
     from: &[(u32, Offset)],
+    ahead: Ahead,
 ) -> LogResult<Box<dyn LogReader>> {
     let error = |error: KafkaError| query_error(topic, None, &error);
+    let (config, hand_over) = match ahead {
+        Ahead::Much => (options.reader("read_committed"), HAND_OVER),
+        Ahead::Little => (options.browser(), SMALL_HAND_OVER),
+    };
     let consumer: BaseConsumer = config.create().map_err(error)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in from {
@@ -50,6 +61,7 @@ pub(super) fn open(
         consumer,
         topic: topic.into(),
         from: from.to_vec(),
+        hand_over,
         call_timeout: options.call_timeout,
         stop: stop.clone(),
     };
@@ -138,6 +150,7 @@ struct Poller {
     consumer: BaseConsumer,
     topic: Arc<str>,
     from: Vec<(u32, Offset)>,
+    hand_over: ReadLimit,
     call_timeout: Duration,
     stop: Arc<AtomicBool>,
 }
@@ -160,7 +173,7 @@ impl Poller {
         let mut batch = ReadBatch::default();
         let mut bytes = 0;
         let mut wait = POLL;
-        while batch.records.len() < HAND_OVER_RECORDS && bytes < HAND_OVER_BYTES {
+        while batch.records.len() < self.hand_over.records && bytes < self.hand_over.bytes {
             let Some(polled) = self.consumer.poll(wait) else { break };
             wait = Duration::ZERO;
             match polled {

@@ -12,7 +12,7 @@ use almanac_schemas::{
 };
 use parking_lot::{Mutex, RwLock};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,6 +20,8 @@ const LIMIT: ReadLimit = ReadLimit { records: 2_000, bytes: 4 << 20 };
 const WAIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(250);
 const FORGOTTEN_AT_ONCE: usize = 4_000;
+/// Replies read again at once: on Kafka each read is a consumer of its own.
+const READ_AT_ONCE: usize = 16;
 
 pub struct Replies {
     max_waiting: usize,
@@ -28,12 +30,14 @@ pub struct Replies {
     waiting: Mutex<HashMap<String, oneshot::Sender<ReplyRecord>>>,
     /// By partition, once they are open.
     states: RwLock<Arc<[GatheredState]>>,
+    reading: Semaphore,
 }
 
 impl Replies {
     pub fn new(max_waiting: usize, flush: GatherLimits) -> Arc<Self> {
         let (waiting, states) = (Mutex::default(), RwLock::new(Arc::from([])));
-        Arc::new(Self { max_waiting, flush, waiting, states })
+        let reading = Semaphore::new(READ_AT_ONCE);
+        Arc::new(Self { max_waiting, flush, waiting, states, reading })
     }
 
     /// Registers who waits, before the command is written. `None` when too many wait already.
@@ -70,6 +74,7 @@ impl Replies {
             if place.expires_at < jiff::Timestamp::now().as_millisecond() {
                 return Ok(None);
             }
+            let _turn = self.reading.acquire().await.map_err(|e| RoleError::other(&e))?;
             let (topic, offset) = (&topics.replies, place.offset);
             let mut reader = log.read_to(topic, partition, offset, offset + 1).await?;
             let batch = match reader.next(LIMIT, WAIT).await {

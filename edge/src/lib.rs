@@ -1,6 +1,7 @@
 //! What all HTTP surfaces share: identity, problem documents, conditional answers, CORS, serving.
 
 mod body;
+mod coarse_timer;
 pub mod conditional;
 pub mod cors;
 pub mod identity;

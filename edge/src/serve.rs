@@ -1,12 +1,9 @@
 //! Listening, within bounds that no client moves; and draining.
 
+use crate::coarse_timer;
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown, service::TowerToHyperService};
 use std::{
     net::SocketAddr,
     sync::Arc,
@@ -70,7 +67,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
+    http.timer(coarse_timer::CoarseTimer)
         .header_read_timeout(options.head_timeout)
         .max_buf_size(MAX_HEAD_BYTES);
     let service = TowerToHyperService::new(router);
@@ -81,6 +78,7 @@ pub async fn serve(
         said: None,
     };
     let draining = GracefulShutdown::new();
+    let look_every = coarse_timer::look_every(options.head_timeout);
     loop {
         let (stream, place) = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -91,7 +89,7 @@ pub async fn serve(
         let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service.clone());
         let connection = draining.watch(connection);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = coarse_timer::look_after(connection, look_every).await {
                 tracing::trace!(%error, "connection ended");
             }
             drop(place);
@@ -132,6 +130,8 @@ impl Door {
                     let _ = stream.set_nodelay(true);
                     return (stream, place);
                 }
+                // Whoever was first in the queue has left already.
+                Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
                     if self.may_say() {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -149,4 +149,9 @@ impl Door {
         }
         may
     }
+}
+
+fn is_of_the_client(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

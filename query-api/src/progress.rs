@@ -6,9 +6,8 @@ use almanac_schemas::{
     Codec, Token,
     commands::{REPLIES, REPLY, ReplyRecord, TOPIC},
 };
-use parking_lot::Mutex;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 /// A token that is not reached by then may be of a command that led to nothing.
 const UNDECIDED_AFTER: Duration = Duration::from_millis(250);
@@ -22,8 +21,9 @@ pub(crate) struct Progress {
     replies: String,
     /// By partition: the newest command whose events are folded.
     folded: Vec<watch::Sender<Option<Offset>>>,
-    /// By partition: what the newest reply told, and when it was looked up.
-    decided: Vec<Mutex<Option<(Instant, Decided)>>>,
+    /// By partition: what the newest reply told, if there was one, and when it was looked up. Who
+    /// looks it up holds the lock: each lookup is a reader of its own, and all who wait want the same.
+    decided: Vec<Mutex<Option<(Instant, Option<Decided>)>>>,
 }
 
 /// Up to `command` everything is decided; `events_through` was the last to lead to an event.
@@ -107,24 +107,24 @@ impl Progress {
         }
     }
 
-    /// What the newest reply of a partition tells; looked up at most every so often.
+    /// What the newest reply of a partition tells; looked up by one at a time, and at most every so
+    /// often.
     async fn decided(
         &self,
         log: &dyn EventLog,
         codec: &Codec,
         partition: u32,
     ) -> LogResult<Option<Decided>> {
-        let known = *self.decided[partition as usize].lock();
-        if let Some((at, decided)) = known
+        let mut known = self.decided[partition as usize].lock().await;
+        if let Some((at, decided)) = *known
             && at.elapsed() < UNDECIDED_AFTER
         {
-            return Ok(Some(decided));
+            return Ok(decided);
         }
-        let found = self.newest_reply(log, codec, partition).await?;
-        if let Some(decided) = found {
-            *self.decided[partition as usize].lock() = Some((Instant::now(), decided));
-        }
-        Ok(found)
+        let found = self.newest_reply(log, codec, partition).await;
+        // During an outage, too, the others do not ask one after the other.
+        *known = Some((Instant::now(), found.as_ref().ok().copied().flatten()));
+        found
     }
 
     async fn newest_reply(

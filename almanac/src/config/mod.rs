@@ -132,6 +132,9 @@ impl Config {
         if [http.max_connections, http.lists, http.event_streams].contains(&0) {
             bail!("http.max_connections, lists and event_streams must not be 0");
         }
+        if [http.head_timeout, http.body_timeout, http.write_timeout].contains(&Duration::ZERO) {
+            bail!("http.head_timeout, body_timeout and write_timeout must not be 0");
+        }
         if http.body_bytes < MAX_UPLOAD {
             bail!("http.body_bytes must be {MAX_UPLOAD} at least: a picture may have as many");
         }
@@ -221,6 +224,7 @@ mod tests {
             ("[projector]\nbatch_events = 0", "projector.batch_events"),
             ("[http]\nevent_streams = 0", "event_streams"),
             ("[http]\nbody_bytes = 1000", "http.body_bytes"),
+            ("[http]\nwrite_timeout = \"0s\"", "write_timeout"),
             ("[[providers]]\nname = \"A b\"\nkind = \"fever-plans\"\nurl = \"http://x/\"", "A b"),
             ("[[providers]]\nname = \"a\"\nkind = \"fever-plans\"\nurl = \"ftp://x/\"", "ftp"),
             ("[[providers]]\nname = \"a\"\nkind = \"psychic\"\nurl = \"http://x/\"", "psychic"),

@@ -26,8 +26,8 @@ impl Answer {
     }
 }
 
-/// Outcomes that time or an operator may change are not remembered: asking again may have another. Nor are those
-/// of requests without a key, which nobody can repeat.
+/// Outcomes that time or an operator may change are not remembered: asking again may have another.
+/// Nor are those of requests without a key, which nobody can repeat.
 pub(super) fn is_remembered(reply: &ReplyRecord) -> bool {
     reply.outcome_id != reply.request_id
         && !reply.replayed

@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Records that one page looks at, matching or not.
 const MAX_SCANNED: usize = 10_000;
@@ -109,12 +110,15 @@ pub(crate) async fn get(
     };
     let last_event_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let after = last_event_id.or(parameters.one("after")?);
-    let positions = start(&state, &topic, after).await?;
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
-        return stream(state, topic, positions, wanted).await;
+        let place = state.streams.clone().try_acquire_owned();
+        let place = place.map_err(|_| Problem::busy("too many streams of events are open"))?;
+        let positions = start(&state, &topic, after).await?;
+        return stream(state, topic, positions, wanted, place).await;
     }
     let _turn = state.turn().await?;
+    let positions = start(&state, &topic, after).await?;
     let (items, positions) = page(&state, &topic, positions, &wanted, limit).await?;
     let body = json!({"items": items, "next_cursor": positions.encode()});
     Ok(conditional::json(&headers, body.to_string()))
@@ -241,9 +245,8 @@ async fn stream(
     topic: String,
     positions: Positions,
     wanted: Wanted,
+    place: OwnedSemaphorePermit,
 ) -> Result<Response, Problem> {
-    let place = state.streams.clone().try_acquire_owned();
-    let place = place.map_err(|_| Problem::busy("too many streams of events are open"))?;
     let reader = open(&state, &topic, &positions).await?;
     let events = futures::stream::try_unfold(
         (state, reader, positions, wanted, place),

@@ -222,3 +222,36 @@ async fn pages_end_where_they_grow_large() {
     }
     assert_eq!(seen, RECIPES + 40);
 }
+
+fn threads(process: &Process) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("Threads:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Whether a token will ever be reached is looked up in the log, and on Kafka each look is a
+/// consumer with threads of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_the_same_is_looked_up_once() {
+    const READERS: usize = 200;
+    let installation = Installation::new(Engine::Cluster);
+    let process = installation.up().await;
+    let created = process.send("POST", "/v1/recipes", &[], recipe("r", "i")).await.unwrap();
+    let token = created.header("consistency-token").to_owned();
+    let (partition, _) = token.rsplit_once('-').unwrap();
+    let never = format!("{partition}-{}", 1_u64 << 40);
+    let before = threads(&process);
+    let headers = [("consistency-token", never.as_str()), ("prefer", "wait=3, handling=strict")];
+    let reads = (0..READERS).map(|_| process.send("GET", "/v1/recipes", &headers, ""));
+    let mut reads = std::pin::pin!(futures::future::join_all(reads));
+    let mut most = 0;
+    let answers = loop {
+        tokio::select! {
+            answers = &mut reads => break answers,
+            () = tokio::time::sleep(Duration::from_millis(20)) => most = most.max(threads(&process)),
+        }
+    };
+    let is_refused = |status| status == StatusCode::SERVICE_UNAVAILABLE;
+    assert!(answers.iter().all(|one| is_refused(one.as_ref().unwrap().status)), "{answers:?}");
+    assert!(most < before + READERS, "{most} threads, {before} before");
+}

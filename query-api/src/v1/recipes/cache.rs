@@ -105,7 +105,7 @@ impl Answers {
             .try_collect()
             .await
             .map_err(|error| store_problem(&error))?;
-        let mut ids: Vec<Uuid> = Vec::with_capacity(limit);
+        let mut ids: Vec<Uuid> = Vec::with_capacity(runs.iter().map(|(_, rows)| rows.len()).sum());
         // What lies behind the end of a run that was cut is not known.
         let mut known_through: Option<Uuid> = None;
         for (_, rows) in &runs {

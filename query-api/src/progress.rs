@@ -21,9 +21,15 @@ pub(crate) struct Progress {
     replies: String,
     /// By partition: the newest command whose events are folded.
     folded: Vec<watch::Sender<Option<Offset>>>,
-    /// By partition: what the newest reply told, if there was one, and when it was looked up. Who
-    /// looks it up holds the lock: each lookup is a reader of its own, and all who wait want the same.
-    decided: Vec<Mutex<Option<(Instant, Option<Decided>)>>>,
+    /// By partition. Who looks holds the lock: each look is a reader of its own, and all who wait
+    /// want to know the same.
+    decided: Vec<Mutex<Option<Look>>>,
+}
+
+/// What the newest reply of a partition told, if there was one.
+struct Look {
+    at: Instant,
+    found: Option<Decided>,
 }
 
 /// Up to `command` everything is decided; `events_through` was the last to lead to an event.
@@ -116,14 +122,14 @@ impl Progress {
         partition: u32,
     ) -> LogResult<Option<Decided>> {
         let mut known = self.decided[partition as usize].lock().await;
-        if let Some((at, decided)) = *known
-            && at.elapsed() < UNDECIDED_AFTER
+        if let Some(look) = &*known
+            && look.at.elapsed() < UNDECIDED_AFTER
         {
-            return Ok(decided);
+            return Ok(look.found);
         }
         let found = self.newest_reply(log, codec, partition).await;
         // During an outage, too, the others do not ask one after the other.
-        *known = Some((Instant::now(), found.as_ref().ok().copied().flatten()));
+        *known = Some(Look { at: Instant::now(), found: found.as_ref().ok().copied().flatten() });
         found
     }
 

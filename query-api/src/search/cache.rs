@@ -21,11 +21,12 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 const MAX_REST: Duration = Duration::from_millis(500);
-/// Days loaded at once.
+/// Days loaded at once by one who wants many, and by all together.
 const TOGETHER: usize = 16;
+const LOADS: u32 = 2 * TOGETHER as u32;
 
 pub(crate) struct SearchCache {
     store: Arc<dyn ReadStore>,
@@ -35,6 +36,11 @@ pub(crate) struct SearchCache {
     shelves: ArcSwap<Shelves>,
     changing: Mutex<()>,
     days: Mutex<HashMap<i32, Arc<Day>>>,
+    /// Bounds the rows on their way into memory, which no limit of the cache counts yet.
+    loads: Semaphore,
+    /// A turn for each core: what is rendered on more threads is not there sooner, and each thread
+    /// keeps some of the memory it used.
+    renders: Arc<Semaphore>,
     used_bytes: AtomicUsize,
     clock: AtomicU64,
     dirty: Mutex<BTreeSet<i32>>,
@@ -58,6 +64,10 @@ impl SearchCache {
             shelves: ArcSwap::default(),
             changing: Mutex::default(),
             days: Mutex::default(),
+            loads: Semaphore::new(LOADS as usize),
+            renders: Arc::new(Semaphore::new(
+                std::thread::available_parallelism().map_or(1, usize::from),
+            )),
             used_bytes: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
             dirty: Mutex::default(),
@@ -105,7 +115,13 @@ impl SearchCache {
         if let Some(block) = self.shelves.load().block_of(number) {
             return Ok(block.clone());
         }
-        let mut blocks = self.load(&[number]).await?;
+        let day = self.day(number);
+        let _turn = day.loading.lock().await;
+        // All who waited for the same day are served by the first.
+        if let Some(block) = self.shelves.load().block_of(number) {
+            return Ok(block.clone());
+        }
+        let mut blocks = self.load_in_turn(&[number], std::slice::from_ref(&day)).await?;
         Ok(blocks.pop().unwrap_or_default())
     }
 
@@ -113,8 +129,8 @@ impl SearchCache {
         self.days.lock().entry(number).or_default().clone()
     }
 
-    /// Loads days; the blocks that were made hold them and perhaps their neighbours.
-    async fn load(&self, numbers: &[i32]) -> StoreResult<Vec<Arc<Block>>> {
+    /// Loads days, whether they are in memory or not.
+    async fn load(&self, numbers: &[i32]) -> StoreResult<()> {
         let mut numbers = numbers.to_vec();
         numbers.sort_unstable();
         let days: Vec<Arc<Day>> = numbers.iter().map(|number| self.day(*number)).collect();
@@ -124,6 +140,18 @@ impl SearchCache {
         for day in &days {
             turns.push(day.loading.lock().await);
         }
+        self.load_in_turn(&numbers, &days).await.map(drop)
+    }
+
+    /// For who holds the turn of each of these days. The blocks that are made hold them and perhaps
+    /// their neighbours.
+    async fn load_in_turn(
+        &self,
+        numbers: &[i32],
+        days: &[Arc<Day>],
+    ) -> StoreResult<Vec<Arc<Block>>> {
+        // Never closed, so this waits and does not fail.
+        let _loads = self.loads.acquire_many((numbers.len() as u32).min(LOADS)).await;
         let changes = |day: &Arc<Day>| day.changes.load(Ordering::Acquire);
         let before: Vec<u64> = days.iter().map(changes).collect();
         let loads = numbers.iter().map(|number| self.read(*number));
@@ -131,7 +159,7 @@ impl SearchCache {
         let blocks = self.install(partitions);
         // The feed may have passed a load; then its rows may be older than it said. What was
         // loaded is newer than what was there, so it is served meanwhile.
-        let passed: Vec<i32> = (numbers.iter().zip(&days).zip(before))
+        let passed: Vec<i32> = (numbers.iter().zip(days).zip(before))
             .filter_map(|((number, day), before)| (changes(day) != before).then_some(*number))
             .collect();
         if !passed.is_empty() {
@@ -144,7 +172,11 @@ impl SearchCache {
     async fn read(&self, number: i32) -> StoreResult<Partition> {
         let rows =
             self.store.slice(&self.tables.by_start, &day_name(number), &Slice::all()).await?;
-        let made = tokio::task::spawn_blocking(move || Partition::from_rows(number, &rows));
+        let turn = self.renders.clone().acquire_owned().await;
+        let made = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            Partition::from_rows(number, &rows)
+        });
         Ok(made.await.unwrap_or_default())
     }
 
@@ -237,6 +269,8 @@ pub(crate) fn day_name(number: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use almanac_read_store::{Row, Table, Write};
+    use futures::stream::BoxStream;
 
     #[test]
     fn days_have_numbers() {
@@ -244,5 +278,91 @@ mod tests {
             assert_eq!(day_number(&day_name(number)), Some(number));
         }
         assert_eq!(day_number("days"), None);
+    }
+
+    /// Answers with an empty day once it is let, and counts.
+    struct Gated {
+        gate: Semaphore,
+        asked: AtomicUsize,
+        under_way: AtomicUsize,
+        most: AtomicUsize,
+    }
+
+    #[async_trait::async_trait]
+    impl ReadStore for Gated {
+        async fn slice(&self, _: &Table, _: &str, _: &Slice) -> StoreResult<Vec<Row>> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(under_way, Ordering::SeqCst);
+            let _gate = self.gate.acquire().await;
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
+            Ok(Vec::new())
+        }
+
+        async fn create_table(&self, _: &Table) -> StoreResult<()> {
+            unreachable!("the cache only reads")
+        }
+
+        async fn tables(&self) -> StoreResult<Vec<Table>> {
+            unreachable!("the cache only reads")
+        }
+
+        async fn drop_table(&self, _: &Table) -> StoreResult<()> {
+            unreachable!("the cache only reads")
+        }
+
+        async fn write(&self, _: Vec<Write>) -> StoreResult<()> {
+            unreachable!("the cache only reads")
+        }
+
+        async fn get(&self, _: &Table, _: &str, _: &str) -> StoreResult<Option<Row>> {
+            unreachable!("the cache reads whole days")
+        }
+
+        async fn bulk_load(
+            &self,
+            _: &Table,
+            _: BoxStream<'static, StoreResult<(String, Row)>>,
+        ) -> StoreResult<u64> {
+            unreachable!("the cache only reads")
+        }
+    }
+
+    /// What the store was asked, and at most at once, by these requests for days that exist.
+    async fn asked_for(days: impl Iterator<Item = i32>) -> (usize, usize) {
+        let store = Arc::new(Gated {
+            gate: Semaphore::new(0),
+            asked: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        });
+        let tables = Tables::of(almanac_projector::plans::VERSION).unwrap();
+        let cache = Arc::new(SearchCache::new(store.clone(), tables, 1 << 20));
+        let days: Vec<i32> = days.collect();
+        cache.change(|shelves| shelves.with_days(days.clone()));
+        let requests: Vec<_> = days
+            .into_iter()
+            .map(|day| {
+                let cache = cache.clone();
+                tokio::spawn(async move { cache.get(day).await.unwrap() })
+            })
+            .collect();
+        // On this one thread, all of them have come as far as they can.
+        tokio::task::yield_now().await;
+        store.gate.add_permits(Semaphore::MAX_PERMITS);
+        for request in requests {
+            request.await.unwrap();
+        }
+        (store.asked.load(Ordering::SeqCst), store.most.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test]
+    async fn a_day_that_many_want_is_loaded_once() {
+        assert_eq!(asked_for(std::iter::repeat_n(7, 50)).await, (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_bounded_number_of_days_is_loaded_at_once() {
+        assert_eq!(asked_for(0..100).await, (100, LOADS as usize));
     }
 }

@@ -1,34 +1,30 @@
 //! The read store in the process, on fjall.
 //!
-//! One fjall keyspace per table version. A row's key is `partition NUL clustering`; its value is
-//! a mark (row or tombstone), the write timestamp, and the body. Tombstones stay for
-//! [`TOMBSTONE_GRACE`], as in Cassandra, so that a late write cannot bring a deleted row back.
+//! One fjall keyspace per table version. Tombstones stay for [`TOMBSTONE_GRACE`], as in Cassandra,
+//! so that a late write cannot bring a deleted row back.
+
+mod row;
+
+pub use row::TOMBSTONE_GRACE;
 
 use crate::{
     Change, Direction, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write,
     port::key_fault,
 };
 use async_trait::async_trait;
-use bytes::{BufMut, Bytes, BytesMut};
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions,
-    compaction::{
-        Leveled,
-        filter::{
-            CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
-        },
-    },
+    compaction::{Leveled, filter::Factory},
 };
 use futures::{StreamExt, stream::BoxStream};
+use row::{TombstoneFilter, decode, encode, row_key, stands_over, unix_seconds};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
-
-/// Cassandra's default `gc_grace_seconds`.
-pub const TOMBSTONE_GRACE: Duration = Duration::from_secs(10 * 24 * 3600);
+use tokio::sync::Semaphore;
 
 /// A table's memtable is written out at this size; all of them together are kept below that one.
 const MEMTABLE_BYTES: u64 = 8 << 20;
@@ -38,9 +34,9 @@ const WRITE_BUFFER_BYTES: u64 = 64 << 20;
 /// reads out of most of them; fjall slows writers down from twenty on.
 const L0_TABLES: u8 = 12;
 const MAX_FLUSH_WAIT: Duration = Duration::from_millis(500);
-const TOMBSTONE: u8 = 0;
-const ROW: u8 = 1;
-const HEADER: usize = 9;
+/// Each read under way has a thread, and each thread keeps some of the memory that it used: as many
+/// as clients want would be slower together, and cost gigabytes. More wait their turn.
+const READS_PER_CORE: usize = 2;
 const KEYSPACE_PREFIX: &str = "t_";
 
 /// Clones share the open database.
@@ -53,6 +49,7 @@ struct Inner {
     /// Open tables. Its lock also makes read-compare-write of a row one step: all writes take it.
     tables: Mutex<HashMap<Table, Keyspace>>,
     writing: Mutex<()>,
+    reading: Arc<Semaphore>,
 }
 
 impl EmbeddedStore {
@@ -75,6 +72,7 @@ impl EmbeddedStore {
             database,
             tables: Mutex::new(HashMap::new()),
             writing: Mutex::new(()),
+            reading: Arc::new(Semaphore::new(reads_at_once())),
         })))
     }
 
@@ -90,18 +88,27 @@ impl EmbeddedStore {
             })
         })
     }
+
+    async fn reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> StoreResult<T> + Send + 'static,
+    ) -> StoreResult<T> {
+        // The work has the turn: it goes on when nobody waits for it any more.
+        let turn = self.0.reading.clone().acquire_owned().await;
+        self.blocking(move |inner| {
+            let _turn = turn;
+            work(inner)
+        })
+        .await
+    }
+}
+
+fn reads_at_once() -> usize {
+    READS_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn storage_error(action: &'static str, folder: &Path, error: &fjall::Error) -> StoreError {
     StoreError::Storage { action, folder: folder.to_owned(), detail: error.to_string() }
-}
-
-fn row_key(partition: &str, clustering: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(partition.len() + 1 + clustering.len());
-    key.extend_from_slice(partition.as_bytes());
-    key.push(0);
-    key.extend_from_slice(clustering.as_bytes());
-    key
 }
 
 fn keyspace_name(table: &Table) -> String {
@@ -234,89 +241,6 @@ impl Inner {
     }
 }
 
-fn encode(write: &Write, now_s: u64) -> StoreResult<(Vec<u8>, Bytes)> {
-    write.check()?;
-    let (partition, clustering, timestamp, body) = match &write.change {
-        Change::Put { partition, clustering, timestamp, body } => {
-            (partition, clustering, timestamp, Some(body))
-        }
-        Change::Delete { partition, clustering, timestamp } => {
-            (partition, clustering, timestamp, None)
-        }
-    };
-    let size = body.map_or(8, |body| body.len());
-    let mut value = BytesMut::with_capacity(HEADER + size);
-    value.put_u8(if body.is_some() { ROW } else { TOMBSTONE });
-    value.put_i64(*timestamp);
-    match body {
-        Some(body) => value.put_slice(body),
-        None => value.put_u64(now_s),
-    }
-    Ok((row_key(partition, clustering), value.freeze()))
-}
-
-/// Whether a value replaces the one that is there: by timestamp, then tombstone over row, then
-/// the greater body.
-fn stands_over(new: &[u8], current: &[u8]) -> bool {
-    let order = |value: &[u8]| -> Option<(i64, bool)> {
-        let timestamp = i64::from_be_bytes(value.get(1..HEADER)?.try_into().ok()?);
-        Some((timestamp, value[0] == TOMBSTONE))
-    };
-    let (new_order, current_order) = (order(new), order(current));
-    if new_order != current_order {
-        return new_order > current_order;
-    }
-    new[0] == ROW && new[HEADER..] > current[HEADER..]
-}
-
-/// `None` for a tombstone.
-fn decode(table: &Table, clustering: &[u8], value: Bytes) -> StoreResult<Option<Row>> {
-    let corrupt =
-        |detail: &str| StoreError::Corrupt { table: table.to_string(), detail: detail.to_owned() };
-    let header = value.get(..HEADER).ok_or_else(|| corrupt("value is too short"))?;
-    match header[0] {
-        TOMBSTONE => Ok(None),
-        ROW => {
-            let timestamp = i64::from_be_bytes(
-                header[1..].try_into().map_err(|_| corrupt("value is too short"))?,
-            );
-            let clustering =
-                std::str::from_utf8(clustering).map_err(|_| corrupt("key is not text"))?.to_owned();
-            Ok(Some(Row { clustering, timestamp, body: value.slice(HEADER..) }))
-        }
-        _ => Err(corrupt("unknown mark")),
-    }
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Drops tombstones past their grace while fjall compacts.
-struct TombstoneFilter;
-
-impl Factory for TombstoneFilter {
-    fn name(&self) -> &str {
-        "tombstones"
-    }
-
-    fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(Self)
-    }
-}
-
-impl CompactionFilter for TombstoneFilter {
-    fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
-        let value = item.value()?;
-        let expired = value.len() == HEADER + 8
-            && value[0] == TOMBSTONE
-            && value[HEADER..].try_into().is_ok_and(|deleted: [u8; 8]| {
-                u64::from_be_bytes(deleted) + TOMBSTONE_GRACE.as_secs() < unix_seconds()
-            });
-        Ok(if expired { Verdict::Remove } else { Verdict::Keep })
-    }
-}
-
 #[async_trait]
 impl ReadStore for EmbeddedStore {
     async fn create_table(&self, table: &Table) -> StoreResult<()> {
@@ -377,7 +301,7 @@ impl ReadStore for EmbeddedStore {
         }
         let (table, key) = (table.clone(), row_key(partition, clustering));
         let skip = partition.len() + 1;
-        self.blocking(move |inner| {
+        self.reading(move |inner| {
             let value = inner
                 .open_table(&table)?
                 .get(&key)
@@ -389,7 +313,7 @@ impl ReadStore for EmbeddedStore {
 
     async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
         let (table, partition, slice) = (table.clone(), partition.to_owned(), slice.clone());
-        self.blocking(move |inner| inner.slice(&table, &partition, &slice)).await
+        self.reading(move |inner| inner.slice(&table, &partition, &slice)).await
     }
 
     async fn bulk_load(
@@ -476,5 +400,35 @@ mod tests {
         }
         let rows = store.slice(&Table::new("t0", 1).unwrap(), "p", &Slice::all()).await.unwrap();
         assert_eq!(rows.len() as u64, share >> 16);
+    }
+
+    /// Reads wait for those before them; writes, which are few and what folds go by, do not.
+    #[tokio::test]
+    async fn a_bounded_number_of_reads_is_under_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(folder.path(), 1 << 20).unwrap();
+        let table = Table::new("t", 1).unwrap();
+        store.create_table(&table).await.unwrap();
+        let turns = store.0.reading.clone();
+        let all = turns.acquire_many(reads_at_once() as u32).await.unwrap();
+        let (get, slice) = (store.get(&table, "p", "c"), Slice::all());
+        let slice = store.slice(&table, "p", &slice);
+        let mut reads = std::pin::pin!(futures::future::join(get, slice));
+        let change = Change::Put {
+            partition: "p".to_owned(),
+            clustering: "c".to_owned(),
+            timestamp: 1,
+            body: "b".into(),
+        };
+        let write = store.write(vec![Write { table: table.clone(), change }]);
+        tokio::select! {
+            biased;
+            _ = &mut reads => panic!("read with all turns taken"),
+            written = write => written.unwrap(),
+        }
+        drop(all);
+        let (got, rows) = reads.await;
+        assert_eq!(got.unwrap().unwrap().body, "b");
+        assert_eq!(rows.unwrap().len(), 1);
     }
 }

@@ -219,6 +219,7 @@ async fn api_state(
         wait: config.http.wait,
         lists: config.http.lists,
         event_streams: config.http.event_streams,
+        brotli_answers: config.http.brotli_answers,
         prefix: config.topic_prefix.clone(),
         serve_registry: config.engine == Engine::Embedded,
         freshness_s: freshness.collect(),

@@ -10,8 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::header;
-use std::{convert::Infallible, sync::Arc};
-use tower::{Layer, Service, ServiceExt};
+use http_body_util::BodyExt;
+use std::{convert::Infallible, future::ready, sync::Arc};
+use tokio::sync::Semaphore;
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_http::compression::CompressionLayer;
 
 /// What becomes of consistency tokens.
@@ -45,38 +47,92 @@ pub(crate) async fn front(
     // Other methods end in 405, whatever else is wrong with them.
     let is_read = cors::is_read(request.method().as_str().as_bytes());
     let tokens = if is_read { front.tokens } else { Tokens::Ignored };
+    let brotli = &front.state.brotli;
     cors::reads(&front.origins, request, async |request| match tokens {
-        Tokens::Ignored => packed(request, next).await,
+        Tokens::Ignored => packed(brotli, request, next).await,
         Tokens::Checked => match consistency::check(&front.state, request.headers()) {
-            Ok(()) => packed(request, next).await,
+            Ok(()) => packed(brotli, request, next).await,
             Err(problem) => problem.into_response(),
         },
         Tokens::Awaited => match consistency::wait(&front.state, request.headers()).await {
-            Ok(awaited) => awaited.told_by(packed(request, next).await),
+            Ok(awaited) => awaited.told_by(packed(brotli, request, next).await),
             Err(problem) => problem.into_response(),
         },
     })
     .await
 }
 
-/// The service's answer, compressed for who asks for it: the layer would cost all others.
-pub(crate) async fn packed<S>(request: Request, service: S) -> Response
+/// The service's answer, compressed for who asks for it: the layer would cost all others. Each
+/// answer in brotli takes a place in `brotli` until it is sent; without one, it is gzip that is
+/// offered. A brotli encoder holds fourteen megabytes, one of gzip a quarter.
+pub(crate) async fn packed<S>(brotli: &Arc<Semaphore>, request: Request, service: S) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    let answered = if request.headers().contains_key(header::ACCEPT_ENCODING) {
-        let packing = CompressionLayer::new().layer(service);
-        packing.oneshot(request).await.map(|answer| answer.map(Body::new))
-    } else {
-        service.oneshot(request).await
-    };
-    match answered {
+    let accepted = request.headers().get(header::ACCEPT_ENCODING).cloned();
+    let answer = match service.oneshot(request).await {
         Ok(answer) => answer,
         Err(never) => match never {},
+    };
+    let Some(accepted) = accepted else { return answer };
+    let place = brotli.clone().try_acquire_owned().ok();
+    let mut request = Request::new(Body::empty());
+    request.headers_mut().insert(header::ACCEPT_ENCODING, accepted);
+    let mut answer = Some(answer);
+    let service = service_fn(|_| ready(Ok::<_, Infallible>(answer.take().unwrap_or_default())));
+    let answer =
+        match CompressionLayer::new().br(place.is_some()).layer(service).oneshot(request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        };
+    let is_brotli =
+        answer.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "br");
+    match place.filter(|_| is_brotli) {
+        Some(place) => answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _until_it_is_sent = &place;
+                frame
+            }))
+        }),
+        None => answer.map(Body::new),
     }
 }
 
 /// [`packed`] as a layer.
-pub(crate) async fn packing(request: Request, next: Next) -> Response {
-    packed(request, next).await
+pub(crate) async fn packing(
+    State(state): State<Arc<ApiState>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    packed(&state.brotli, request, next).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a body that is never at its end is packed with.
+    async fn answer(brotli: &Arc<Semaphore>, accepted: &'static str) -> (String, Response) {
+        let request = Request::get("/").header(header::ACCEPT_ENCODING, accepted);
+        let endless = service_fn(|_: Request| {
+            let body = Body::from_stream(futures::stream::repeat(Ok::<_, Infallible>("x")));
+            ready(Ok(Response::new(body)))
+        });
+        let answer = packed(brotli, request.body(Body::empty()).unwrap(), endless).await;
+        let encoding = answer.headers().get(header::CONTENT_ENCODING);
+        (encoding.map_or("", |encoding| encoding.to_str().unwrap()).to_owned(), answer)
+    }
+
+    #[tokio::test]
+    async fn brotli_is_for_a_few_at_once_and_gzip_for_all() {
+        let brotli = Arc::new(Semaphore::new(1));
+        let (encoding, others) = answer(&brotli, "gzip").await;
+        assert_eq!(encoding, "gzip");
+        let (encoding, first) = answer(&brotli, "gzip, br").await;
+        assert_eq!(encoding, "br", "gzip takes no place");
+        assert_eq!(answer(&brotli, "gzip, br").await.0, "gzip");
+        assert_eq!(answer(&brotli, "br").await.0, "");
+        drop((first, others));
+        assert_eq!(answer(&brotli, "br").await.0, "br");
+    }
 }

@@ -62,7 +62,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn(packing));
+        .layer(middleware::from_fn_with_state(state.clone(), packing));
     Router::new()
         .merge(search)
         .merge(recipes)

@@ -38,6 +38,8 @@ pub struct QueryOptions {
     pub lists: usize,
     /// Streams of events that are open at once: on Kafka each is a consumer of its own.
     pub event_streams: usize,
+    /// Answers that are sent in brotli at once.
+    pub brotli_answers: usize,
     /// Topic prefix of the installation.
     pub prefix: String,
     /// Whether the built-in registry is served: on the embedded engine.
@@ -60,6 +62,7 @@ pub struct ApiState {
     pub(crate) resizing: Arc<Semaphore>,
     listing: Semaphore,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) brotli: Arc<Semaphore>,
     pub(crate) options: QueryOptions,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: QueryMetrics,
@@ -102,6 +105,7 @@ impl ApiState {
             resizing: Arc::new(Semaphore::new(RESIZED_AT_ONCE)),
             listing: Semaphore::new(options.lists),
             streams: Arc::new(Semaphore::new(options.event_streams)),
+            brotli: Arc::new(Semaphore::new(options.brotli_answers)),
             log,
             options,
             registry,

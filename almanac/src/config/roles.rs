@@ -39,6 +39,8 @@ pub(crate) struct HttpConfig {
     pub(crate) lists: usize,
     /// Streams of events that are open at once.
     pub(crate) event_streams: usize,
+    /// Answers that are sent in brotli at once; others are offered gzip.
+    pub(crate) brotli_answers: usize,
 }
 
 impl Default for HttpConfig {
@@ -58,6 +60,7 @@ impl Default for HttpConfig {
             body_bytes: bodies.bytes,
             lists: 32,
             event_streams: 64,
+            brotli_answers: 8,
         }
     }
 }

@@ -31,11 +31,11 @@ const AT_ONCE: usize = 4 << 20;
 /// The whole request is taken, since extracting its headers would copy them.
 pub(crate) async fn get(State(state): State<Arc<ApiState>>, request: Request) -> Response {
     let answer = service_fn(|request: Request| {
-        let state = state.clone();
+        let state = &state;
         let (parts, _) = request.into_parts();
-        async move { Ok::<_, Infallible>(respond(&state, &parts).await) }
+        async move { Ok::<_, Infallible>(respond(state, &parts).await) }
     });
-    packed(request, answer).await
+    packed(&state.brotli, request, answer).await
 }
 
 async fn respond(state: &Arc<ApiState>, request: &Parts) -> Response {

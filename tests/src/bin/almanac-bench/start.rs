@@ -1,6 +1,12 @@
 //! Starting, resting, and a million plans.
 
-use crate::{feeds::feed, line, load::Starts, median, resident_mb, search::in_turns};
+use crate::{
+    feeds::feed,
+    line,
+    load::{Starts, script, wrk},
+    median, resident_mb,
+    search::in_turns,
+};
 use almanac_tests::{
     process::{Engine, Installation, Process},
     provider::Provider,
@@ -114,5 +120,23 @@ async fn million(out: &mut String) {
         few.bytes,
         few.rate,
         few.p99_ms
+    );
+    drop((process, small));
+    beyond_the_cache(out, installation).await;
+}
+
+/// What clients cost who want far more days than the cache holds.
+async fn beyond_the_cache(out: &mut String, installation: Installation) {
+    let installation = installation.with("http.cache_bytes = 33554432");
+    let process = installation.up().await;
+    let before = resident_mb(process.id()).0;
+    let load = wrk(&process.url(""), &script(864, Starts::Random), 20);
+    let peak = resident_mb(process.id()).1;
+    line!(
+        out,
+        "| windows of {:.0} bytes on average from a million plans, a tenth of which fit into a cache of 32 MB: memory before / peak | {before} / {peak} MB, {:.0}/s, p99 {:.0} ms |",
+        load.bytes,
+        load.rate,
+        load.p99_ms
     );
 }

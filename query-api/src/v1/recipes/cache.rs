@@ -229,7 +229,9 @@ impl RecipeCache {
         let text = id.to_string();
         let found = state.store.get(&state.recipes.recipes, id_bucket(&text), &text).await;
         let Some(row) = found.map_err(|error| store_problem(&error))? else { return Ok(None) };
-        let value = Arc::new(Document::parse(row.body));
+        // The row may share its memory with others that came along with it, which would all stay.
+        let body = Bytes::copy_from_slice(&row.body);
+        let value = Arc::new(Document::parse(body));
         self.documents.insert(id, Entry { generation, value: value.clone() });
         Ok(Some(value))
     }

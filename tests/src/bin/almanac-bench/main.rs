@@ -41,11 +41,16 @@ async fn main() {
         ["bare-writes", port] => almanac_tests::bare_writes::serve(port).await,
         ["write-path", "transactional", port] => write_path::serve(true, port).await,
         ["write-path", "plain", port] => write_path::serve(false, port).await,
-        ["report", sections @ ..] => report(sections).await,
-        _ => panic!(
-            "usage: almanac-bench report [{}] | bare FILE PORT | bare-writes PORT | write-path transactional|plain PORT",
-            SECTIONS.join("|")
-        ),
+        ["report", sections @ ..] if sections.iter().all(|one| SECTIONS.contains(one)) => {
+            report(sections).await;
+        }
+        _ => {
+            eprintln!(
+                "usage: almanac-bench report [SECTION...] | bare FILE PORT | bare-writes PORT | write-path transactional|plain PORT\nsections, all of them when none is named: {}",
+                SECTIONS.join(" ")
+            );
+            std::process::exit(2);
+        }
     }
 }
 

@@ -313,6 +313,17 @@ impl Process {
         .await
     }
 
+    /// Keys that the projectors of all partitions have set aside.
+    pub async fn parked_keys(&self, projection: &str) -> u64 {
+        let (_, text) = self.get("/metrics").await;
+        let lines = text.as_str().unwrap().lines();
+        lines
+            .filter(|line| line.starts_with("almanac_projector_parked_keys{"))
+            .filter(|line| line.contains(&format!("projection=\"{projection}\"")))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+
     /// Tries until there is an answer; panics with the log past the patience.
     pub async fn until<T, F: Future<Output = Option<T>>>(
         &self,

@@ -2,11 +2,13 @@
 //! for, and nothing that was acknowledged is lost. One test, since it stops servers that others
 //! share; test programs run one after the other.
 
+use almanac_event_log::{Append, EventLog, Headers, Record, kafka::KafkaLog};
 use almanac_tests::{
     oracle,
     process::{Engine, Installation, Process},
     provider::{Provider, capacity, feed},
 };
+use reqwest::StatusCode;
 use std::{path::PathBuf, process::Command};
 
 const PLANS: u64 = 60;
@@ -64,6 +66,33 @@ async fn still_answers(process: &Process) {
     }
 }
 
+/// An event with a schema that only the registry knows, if it does: while nobody can say so, it is
+/// neither passed over nor set aside.
+async fn waits_for_a_schema(process: &Process, installation: &Installation, topic: &str) {
+    const UNKNOWN: &[u8] = &[0, 0x7f, 0xff, 0xff, 0xff, 2];
+    let record = Record {
+        key: "nobody".into(),
+        value: Some(UNKNOWN.into()),
+        headers: Headers::default(),
+        timestamp_ms: 0,
+    };
+    let append = Append { topic: installation.topic(topic).into(), partition: 0, record };
+    let log = KafkaLog::connect(almanac_tests::kafka()).unwrap();
+    log.append(vec![append]).await.unwrap();
+    let path = format!("/v1/events/{topic}");
+    let (status, told) = process.get(&path).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{told}");
+    assert_eq!(process.parked_keys("recipes").await, 0);
+    stack("start", "registry");
+    process
+        .until("one key set aside", || async {
+            (process.parked_keys("recipes").await == 1).then_some(())
+        })
+        .await;
+    let (status, page) = process.get(&path).await;
+    assert_eq!((status, &page["items"]), (StatusCode::OK, &serde_json::json!([])));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_may_be_away() {
     let _restored = Restored;
@@ -88,7 +117,7 @@ async fn servers_may_be_away() {
     provider.serve(feed(PLANS, 2));
     // Schemas are known by now: nobody asks for them again.
     shows(&process, 2).await;
-    stack("start", "registry");
+    waits_for_a_schema(&process, &installation, "recipes.events").await;
 
     stack("kill", "kafka");
     still_answers(&process).await;

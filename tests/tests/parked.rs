@@ -42,16 +42,6 @@ async fn event_of(log: &KafkaLog, topic: &str, partition: u32, key: &str) -> Sto
     }
 }
 
-async fn parked(process: &Process) -> u64 {
-    let (_, text) = process.get("/metrics").await;
-    let lines = text.as_str().unwrap().lines();
-    lines
-        .filter(|line| line.starts_with("almanac_projector_parked_keys{"))
-        .filter(|line| line.contains("projection=\"recipes\""))
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
-        .sum()
-}
-
 /// One value that is no event, and one event with a name that no table takes as a key, as another
 /// version of the decider might have written them.
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +66,9 @@ async fn keys_of_events_that_cannot_be_folded_are_set_aside() {
     log.append(vec![append(unwritable), append(unreadable)]).await.unwrap();
 
     process
-        .until("two keys set aside", || async { (parked(&process).await == 2).then_some(()) })
+        .until("two keys set aside", || async {
+            (process.parked_keys("recipes").await == 2).then_some(())
+        })
         .await;
     // A write of a parked key is decided, and read once the key is folded again.
     let path = format!("/v1/recipes/{damaged}");
@@ -98,7 +90,7 @@ async fn keys_of_events_that_cannot_be_folded_are_set_aside() {
     assert!(process.stop().success());
     process = installation.up().await;
     others_go_on(&process).await;
-    assert_eq!(parked(&process).await, 2, "they stay set aside after a restart");
+    assert_eq!(process.parked_keys("recipes").await, 2, "they stay set aside after a restart");
 }
 
 /// What somebody else wrote onto topics of ours, on all of them, with keys of ours: a process that

@@ -63,6 +63,7 @@ struct Queue {
 
 struct Waiting {
     append: Append,
+    since: Instant,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -106,12 +107,13 @@ impl Lanes {
                 _ => {
                     let (topic, partition) = (append.topic.clone(), append.partition);
                     let (sender, answer) = oneshot::channel();
-                    queue.waiting.push(Waiting { append, answer: sender });
+                    let since = Instant::now();
+                    queue.waiting.push(Waiting { append, since, answer: sender });
                     if !queue.served {
                         queue.served = true;
                         tokio::spawn(serve(lane.clone(), self.producers.clone()));
                     }
-                    return Ok(Taken::Waiting { topic, partition, since: Instant::now(), answer });
+                    return Ok(Taken::Waiting { topic, partition, since, answer });
                 }
             }
         };
@@ -137,22 +139,32 @@ impl Taken {
             Self::Waiting { topic, partition, since, answer } => {
                 match tokio::time::timeout_at(since + timeout, answer).await {
                     Ok(answer) => answer.map_err(|_| LogError::Closed)?,
-                    Err(_) => Err(LogError::TimedOut {
-                        what: format!("an append to {topic}/{partition}"),
-                        after_ms: timeout.as_millis(),
-                    }),
+                    Err(_) => Err(given_up(&topic, partition, since)),
                 }
             }
         }
     }
 }
 
+fn given_up(topic: &str, partition: u32, since: Instant) -> LogError {
+    LogError::TimedOut {
+        what: format!("an append to {topic}/{partition}"),
+        after_ms: since.elapsed().as_millis(),
+    }
+}
+
 impl Lane {
     /// What goes together, or `None` when nothing waits and nobody serves any more.
-    fn next_batch(&self) -> Option<Vec<Waiting>> {
+    fn next_batch(&self, timeout: Duration) -> Option<Vec<Waiting>> {
         let mut queue = self.queue.lock();
-        // What was given up meanwhile is not sent.
-        queue.waiting.retain(|one| !one.answer.is_closed());
+        // What was given up meanwhile is not sent, nor what would hardly be answered before it is: its
+        // caller would be told that it was not written, and then it would be.
+        let late = queue
+            .waiting
+            .extract_if(.., |one| one.answer.is_closed() || one.since.elapsed() > timeout / 2);
+        for Waiting { append, since, answer } in late {
+            let _ = answer.send(Err(given_up(&append.topic, append.partition, since)));
+        }
         if queue.waiting.is_empty() {
             queue.served = false;
             return None;
@@ -171,11 +183,11 @@ impl Lane {
 async fn serve(lane: Arc<Lane>, producers: Arc<Producers>) {
     // What was sent before is answered first, and nothing else is sent meanwhile.
     let Ok(_turns) = lane.under_way.acquire_many(AT_ONCE).await else { return };
-    while let Some(batch) = lane.next_batch() {
+    while let Some(batch) = lane.next_batch(producers.timeout) {
         let left = Instant::now();
         let producer = if batch.len() == 1 { &producers.single } else { &producers.batches };
         let mut under_way = Vec::with_capacity(batch.len());
-        for Waiting { append, answer } in batch {
+        for Waiting { append, answer, .. } in batch {
             match send(producer, &append).await {
                 Ok(delivery) => under_way.push((append, delivery, answer)),
                 // Who waited may be gone, here and below.

@@ -85,7 +85,7 @@ impl Stage {
     }
 }
 
-async fn records_of(log: &KafkaLog, topic: &str) -> Vec<StoredRecord> {
+pub(crate) async fn records_of(log: &dyn EventLog, topic: &str) -> Vec<StoredRecord> {
     let mut records = Vec::new();
     for partition in 0..PARTITIONS {
         let end = log.end(topic, partition, Isolation::Committed).await.unwrap();

@@ -2,6 +2,7 @@
 //! it is told, launching the binary, and the oracle.
 
 pub mod bare_cluster;
+pub mod bare_tables;
 pub mod bare_writes;
 pub mod baseline;
 pub mod faulty_cql;

@@ -1,8 +1,9 @@
 //! From a feed to visible plans, beside bare loops.
 
 use crate::{feeds, line, median, search::count};
+use almanac_projector::plans;
 use almanac_tests::{
-    baseline,
+    bare_tables, baseline,
     process::{Engine, Installation},
     provider::Provider,
 };
@@ -27,6 +28,7 @@ pub(crate) async fn report(out: &mut String, engine: Engine) {
     );
     let mut own = Vec::new();
     let mut bare = Vec::new();
+    let mut tables = Vec::new();
     if engine == Engine::Cluster {
         for _ in 0..WARM_UPS {
             let (_, installation) = once(engine, PLANS, body.clone()).await;
@@ -38,6 +40,10 @@ pub(crate) async fn report(out: &mut String, engine: Engine) {
         own.push(PLANS as f64 / took.as_secs_f64());
         let took = match engine {
             Engine::Embedded => {
+                let projection = plans::Tables::of(plans::VERSION).unwrap();
+                let state = Some("ingest.state");
+                let most = PLANS as usize;
+                tables.push(bare_tables::fill(&installation, &projection, state, most).await);
                 let started = Instant::now();
                 baseline::parse_and_encode(&body);
                 started.elapsed()
@@ -61,6 +67,14 @@ pub(crate) async fn report(out: &mut String, engine: Engine) {
         median(bare.clone()),
         median(own.clone()) / median(bare)
     );
+    if engine == Engine::Embedded {
+        let (own, tables) = (median(own.clone()), median(tables));
+        line!(
+            out,
+            "| Almanac | the rows of its tables and of its local state alone, ready-made, put into fjall as they are | ratio |\n|---|---|---|\n| {own:.0} plans/s | {tables:.0} plans/s | {:.2} |\n",
+            own / tables
+        );
+    }
     let wide = feeds::with_zones(1_000, 0, 300);
     let (took, _) = once(engine, 1_000, wide.clone()).await;
     let rate = |bytes: usize, seconds: f64| bytes as f64 / 1e6 / seconds;

@@ -9,7 +9,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::header;
+use http::{HeaderValue, header};
 use http_body_util::BodyExt;
 use std::{convert::Infallible, future::ready, sync::Arc};
 use tokio::sync::Semaphore;
@@ -69,22 +69,20 @@ pub(crate) async fn packed<S>(brotli: &Arc<Semaphore>, request: Request, service
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    let accepted = request.headers().get(header::ACCEPT_ENCODING).cloned();
-    let answer = match service.oneshot(request).await {
-        Ok(answer) => answer,
-        Err(never) => match never {},
-    };
-    let Some(accepted) = accepted else { return answer };
+    // A client may send several lines of it.
+    let accepted: Vec<HeaderValue> =
+        request.headers().get_all(header::ACCEPT_ENCODING).into_iter().cloned().collect();
+    let Ok(answer) = service.oneshot(request).await;
+    if accepted.is_empty() {
+        return answer;
+    }
     let place = brotli.clone().try_acquire_owned().ok();
     let mut request = Request::new(Body::empty());
-    request.headers_mut().insert(header::ACCEPT_ENCODING, accepted);
+    request.headers_mut().extend(accepted.into_iter().map(|one| (header::ACCEPT_ENCODING, one)));
     let mut answer = Some(answer);
     let service = service_fn(|_| ready(Ok::<_, Infallible>(answer.take().unwrap_or_default())));
-    let answer =
-        match CompressionLayer::new().br(place.is_some()).layer(service).oneshot(request).await {
-            Ok(answer) => answer,
-            Err(never) => match never {},
-        };
+    let packing = CompressionLayer::new().br(place.is_some()).layer(service);
+    let Ok(answer) = packing.oneshot(request).await;
     let is_brotli =
         answer.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "br");
     match place.filter(|_| is_brotli) {
@@ -113,7 +111,9 @@ mod tests {
 
     /// What a body that is never at its end is packed with.
     async fn answer(brotli: &Arc<Semaphore>, accepted: &'static str) -> (String, Response) {
-        let request = Request::get("/").header(header::ACCEPT_ENCODING, accepted);
+        // In lines of their own, which mean the same.
+        let request = (accepted.split(", "))
+            .fold(Request::get("/"), |request, one| request.header(header::ACCEPT_ENCODING, one));
         let endless = service_fn(|_: Request| {
             let body = Body::from_stream(futures::stream::repeat(Ok::<_, Infallible>("x")));
             ready(Ok(Response::new(body)))

@@ -7,7 +7,7 @@ use almanac_event_log::{
     ReadLimit, Retention, StoredRecord, TopicSpec, Transactor, kafka::KafkaLog,
 };
 use almanac_projector::{
-    Folded,
+    Folded, Projection,
     plans::{self, Tables},
 };
 use almanac_read_store::{ReadStore, Retry, Write, scylla::ScyllaStore};
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 /// As the ingestor's and the projector's defaults.
 const EVENTS_PER_TRANSACTION: usize = 2_000;
-const EVENTS_PER_FOLD: usize = 2_000;
+pub(crate) const EVENTS_PER_FOLD: usize = 2_000;
 const PARTITIONS: u32 = 4;
 
 /// Everything a bare loop needs, under names of its own.
@@ -110,10 +110,14 @@ async fn codec(installation: &Installation) -> Codec {
     Codec::new(Arc::new(registry)).await.unwrap()
 }
 
-async fn fold(codec: &Codec, tables: &Tables, record: &StoredRecord) -> Folded {
+pub(crate) async fn fold(
+    codec: &Codec,
+    projection: &dyn Projection,
+    record: &StoredRecord,
+) -> Folded {
     let value = record.record.value.as_ref().unwrap();
     let decoded = codec.decode(value).await.unwrap();
-    plans::fold(tables, &decoded, record.partition, record.offset).unwrap()
+    projection.fold(&decoded, record.partition, record.offset).unwrap()
 }
 
 /// Moves what an installation has ingested once more; what is prepared is not timed.

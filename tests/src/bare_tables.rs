@@ -2,7 +2,10 @@
 //! they are. Nothing is parsed, decoded, compared or logged beside it, so that no implementation on
 //! these tables can be faster.
 
-use crate::{bare_cluster::records_of, process::Installation};
+use crate::{
+    bare_cluster::{EVENTS_PER_FOLD, fold, records_of},
+    process::Installation,
+};
 use almanac_event_log::embedded::{EmbeddedLog, EmbeddedOptions};
 use almanac_projector::Projection;
 use almanac_read_store::Change;
@@ -15,8 +18,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// As the projector's default.
-const EVENTS_PER_FOLD: usize = 2_000;
 /// As the embedded read store's.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 const WRITE_BUFFER_BYTES: u64 = 64 << 20;
@@ -80,8 +81,7 @@ async fn rows_of(
     for chunk in events.chunks(EVENTS_PER_FOLD) {
         let mut rows: Vec<Row> = Vec::new();
         for event in chunk {
-            let decoded = codec.decode(event.record.value.as_ref().unwrap()).await.unwrap();
-            let folded = projection.fold(&decoded, event.partition, event.offset).unwrap();
+            let folded = fold(&codec, projection, event).await;
             for write in folded.index.into_iter().chain(folded.own) {
                 let is_a_set = projection.is_a_set(&write.table);
                 let Change::Put { partition, clustering, body, .. } = write.change else {

@@ -64,7 +64,7 @@ enum Verb {
     Ingest(client::ingest::Ingest),
     /// Create, find and change recipes of a running installation
     Recipes(client::recipes::Recipes),
-    /// Mint a bearer token for development, signed with the key that `up` made
+    /// Mint a bearer token for development, signed with the key that Almanac made
     Token(token::Token),
     /// Check and register event schemas
     #[command(subcommand)]

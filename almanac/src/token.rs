@@ -34,7 +34,7 @@ pub(crate) fn run(token: &Token, config: &Config) -> anyhow::Result<()> {
     }
     let file = config.own_key_file();
     if !file.exists() {
-        bail!("there is no key at {}: `almanac up` makes one on its first start", file.display());
+        bail!("there is no key at {}: Almanac makes one on its first start", file.display());
     }
     let minted = Minted {
         subject: &token.subject,

@@ -30,7 +30,7 @@ pub(crate) async fn run(
             "listening beyond this machine: anybody who reaches it can read, and writes need a token"
         );
     }
-    if everything && config.identity.jwks_file.is_none() {
+    if config.identity.jwks_file.is_none() {
         almanac_edge::identity::make_key(&config.own_key_file())?;
     }
     let (listener, _) = almanac_edge::bind(&config.http.listen).await?;

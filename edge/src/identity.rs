@@ -1,7 +1,7 @@
 //! Who asks: bearer tokens (RFC 6750) that are JWTs, checked against keys at hand.
 //!
-//! `up` makes a key of its own, with which tokens for development are minted; an installation with
-//! an identity provider names a file with that provider's keys (JWKS, RFC 7517) instead.
+//! The first start makes a key, with which tokens for development are minted; an installation with an
+//! identity provider names a file with that provider's keys (JWKS, RFC 7517) instead.
 
 mod own;
 
@@ -153,11 +153,6 @@ impl Identity {
             }
         }
         Ok(Self { keys, options })
-    }
-
-    /// Whether there is anybody who could be known.
-    pub fn knows_anybody(&self) -> bool {
-        self.options.local_user || !self.keys.is_empty()
     }
 
     pub fn origins(&self) -> &[String] {

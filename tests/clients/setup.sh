@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A virtual environment with the clients of others that tests use, in .stack/venv: the ordinary
-# Confluent client with its Avro support, and Schemathesis.
+# Confluent client with its Avro support, Schemathesis, and a validator of compose files.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 venv=${ALMANAC_STACK_DIR:-$root/.stack}/venv

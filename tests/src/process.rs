@@ -32,7 +32,8 @@ pub fn client() -> &'static reqwest::Client {
 pub struct Installation {
     pub engine: Engine,
     folder: tempfile::TempDir,
-    name: String,
+    /// Of its keyspace; its topics begin with this and a full stop.
+    pub name: String,
     providers: Vec<(String, String)>,
     extra: String,
     /// What the providers' naive times mean.
@@ -118,12 +119,16 @@ impl Installation {
     pub fn start(&self, role: &str, name: &str) -> Process {
         let port = free_port();
         let config = self.configure(name, port);
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(&config).arg(role);
+        self.spawn(command, port, name)
+    }
+
+    /// Starts a process that somebody else configured; `name` names its log.
+    pub fn spawn(&self, mut command: Command, port: u16, name: &str) -> Process {
         let log_path = self.folder.path().join(format!("{name}.log"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&log_path).unwrap();
-        let child = Command::new(binary())
-            .arg("--config")
-            .arg(&config)
-            .arg(role)
+        let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

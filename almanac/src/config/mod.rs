@@ -164,9 +164,10 @@ impl Config {
             .is_ok_and(|mut all| all.all(|one| one.ip().is_loopback()))
     }
 
-    /// Where the key stands that `up` makes.
+    /// Where the key stands that the first start makes.
     pub(crate) fn own_key_file(&self) -> PathBuf {
-        self.data_dir.join("identity.jwks.json")
+        let configured = self.identity.own_key_file.clone();
+        configured.unwrap_or_else(|| self.data_dir.join("identity.jwks.json"))
     }
 
     /// Whose tokens are taken. The local user needs none, while nobody else is configured.

@@ -83,8 +83,11 @@ impl HttpConfig {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct IdentityConfig {
-    /// The identity provider's keys, a JWK set; without it the key that `up` makes is used.
+    /// The identity provider's keys, a JWK set; without it a key of our own is used.
     pub(crate) jwks_file: Option<PathBuf>,
+    /// Where that key is, made on the first start; in `data_dir` when absent. Processes that are to take
+    /// the same tokens share it.
+    pub(crate) own_key_file: Option<PathBuf>,
     /// `iss` and `aud` that tokens must have.
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,

@@ -1,4 +1,4 @@
-//! The key that `up` makes, and tokens signed with it.
+//! The key of an installation without an identity provider, and tokens signed with it.
 
 use super::{IdentityError, Scope};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::{self, OpenOptions, Permissions},
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::Duration,
 };
@@ -28,7 +28,8 @@ struct OwnKeys {
     keys: Vec<OwnKey>,
 }
 
-/// Makes the key on the first start; nobody else on this machine may read it.
+/// Makes the key on the first start; nobody else on this machine may read it. Of several processes
+/// that share the file and start together, one makes it for all.
 pub fn make_key(file: &Path) -> Result<(), IdentityError> {
     let error = |action| {
         let file = file.to_owned();
@@ -49,14 +50,18 @@ pub fn make_key(file: &Path) -> Result<(), IdentityError> {
         fs::create_dir_all(folder).map_err(error("write"))?;
     }
     // Whole or not at all: a process may die in the middle.
-    let draft = file.with_extension("new");
+    let draft = file.with_extension(format!("{}.new", Uuid::new_v4()));
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut opened = options.open(&draft).map_err(error("write"))?;
-    opened.set_permissions(Permissions::from_mode(0o600)).map_err(error("write"))?;
-    opened.write_all(text.as_bytes()).map_err(error("write"))?;
-    opened.sync_all().map_err(error("write"))?;
-    fs::rename(&draft, file).map_err(error("write"))
+    let mut opened =
+        options.write(true).create_new(true).mode(0o600).open(&draft).map_err(error("write"))?;
+    let written = opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all());
+    // Unlike a rename, a link never replaces what another process made meanwhile.
+    let linked = written.and_then(|()| match fs::hard_link(&draft, file) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    fs::remove_file(&draft).map_err(error("remove the draft of"))?;
+    linked.map_err(error("write"))
 }
 
 /// What a minted token says.

@@ -62,8 +62,20 @@ fn own_tokens_are_taken() {
     assert_eq!(refused.status(), 403);
 
     minted.lifetime = Duration::ZERO;
-    let other = folder.path().join("other.json");
-    make_key(&other).unwrap();
+    let other = folder.path().join("other").join("identity.json");
+    let together = std::thread::scope(|scope| {
+        let made = [(); 8].map(|()| scope.spawn(|| (make_key(&other), std::fs::read(&other))));
+        made.map(|made| made.join().unwrap())
+    });
+    for (made, seen) in together {
+        made.unwrap();
+        assert_eq!(seen.unwrap(), std::fs::read(&other).unwrap(), "one key for all");
+    }
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("other")).unwrap().count(),
+        1,
+        "no draft stays"
+    );
     let foreign = mint(&other, &minted).unwrap();
     let cut = &token[..token.len() - 3];
     for bad in [foreign.as_str(), cut, "", "a.b.c", &"x".repeat(10_000)] {

@@ -2,6 +2,7 @@
 //! pictures, the words in use, and the commands of the binary.
 
 mod bounds;
+mod containers;
 
 use almanac_tests::{
     process::{Answer, Engine, Installation, Process},

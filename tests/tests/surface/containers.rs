@@ -1,0 +1,164 @@
+//! The compose file and the Dockerfile, as far as they go without a container engine: what they set is
+//! known to the binary, and the roles that they start work together.
+
+use almanac_tests::{
+    address,
+    process::{Engine, Installation, PATIENCE, Process, binary, free_port},
+    python_program, recipe,
+};
+use reqwest::StatusCode;
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const COMPOSE: &str = "docker-compose.kafka.yml";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Environment of the image, from the Dockerfile.
+fn image() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(root().join("Dockerfile")).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("ENV "));
+    let pairs = lines.flat_map(str::split_whitespace).map(|pair| pair.split_once('=').unwrap());
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// Almanac's services: the command of each, and its environment.
+fn services() -> BTreeMap<String, BTreeMap<String, String>> {
+    let output = python_program("python")
+        .args([
+            "-c",
+            "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))",
+        ])
+        .arg(root().join(COMPOSE))
+        .output()
+        .unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout).expect("YAML");
+    let services = document["services"].as_object().unwrap().values();
+    let ours = services.filter(|service| service.get("build").is_some());
+    ours.map(|service| {
+        let mut environment = image();
+        for (name, value) in service["environment"].as_object().unwrap() {
+            environment.insert(name.clone(), value.as_str().expect("a string").to_owned());
+        }
+        (service["command"].as_str().unwrap().to_owned(), environment)
+    })
+    .collect()
+}
+
+/// What only a container has stands elsewhere here.
+fn outside(
+    installation: &Installation,
+    role: &str,
+    port: u16,
+    mut environment: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let folder = installation.folder();
+    let path = |name: &str| folder.join(name).display().to_string();
+    for (name, inside, here) in [
+        (
+            "ALMANAC_CONFIG",
+            "/etc/almanac/almanac.toml",
+            root().join("almanac.example.toml").display().to_string(),
+        ),
+        ("ALMANAC__DATA_DIR", "/var/lib/almanac", path(role)),
+        (
+            "ALMANAC__IDENTITY__OWN_KEY_FILE",
+            "/var/lib/almanac-key/jwks.json",
+            path("key/jwks.json"),
+        ),
+        ("ALMANAC__HTTP__LISTEN", "0.0.0.0:8080", format!("0.0.0.0:{port}")),
+        ("ALMANAC__KAFKA__BOOTSTRAP_SERVERS", "kafka:9092", address("ALMANAC_TEST_KAFKA")),
+        ("ALMANAC__SCYLLA__NODES", "scylla:9042", address("ALMANAC_TEST_SCYLLA")),
+        (
+            "ALMANAC__SCHEMA_REGISTRY__URL",
+            "http://registry:8080/apis/ccompat/v7",
+            address("ALMANAC_TEST_REGISTRY"),
+        ),
+    ] {
+        let before = environment.insert(name.to_owned(), here);
+        assert_eq!(before.as_deref(), Some(inside), "{name}");
+    }
+    // Other tests use the same servers.
+    environment.insert("ALMANAC__TOPIC_PREFIX".to_owned(), installation.topic(""));
+    environment.insert("ALMANAC__SCYLLA__KEYSPACE".to_owned(), installation.name.clone());
+    environment
+}
+
+#[test]
+fn the_compose_file_is_one() {
+    let output = python_program("check-jsonschema")
+        .args(["--builtin-schema", "vendor.compose-spec"])
+        .arg(root().join(COMPOSE))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn composed_roles_work_together() {
+    let installation = Installation::new(Engine::Cluster);
+    let environments: BTreeMap<_, _> = services()
+        .into_iter()
+        .map(|(role, environment)| {
+            let port = free_port();
+            let environment = outside(&installation, &role, port, environment);
+            (role, (port, environment))
+        })
+        .collect();
+    let command = |role: &str, arguments: &[&str]| {
+        let mut command = Command::new(binary());
+        command.envs(&environments[role].1).args(arguments);
+        command
+    };
+    let mut processes: BTreeMap<&str, Process> = environments
+        .iter()
+        .map(|(role, (port, _))| {
+            let role = role.as_str();
+            (role, installation.spawn(command(role, &[role]), *port, role))
+        })
+        .collect();
+    assert_eq!(
+        processes.keys().copied().collect::<Vec<_>>(),
+        ["command-api", "ingestor", "projector", "query-api"]
+    );
+    for process in processes.values() {
+        process.ready().await;
+    }
+    let mint = |scope| {
+        let output = command("command-api", &["token", "--scope", scope]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        format!("Bearer {}", String::from_utf8(output.stdout).unwrap().trim())
+    };
+    let (writer, reader) = (mint("recipes:write"), mint("events:read"));
+
+    let body = || recipe("composed", "salt");
+    let writes = &processes["command-api"];
+    let nobody = writes.send("POST", "/v1/recipes", &[], body()).await.unwrap();
+    assert_eq!(nobody.status, StatusCode::UNAUTHORIZED, "not on loopback");
+    let with = [("authorization", writer.as_str())];
+    let written = writes.send("POST", "/v1/recipes", &with, body()).await.unwrap();
+    assert_eq!(written.status, StatusCode::CREATED, "{written:?}");
+
+    // Another process takes the tokens of the same key, and has what was written.
+    let reads = &processes["query-api"];
+    let wait = format!("wait={}", PATIENCE.as_secs().min(30));
+    let prefer = format!("handling=strict, {wait}");
+    let headers =
+        [("consistency-token", written.header("consistency-token")), ("prefer", prefer.as_str())];
+    let read = reads.send("GET", written.header("location"), &headers, "").await.unwrap();
+    assert_eq!((read.status, read.version()), (StatusCode::OK, Some(1)), "{read:?}");
+    let events = "/v1/events/recipes.events";
+    let with = [("authorization", reader.as_str())];
+    let listed = reads.send("GET", events, &with, "").await.unwrap();
+    assert_eq!(listed.status, StatusCode::OK, "{listed:?}");
+    assert_eq!(listed.body["items"].as_array().map(Vec::len), Some(1), "{listed:?}");
+    for process in processes.values_mut() {
+        assert!(process.stop().success());
+    }
+}

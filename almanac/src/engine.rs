@@ -10,7 +10,7 @@ use almanac_processor::StateFolder;
 use almanac_read_store::{ReadStore, embedded::EmbeddedStore, scylla::ScyllaStore};
 use almanac_schemas::{BuiltInRegistry, Codec, ConfluentRegistry, Registry};
 use anyhow::Context;
-use std::{fmt::Display, future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Display, future::Future, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Everything that a role may need, opened.
@@ -66,16 +66,8 @@ pub(crate) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
     Ok(match config.engine {
         Engine::Embedded => Arc::new(BuiltInRegistry),
         Engine::Cluster => {
-            let credentials = config.schema_registry.credentials()?;
-            let credentials =
-                credentials.as_ref().map(|(name, word)| (name.as_str(), word.as_str()));
-            let registry = &config.schema_registry;
-            Arc::new(ConfluentRegistry::new(
-                &registry.url,
-                &config.topic_prefix,
-                credentials,
-                registry.timeout,
-            )?)
+            let options = config.schema_registry.options(&config.topic_prefix)?;
+            Arc::new(ConfluentRegistry::new(options)?)
         }
     })
 }
@@ -97,6 +89,9 @@ fn store_is_outage(error: &almanac_read_store::StoreError) -> bool {
     error.retry() == almanac_read_store::Retry::Later
 }
 
+/// How long a first attempt may take before it is said what is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Tries again until it works, saying what is waited for; gives up on what time does not mend.
 pub(crate) async fn wait_for<T, E: Display + std::error::Error + Send + Sync + 'static, F>(
     what: &str,
@@ -108,9 +103,16 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let mut pause = Duration::from_millis(200);
+    let said = async {
+        tokio::time::sleep(PATIENCE).await;
+        tracing::info!("waiting for {what}");
+        std::future::pending::<Infallible>().await
+    };
+    tokio::pin!(said);
     loop {
         let error = tokio::select! {
             () = shutdown.cancelled() => anyhow::bail!("stopped while waiting for {what}"),
+            never = &mut said => match never {},
             result = attempt() => match result {
                 Ok(value) => return Ok(value),
                 Err(error) if is_outage(&error) => error,

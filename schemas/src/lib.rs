@@ -16,5 +16,7 @@ mod registry;
 mod token;
 
 pub use codec::{Codec, CodecError, Decoded, WriterSchema};
-pub use registry::{BuiltInRegistry, ConfluentRegistry, RegisteredSchema, Registry, RegistryError};
+pub use registry::{
+    BuiltInRegistry, ConfluentRegistry, RegisteredSchema, Registry, RegistryError, RegistryOptions,
+};
 pub use token::{CONSISTENCY_TOKEN, NotAToken, Token};

@@ -2,12 +2,18 @@
 
 use crate::files::{ALL, SchemaFile};
 use async_trait::async_trait;
+use reqwest::{Certificate, ClientBuilder, Identity};
 use schema_registry_converter::{
     async_impl::schema_registry::{SrSettings, get_schema_by_id, post_schema},
     error::SRCError,
     schema_registry_common::{RawError, SchemaType, SuppliedSchema},
 };
-use std::{error::Error, time::Duration};
+use std::{
+    error::Error,
+    fmt::Display,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// What a registry calls an id that no schema has.
 const SCHEMA_NOT_FOUND: u32 = 40_403;
@@ -16,6 +22,8 @@ const SCHEMA_NOT_FOUND: u32 = 40_403;
 pub enum RegistryError {
     #[error("schema registry at {url} is unavailable: {detail}")]
     Unavailable { url: String, detail: String },
+    #[error("{setting} of the schema registry: {detail}")]
+    Settings { setting: String, detail: String },
     #[error("schema registry at {url} refuses {subject}: {detail}")]
     Refused { url: String, subject: String, detail: String },
     #[error("schema registry has no schema with id {id}")]
@@ -61,30 +69,75 @@ pub struct ConfluentRegistry {
     settings: SrSettings,
 }
 
+/// Where a registry is, and how to be let in.
+#[derive(Clone, Default)]
+pub struct RegistryOptions {
+    /// The address that a Confluent client is given.
+    pub url: String,
+    /// The installation's topic prefix.
+    pub prefix: String,
+    /// Username and password.
+    pub credentials: Option<(String, String)>,
+    /// Whom to trust, in PEM; the system's authorities when absent.
+    pub ca_file: Option<PathBuf>,
+    /// A certificate with its chain, and its key in PKCS #8, both in PEM.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    pub timeout: Duration,
+}
+
 impl ConfluentRegistry {
-    /// `url` is the address that a Confluent client is given; `prefix` the installation's topic
-    /// prefix.
-    pub fn new(
-        url: &str,
-        prefix: &str,
-        credentials: Option<(&str, &str)>,
-        timeout: Duration,
-    ) -> Result<Self, RegistryError> {
+    pub fn new(options: RegistryOptions) -> Result<Self, RegistryError> {
+        let client = client(&options)?;
+        let RegistryOptions { url, prefix, credentials, timeout, .. } = options;
         let mut builder = SrSettings::new_builder(url.trim_end_matches('/').to_owned());
         builder.set_timeout(timeout);
         if let Some((username, password)) = credentials {
-            builder.set_basic_authorization(username, Some(password));
+            builder.set_basic_authorization(&username, Some(&password));
         }
-        let settings = builder.build().map_err(|error| RegistryError::Unavailable {
-            url: url.to_owned(),
-            detail: error.to_string(),
-        })?;
-        Ok(Self { url: url.to_owned(), prefix: prefix.to_owned(), settings })
+        let settings = builder.build_with(client).map_err(|error| wrong(&"settings", &error))?;
+        Ok(Self { url, prefix, settings })
     }
 
     fn unavailable(&self, error: &SRCError) -> RegistryError {
-        RegistryError::Unavailable { url: self.url.clone(), detail: error.to_string() }
+        RegistryError::Unavailable { url: self.url.clone(), detail: with_causes(error) }
     }
+}
+
+fn client(options: &RegistryOptions) -> Result<ClientBuilder, RegistryError> {
+    let mut client = reqwest::Client::builder();
+    let read = |file: &Path| std::fs::read(file).map_err(|error| wrong(&file.display(), &error));
+    if let Some(file) = &options.ca_file {
+        let trusted = Certificate::from_pem_bundle(&read(file)?);
+        let trusted = trusted.map_err(|error| wrong(&file.display(), &error))?;
+        if trusted.is_empty() {
+            return Err(wrong(&file.display(), &"holds no certificate"));
+        }
+        client = client.tls_certs_only(trusted);
+    }
+    if let Some((certificate, key)) = &options.client_certificate {
+        let identity = Identity::from_pkcs8_pem(&read(certificate)?, &read(key)?);
+        let files = format!("{} and {}", certificate.display(), key.display());
+        client = client.identity(identity.map_err(|error| wrong(&files, &error))?);
+    }
+    Ok(client)
+}
+
+fn wrong(setting: &dyn Display, detail: &dyn Display) -> RegistryError {
+    RegistryError::Settings { setting: setting.to_string(), detail: detail.to_string() }
+}
+
+/// A connection that fails says why three causes further down.
+fn with_causes(error: &SRCError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let told = error.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// The code of a registry's own error. Where there is none, somebody else answered: a proxy that
@@ -150,7 +203,8 @@ mod tests {
                 let _ = stream.write_all(answer.as_bytes()).await;
             }
         });
-        ConfluentRegistry::new(&url, "", None, Duration::from_secs(5)).unwrap()
+        let timeout = Duration::from_secs(5);
+        ConfluentRegistry::new(RegistryOptions { url, timeout, ..Default::default() }).unwrap()
     }
 
     /// Whoever takes an outage for a missing schema sets sound records aside for ever.

@@ -11,7 +11,7 @@ use almanac_projector::{
     plans::{self, Tables},
 };
 use almanac_read_store::{ReadStore, Retry, Write, scylla::ScyllaStore};
-use almanac_schemas::{Codec, ConfluentRegistry};
+use almanac_schemas::{Codec, ConfluentRegistry, RegistryOptions};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -104,9 +104,13 @@ pub(crate) async fn records_of(log: &dyn EventLog, topic: &str) -> Vec<StoredRec
 }
 
 async fn codec(installation: &Installation) -> Codec {
-    let prefix = installation.topic("");
-    let url = crate::address("ALMANAC_TEST_REGISTRY");
-    let registry = ConfluentRegistry::new(&url, &prefix, None, Duration::from_secs(10)).unwrap();
+    let registry = ConfluentRegistry::new(RegistryOptions {
+        url: crate::address("ALMANAC_TEST_REGISTRY"),
+        prefix: installation.topic(""),
+        timeout: Duration::from_secs(10),
+        ..Default::default()
+    })
+    .unwrap();
     Codec::new(Arc::new(registry)).await.unwrap()
 }
 

@@ -45,13 +45,19 @@ pub fn unique(letter: char) -> String {
     format!("{letter}{}", &Uuid::new_v4().simple().to_string()[..10])
 }
 
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Where the servers of tests and the clients of others are.
+pub fn stack() -> PathBuf {
+    std::env::var_os("ALMANAC_STACK_DIR").map_or_else(|| root().join(".stack"), PathBuf::from)
+}
+
 /// A program of the environment that `make clients` makes: clients that others wrote.
 pub fn python_program(name: &str) -> Command {
-    let stack = std::env::var_os("ALMANAC_STACK_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(".stack"),
-        PathBuf::from,
-    );
-    let program = stack.join("venv/bin").join(name);
+    let program = stack().join("venv/bin").join(name);
     assert!(program.exists(), "{} is missing; `make clients` installs it", program.display());
     Command::new(program)
 }

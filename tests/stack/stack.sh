@@ -8,16 +8,21 @@
 #   tests/stack/stack.sh env       print the addresses as shell assignments
 #
 # Needs Java 17 and Maven. Everything lives in .stack (or $ALMANAC_STACK_DIR); `up` twice is fine.
+# With ALMANAC_STACK_SECURED (and another folder), all three want TLS and credentials: secured.sh.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 dir=${ALMANAC_STACK_DIR:-$root/.stack}
-lib=$dir/lib
+lib=${ALMANAC_STACK_LIB:-$dir/lib}
+secured=${ALMANAC_STACK_SECURED:-}
 registry_version=3.0.9
 
 say() { printf 'stack: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
+
+# shellcheck source=tests/stack/secured.sh
+. "$here/secured.sh"
 
 need() { command -v "$1" >/dev/null || die "$1 is missing; install $2 (Debian: apt-get install $3)"; }
 
@@ -116,10 +121,15 @@ appender.out.name = OUT
 appender.out.layout.type = PatternLayout
 appender.out.layout.pattern = %p %d %m%n
 P
+  if [ -n "$secured" ]; then
+    certificates
+    secure_kafka "$kafka" "$(free_port)" "$controller"
+    secure_cassandra
+  fi
   cat > "$dir/env" <<P
 ALMANAC_TEST_KAFKA=127.0.0.1:$kafka
 ALMANAC_TEST_SCYLLA=127.0.0.1:$cql
-ALMANAC_TEST_REGISTRY=http://127.0.0.1:$registry/apis/ccompat/v7
+ALMANAC_TEST_REGISTRY=http${secured:+s}://127.0.0.1:$registry/apis/ccompat/v7
 P
 }
 
@@ -150,7 +160,7 @@ start() {
       if [ ! -e "$dir/kafka/data/meta.properties" ]; then
         local id; id=$(kafka_tool kafka.tools.StorageTool random-uuid 2>/dev/null | tail -1)
         kafka_tool kafka.tools.StorageTool format -t "$id" -c "$dir/kafka/server.properties" \
-          --standalone >"$dir/kafka/log" 2>&1 || die "formatting failed, see $dir/kafka/log"
+          --standalone ${secured:+--add-scram "$secured_login"} >"$dir/kafka/log" 2>&1 || die "formatting failed, see $dir/kafka/log"
       fi
       launch kafka java -Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=4 \
         -Dlog4j2.configurationFile="$dir/kafka/log4j2.properties" \
@@ -190,8 +200,13 @@ start() {
     registry)
       # shellcheck disable=SC1091
       local port; port=$(. "$dir/env"; p=${ALMANAC_TEST_REGISTRY#*127.0.0.1:}; echo "${p%%/*}")
-      QUARKUS_HTTP_PORT=$port QUARKUS_HTTP_HOST=127.0.0.1 \
-        launch registry java -Xmx256m -XX:+UseSerialGC \
+      export QUARKUS_HTTP_HOST=127.0.0.1
+      if [ -n "$secured" ]; then
+        secure_registry "$port"
+      else
+        export QUARKUS_HTTP_PORT=$port
+      fi
+      launch registry java -Xmx256m -XX:+UseSerialGC \
         -jar "$lib/registry/apicurio-registry-app-$registry_version-runner.jar" ;;
     *) die "no server is called $1" ;;
   esac
@@ -201,7 +216,7 @@ answers() {
   # shellcheck disable=SC1091
   . "$dir/env"
   case $1 in
-    registry) curl -fsS -o /dev/null --max-time 2 "$ALMANAC_TEST_REGISTRY/subjects" 2>/dev/null ;;
+    registry) curl -fsS ${secured:+--cacert "$dir/tls/ca.pem"} -o /dev/null --max-time 2 "$ALMANAC_TEST_REGISTRY/subjects" 2>/dev/null ;;
     kafka) (exec 3<>"/dev/tcp/127.0.0.1/${ALMANAC_TEST_KAFKA##*:}") 2>/dev/null ;;
     cassandra) (exec 3<>"/dev/tcp/127.0.0.1/${ALMANAC_TEST_SCYLLA##*:}") 2>/dev/null ;;
   esac
@@ -241,5 +256,5 @@ case ${1:-} in
   stop) end "${2:?which server}" TERM ;;
   kill) end "${2:?which server}" KILL ;;
   env) cat "$dir/env" ;;
-  *) sed -n '2,12p' "$0"; exit 2 ;;
+  *) sed -n '2,13p' "$0"; exit 2 ;;
 esac

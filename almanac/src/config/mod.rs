@@ -138,6 +138,7 @@ impl Config {
         if http.body_bytes < MAX_UPLOAD {
             bail!("http.body_bytes must be {MAX_UPLOAD} at least: a picture may have as many");
         }
+        servers::validate(&self.kafka, &self.scylla, &self.schema_registry)?;
         if self.engine == Engine::Cluster {
             let needed = [
                 ("kafka.bootstrap_servers", self.kafka.bootstrap_servers.is_empty()),
@@ -222,6 +223,13 @@ mod tests {
             ("partitions = 0", "partitions"),
             ("[commands]\nbatch_commands = 0", "commands.batch_commands"),
             ("[commands]\nmax_body_bytes = 1000000", "commands.max_body_bytes"),
+            ("[kafka]\nca_file = \"ca.pem\"", "kafka names files for TLS"),
+            ("[kafka]\nsasl_username = \"a\"\nsasl_password = \"b\"", "kafka.sasl_mechanism"),
+            ("[scylla]\ntls = true", "scylla.tls needs ca_file"),
+            ("[scylla]\ntls = true\ncertificate_file = \"a\"", "scylla.certificate_file"),
+            ("[scylla]\nusername = \"a\"", "scylla.password"),
+            ("[schema_registry]\nurl = \"http://x\"\nca_file = \"a\"", "https"),
+            ("[schema_registry]\npassword = \"a\"", "schema_registry.username"),
             ("[projector]\nbatch_events = 0", "projector.batch_events"),
             ("[http]\nevent_streams = 0", "event_streams"),
             ("[http]\nbody_bytes = 1000", "http.body_bytes"),
@@ -237,7 +245,10 @@ mod tests {
 
     #[test]
     fn secrets_are_masked() {
-        let config = load("[kafka]\nsasl_password = \"hunter2\"").unwrap();
+        let config = load(
+            "[kafka]\nsasl_mechanism = \"PLAIN\"\nsasl_username = \"a\"\nsasl_password = \"hunter2\"",
+        )
+        .unwrap();
         assert!(!toml::to_string(&config).unwrap().contains("hunter2"));
         assert!(!format!("{config:?}").contains("hunter2"));
         let options = config.kafka.options(String::new()).unwrap();

@@ -2,7 +2,8 @@
 
 use almanac_event_log::kafka::{KafkaOptions, KafkaSecurity};
 use almanac_read_store::scylla::ScyllaOptions;
-use anyhow::Context;
+use almanac_schemas::RegistryOptions;
+use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -65,6 +66,9 @@ pub(crate) struct RegistryConfig {
     pub(crate) username: Option<String>,
     pub(crate) password: Secret,
     pub(crate) password_file: Option<PathBuf>,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) certificate_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
     #[serde(with = "humantime_serde")]
     pub(crate) timeout: Duration,
 }
@@ -120,6 +124,9 @@ impl Default for RegistryConfig {
             username: None,
             password: Secret::default(),
             password_file: None,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
             timeout: Duration::from_secs(5),
         }
     }
@@ -195,9 +202,78 @@ impl ScyllaConfig {
 }
 
 impl RegistryConfig {
-    /// Username and password.
-    pub(crate) fn credentials(&self) -> anyhow::Result<Option<(String, String)>> {
+    pub(crate) fn options(&self, prefix: &str) -> anyhow::Result<RegistryOptions> {
         let password = secret(&self.password, self.password_file.as_ref())?;
-        Ok(self.username.clone().zip(password))
+        Ok(RegistryOptions {
+            url: self.url.clone(),
+            prefix: prefix.to_owned(),
+            credentials: self.username.clone().zip(password),
+            ca_file: self.ca_file.clone(),
+            client_certificate: self.certificate_file.clone().zip(self.key_file.clone()),
+            timeout: self.timeout,
+        })
     }
+}
+
+/// What would be passed over in silence: settings that mean something only together.
+pub(crate) fn validate(
+    kafka: &KafkaConfig,
+    scylla: &ScyllaConfig,
+    registry: &RegistryConfig,
+) -> anyhow::Result<()> {
+    let has = |secret: &Secret, file: &Option<PathBuf>| !secret.0.is_empty() || file.is_some();
+    let registry_tls = registry.url.starts_with("https://");
+    for (section, tls, ca, certificate, key) in [
+        (
+            "kafka",
+            kafka.tls,
+            kafka.ca_file.is_some(),
+            kafka.certificate_file.is_some(),
+            kafka.key_file.is_some(),
+        ),
+        (
+            "scylla",
+            scylla.tls,
+            scylla.ca_file.is_some(),
+            scylla.certificate_file.is_some(),
+            scylla.key_file.is_some(),
+        ),
+        (
+            "schema_registry",
+            registry_tls,
+            registry.ca_file.is_some(),
+            registry.certificate_file.is_some(),
+            registry.key_file.is_some(),
+        ),
+    ] {
+        if !tls && (ca || certificate || key) {
+            let on = if section == "schema_registry" { "an https url" } else { "tls = true" };
+            bail!("{section} names files for TLS, which needs {on}");
+        }
+        if certificate != key {
+            bail!("{section}.certificate_file and key_file go together");
+        }
+    }
+    if scylla.tls && scylla.ca_file.is_none() {
+        // The driver does not compare names: any certificate of any public authority would do.
+        bail!("scylla.tls needs ca_file, the authority of the nodes' certificates");
+    }
+    let kafka_password = has(&kafka.sasl_password, &kafka.sasl_password_file);
+    if kafka.sasl_mechanism.is_none() && (kafka.sasl_username.is_some() || kafka_password) {
+        bail!("kafka.sasl_username and sasl_password need kafka.sasl_mechanism");
+    }
+    for (section, username, password) in [
+        ("kafka.sasl_", kafka.sasl_username.is_some(), kafka_password),
+        ("scylla.", scylla.username.is_some(), has(&scylla.password, &scylla.password_file)),
+        (
+            "schema_registry.",
+            registry.username.is_some(),
+            has(&registry.password, &registry.password_file),
+        ),
+    ] {
+        if username != password {
+            bail!("{section}username and {section}password go together");
+        }
+    }
+    Ok(())
 }

@@ -1,10 +1,9 @@
 //! Creating topics, and refusing ones that differ in what matters.
 
-use super::{KafkaOptions, options::MESSAGE_MAX_BYTES};
+use super::{KafkaOptions, options::MESSAGE_MAX_BYTES, told::Told};
 use crate::{LogError, LogResult, Retention, TopicSpec};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -15,8 +14,8 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
         what: format!("kafka at {}", options.bootstrap_servers),
         detail: error.to_string(),
     };
-    let client: AdminClient<DefaultClientContext> =
-        options.overridden(options.common()).create().map_err(unavailable)?;
+    let client: AdminClient<Told> =
+        options.overridden(options.common()).create_with_context(Told).map_err(unavailable)?;
     let admin_options = AdminOptions::new()
         .request_timeout(Some(options.call_timeout))
         .operation_timeout(Some(options.call_timeout));
@@ -35,7 +34,18 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
             topic
         })
         .collect();
-    let created = client.create_topics(&new_topics, &admin_options).await.map_err(unavailable)?;
+    let created = client.create_topics(&new_topics, &admin_options).await;
+    let created = created.map_err(|error| match error {
+        // A broker that expects TLS or SASL, or does not, closes the connection without a word.
+        KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut) => LogError::Unavailable {
+            what: format!("kafka at {}", options.bootstrap_servers),
+            detail: format!(
+                "no answer within {} ms: it is away, or wants other settings of TLS or SASL",
+                options.call_timeout.as_millis()
+            ),
+        },
+        _ => unavailable(error),
+    })?;
     for result in created {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -95,7 +105,7 @@ fn wanted_settings(spec: &TopicSpec, options: &KafkaOptions) -> Vec<(&'static st
 
 /// What would lose facts or mix them up is refused; a different retention of plumbing is not.
 async fn check_settings(
-    client: &AdminClient<DefaultClientContext>,
+    client: &AdminClient<Told>,
     admin_options: &AdminOptions,
     topics: &[TopicSpec],
     settings: &[Vec<(&'static str, String)>],
@@ -136,10 +146,10 @@ async fn check_settings(
 /// A topic that was just created takes a moment to be known everywhere.
 async fn check_partitions(options: &KafkaOptions, topics: &[TopicSpec]) -> LogResult<()> {
     let deadline = tokio::time::Instant::now() + options.call_timeout;
-    let consumer: Arc<BaseConsumer> =
-        Arc::new(options.reader("read_uncommitted").create().map_err(|error: KafkaError| {
-            LogError::Refused { what: "kafka configuration".to_owned(), detail: error.to_string() }
-        })?);
+    let consumer = options.reader("read_uncommitted").create_with_context(Told);
+    let consumer: Arc<BaseConsumer<Told>> = Arc::new(consumer.map_err(|error| {
+        LogError::Refused { what: "kafka configuration".to_owned(), detail: error.to_string() }
+    })?);
     for spec in topics {
         let found = loop {
             let (client, name, timeout) =

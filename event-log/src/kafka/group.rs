@@ -1,11 +1,12 @@
 //! Group membership: a consumer that is subscribed and polled, but fetches nothing. Input is read
 //! by readers, which each start where their processor says.
 
-use super::{KafkaOptions, query_error};
+use super::{KafkaOptions, query_error, told};
 use crate::{GroupEvent, GroupMember, GroupOptions, LogError, LogResult, Ownership, Revocation};
 use async_trait::async_trait;
 use rdkafka::{
     ClientContext,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -65,9 +66,7 @@ fn poll(
                 let _ = events.send(Err(LogError::Fenced { transactional_id, detail }));
                 return;
             }
-            Some(Err(error)) => {
-                tracing::debug!(%error, "kafka group member goes on after an error")
-            }
+            Some(Err(error)) => told::going_on(&consumer.context().group, &error),
             _ => {}
         }
     }
@@ -88,7 +87,15 @@ struct MemberContext {
     runtime: tokio::runtime::Handle,
 }
 
-impl ClientContext for MemberContext {}
+impl ClientContext for MemberContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        told::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        told::error(&error, reason);
+    }
+}
 
 impl ConsumerContext for MemberContext {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

@@ -8,6 +8,7 @@ mod group;
 mod lanes;
 mod options;
 mod reader;
+mod told;
 mod topic_id;
 mod transactor;
 
@@ -28,6 +29,7 @@ use rdkafka::{
 };
 use reader::Ahead;
 use std::{collections::HashMap, sync::Arc, time::Duration};
+use told::Told;
 
 /// Clones share the clients.
 #[derive(Clone)]
@@ -37,9 +39,9 @@ struct Inner {
     options: KafkaOptions,
     lanes: Lanes,
     /// Answers watermark queries with the last stable offset.
-    committed: BaseConsumer,
+    committed: BaseConsumer<Told>,
     /// Answers watermark queries with the high watermark.
-    uncommitted: BaseConsumer,
+    uncommitted: BaseConsumer<Told>,
     topics: Mutex<HashMap<String, TopicDescription>>,
 }
 
@@ -51,8 +53,10 @@ impl KafkaLog {
             detail: error.to_string(),
         };
         let lanes = Lanes::new(&options).map_err(refused)?;
-        let committed = options.reader("read_committed").create().map_err(refused)?;
-        let uncommitted = options.reader("read_uncommitted").create().map_err(refused)?;
+        let committed =
+            options.reader("read_committed").create_with_context(Told).map_err(refused)?;
+        let uncommitted =
+            options.reader("read_uncommitted").create_with_context(Told).map_err(refused)?;
         let topics = Mutex::new(HashMap::new());
         Ok(Self(Arc::new(Inner { options, lanes, committed, uncommitted, topics })))
     }
@@ -163,11 +167,11 @@ impl EventLog for KafkaLog {
     async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>> {
         let ownership = ownership.clone();
         self.blocking(move |inner| {
-            let consumer: BaseConsumer = inner
+            let consumer: BaseConsumer<Told> = inner
                 .options
                 .reader("read_committed")
                 .set("group.id", ownership.group.as_ref())
-                .create()
+                .create_with_context(Told)
                 .map_err(|error| {
                     query_error(&ownership.topic, Some(ownership.partition), &error)
                 })?;
@@ -195,12 +199,17 @@ impl EventLog for KafkaLog {
 
 /// The oldest offset that is kept, and the end as the client's isolation sees it. Blocks.
 fn bounds(
-    client: &BaseConsumer,
+    client: &BaseConsumer<Told>,
     topic: &str,
     partition: u32,
     timeout: Duration,
 ) -> KafkaResult<(Offset, Offset)> {
-    let (low, high) = client.fetch_watermarks(topic, partition as i32, timeout)?;
+    let found = client.fetch_watermarks(topic, partition as i32, timeout);
+    // Nobody else polls these clients: what they say would pile up.
+    while let Some(Err(error)) = client.poll(Duration::ZERO) {
+        told::going_on("asking for the ends of a partition", &error);
+    }
+    let (low, high) = found?;
     Ok((low.max(0) as Offset, high.max(0) as Offset))
 }
 

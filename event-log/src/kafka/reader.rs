@@ -1,6 +1,9 @@
 //! Readers: a thread per reader polls its consumer and hands batches over a short channel.
 
-use super::{KafkaOptions, bounds, query_error};
+use super::{
+    KafkaOptions, bounds, query_error,
+    told::{self, Told},
+};
 use crate::{
     Headers, HeadersBuilder, LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record,
     StoredRecord,
@@ -47,7 +50,7 @@ pub(super) fn open(
         Ahead::Much => (options.reader("read_committed"), HAND_OVER),
         Ahead::Little => (options.browser(), SMALL_HAND_OVER),
     };
-    let consumer: BaseConsumer = config.create().map_err(error)?;
+    let consumer: BaseConsumer<Told> = config.create_with_context(Told).map_err(error)?;
     let mut assignment = TopicPartitionList::new();
     for (partition, offset) in from {
         let offset = KafkaOffset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
@@ -147,7 +150,7 @@ impl LogReader for KafkaReader {
 }
 
 struct Poller {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Told>,
     topic: Arc<str>,
     from: Vec<(u32, Offset)>,
     hand_over: ReadLimit,
@@ -211,7 +214,7 @@ impl Poller {
                 | RDKafkaErrorCode::Authentication,
             ) => Err(query_error(&self.topic, None, error)),
             _ => {
-                tracing::debug!(topic = %self.topic, %error, "kafka reader goes on after an error");
+                told::going_on(&self.topic, error);
                 Ok(())
             }
         }

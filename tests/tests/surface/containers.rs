@@ -4,21 +4,13 @@
 use almanac_tests::{
     address,
     process::{Engine, Installation, PATIENCE, Process, binary, free_port},
-    python_program, recipe,
+    python_program, recipe, root,
 };
 use reqwest::StatusCode;
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, process::Command};
 
 const COMPOSE: &str = "docker-compose.kafka.yml";
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
 
 /// Environment of the image, from the Dockerfile.
 fn image() -> BTreeMap<String, String> {

@@ -42,7 +42,8 @@ pub(crate) async fn open(
         Engine::Cluster => {
             let options = config.scylla.options()?;
             let what = format!("the read store at {}", options.nodes.join(", "));
-            let log = KafkaLog::connect(config.kafka.options(config.instance())?)?;
+            let log =
+                KafkaLog::connect(config.kafka.options(&config.topic_prefix, &config.instance())?)?;
             let connect = || ScyllaStore::connect(&options);
             let store = wait_for(&what, connect, store_is_outage, shutdown).await?;
             (Arc::new(log), Arc::new(store))

@@ -1,5 +1,5 @@
-# For stack.sh, with ALMANAC_STACK_SECURED: TLS everywhere, a password for Kafka and Cassandra, and a
-# certificate that these two ask of their clients. For clients: $dir/tls/{ca.pem,client.pem,client.key},
+# For stack.sh, with ALMANAC_STACK_SECURED: TLS everywhere, a password for Kafka and Cassandra, a
+# certificate that these two ask of their clients, and on Kafka no more rights than are needed. For clients: $dir/tls/{ca.pem,client.pem,client.key},
 # for Kafka the login below, for Cassandra its first user, cassandra with the password cassandra.
 # shellcheck shell=bash disable=SC2154,SC2034
 
@@ -31,11 +31,27 @@ inter.broker.listener.name=INSIDE
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.ssl.client.auth=required
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
 ssl.keystore.type=PEM
 ssl.keystore.location=$dir/tls/server.both.pem
 ssl.truststore.type=PEM
 ssl.truststore.location=$dir/tls/ca.pem
 P
+}
+
+# What docs/operating.md says that Almanac needs.
+grant() {
+  local inside; inside=$(sed -n 's|^listeners=.*INSIDE://\([^,]*\),.*|\1|p' "$dir/kafka/server.properties")
+  allow() {
+    kafka_tool org.apache.kafka.tools.AclCommand --bootstrap-server "$inside" --add \
+      --allow-principal User:almanac --resource-pattern-type prefixed "$@" >>"$dir/kafka/log" 2>&1 \
+      || die "granting failed, see $dir/kafka/log"
+  }
+  allow --topic secured. --operation Create --operation Describe --operation DescribeConfigs \
+    --operation Read --operation Write
+  allow --group secured.almanac- --operation Read
+  allow --transactional-id secured.almanac- --operation Write
 }
 
 secure_cassandra() {

@@ -198,8 +198,7 @@ start() {
         --add-opens jdk.management/com.sun.management.internal=ALL-UNNAMED \
         -cp "$lib/cassandra/*" org.apache.cassandra.service.CassandraDaemon ;;
     registry)
-      # shellcheck disable=SC1091
-      local port; port=$(. "$dir/env"; p=${ALMANAC_TEST_REGISTRY#*127.0.0.1:}; echo "${p%%/*}")
+      local port; port=$(sed -n 's|^ALMANAC_TEST_REGISTRY=.*127.0.0.1:\([0-9]*\)/.*|\1|p' "$dir/env")
       export QUARKUS_HTTP_HOST=127.0.0.1
       if [ -n "$secured" ]; then
         secure_registry "$port"
@@ -250,6 +249,7 @@ case ${1:-} in
     fetch; configure; forget
     for server in cassandra kafka registry; do start "$server"; done
     for server in kafka registry cassandra; do wait_for "$server"; done
+    [ -z "$secured" ] || grant
     cat "$dir/env" ;;
   down) for server in registry kafka cassandra; do end "$server" TERM; done ;;
   start) start "${2:?which server}"; wait_for "$2" ;;

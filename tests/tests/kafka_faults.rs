@@ -240,6 +240,28 @@ async fn appends_that_wait_for_each_other_keep_their_order() {
     assert_eq!(everything(&*broken.log, &broken.output, 0).await, told);
 }
 
+/// A refusal that librdkafka takes for final ends one of its clients, and no more than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_go_on_after_a_fatal_error() {
+    let broken = Broken::new().await;
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    broken.cluster.request_errors(RDKafkaApiKey::InitProducerId, &[refused; 8]);
+    let log = log(KafkaOptions {
+        call_timeout: Duration::from_secs(3),
+        ..KafkaOptions::new(broken.cluster.bootstrap_servers())
+    });
+    let append = || log.append(broken.appends("fact"));
+    let error = append().await.unwrap_err();
+    assert_eq!(error.retry(), Retry::Later, "{error}");
+    broken.cluster.clear_request_errors(RDKafkaApiKey::InitProducerId);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while let Err(error) = append().await {
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(everything(&*log, &broken.output, 0).await, ["fact"]);
+}
+
 /// Brokers that do not answer: what waits behind others is given up in the same time as they are,
 /// and is not written later.
 #[tokio::test(flavor = "multi_thread")]

@@ -55,7 +55,7 @@ impl Secured {
             self.tls("client.key")
         );
         format!(
-            "engine = \"cluster\"\npartitions = 2\ndemo = false\n\
+            "engine = \"cluster\"\ntopic_prefix = \"secured.\"\npartitions = 2\ndemo = false\n\
              [kafka]\nbootstrap_servers = \"{}\"\nreplication_factor = 1\nmin_insync_replicas = 1\n\
              call_timeout = \"3s\"\ntls = true\n{certificates}\
              sasl_mechanism = \"SCRAM-SHA-512\"\nsasl_username = \"almanac\"\n\
@@ -123,6 +123,7 @@ async fn secured_servers_let_in_who_has_what_they_want() {
     let read = process.send("GET", written.header("location"), &headers, "").await.unwrap();
     assert_eq!((read.status, read.version()), (StatusCode::OK, Some(1)), "{read:?}");
     assert!(process.stop().success());
+    assert!(!process.log().contains("kafka client"), "nothing is refused: {}", process.log());
 
     let without = |names: &'static [&str]| {
         move |line: &str| {
@@ -151,6 +152,11 @@ async fn secured_servers_let_in_who_has_what_they_want() {
             "kafka-nobody",
             changed(&right, kafka, without(&["sasl_"])),
             "wants other settings of TLS or SASL",
+        ),
+        (
+            "kafka-rights",
+            right.replace("\"secured.\"", "\"somebody.elses.\""),
+            "TopicAuthorizationFailed",
         ),
         (
             "scylla-password",

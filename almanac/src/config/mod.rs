@@ -251,7 +251,7 @@ mod tests {
         .unwrap();
         assert!(!toml::to_string(&config).unwrap().contains("hunter2"));
         assert!(!format!("{config:?}").contains("hunter2"));
-        let options = config.kafka.options(String::new()).unwrap();
+        let options = config.kafka.options("", "").unwrap();
         assert_eq!(options.security.sasl_password.as_deref(), Some("hunter2"));
     }
 }

@@ -155,8 +155,9 @@ impl Default for ScyllaConfig {
 }
 
 impl KafkaConfig {
-    /// As a client of this name.
-    pub(crate) fn options(&self, client_id: String) -> anyhow::Result<KafkaOptions> {
+    /// For the process of this name. What brokers get to see begins with the prefix: topics, groups,
+    /// transactional ids and clients.
+    pub(crate) fn options(&self, prefix: &str, instance: &str) -> anyhow::Result<KafkaOptions> {
         let sasl_password = secret(&self.sasl_password, self.sasl_password_file.as_ref())?;
         Ok(KafkaOptions {
             replication_factor: self.replication_factor,
@@ -176,7 +177,7 @@ impl KafkaConfig {
                 sasl_password,
             },
             properties: self.properties.clone(),
-            client_id,
+            client_id: format!("{prefix}almanac-{instance}"),
             ..KafkaOptions::new(self.bootstrap_servers.clone())
         })
     }

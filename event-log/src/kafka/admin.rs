@@ -4,7 +4,6 @@ use super::{KafkaOptions, options::MESSAGE_MAX_BYTES, told::Told};
 use crate::{LogError, LogResult, Retention, TopicSpec};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
 };
 use std::{sync::Arc, time::Duration};
@@ -16,6 +15,7 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
     };
     let client: AdminClient<Told> =
         options.overridden(options.common()).create_with_context(Told).map_err(unavailable)?;
+    let client = Arc::new(client);
     let admin_options = AdminOptions::new()
         .request_timeout(Some(options.call_timeout))
         .operation_timeout(Some(options.call_timeout));
@@ -57,7 +57,7 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
             }
         }
     }
-    check_partitions(options, topics).await?;
+    check_partitions(&client, options.call_timeout, topics).await?;
     let deadline = tokio::time::Instant::now() + options.call_timeout;
     loop {
         match check_settings(&client, &admin_options, topics, &settings).await {
@@ -144,18 +144,17 @@ async fn check_settings(
 }
 
 /// A topic that was just created takes a moment to be known everywhere.
-async fn check_partitions(options: &KafkaOptions, topics: &[TopicSpec]) -> LogResult<()> {
-    let deadline = tokio::time::Instant::now() + options.call_timeout;
-    let consumer = options.reader("read_uncommitted").create_with_context(Told);
-    let consumer: Arc<BaseConsumer<Told>> = Arc::new(consumer.map_err(|error| {
-        LogError::Refused { what: "kafka configuration".to_owned(), detail: error.to_string() }
-    })?);
+async fn check_partitions(
+    client: &Arc<AdminClient<Told>>,
+    call_timeout: Duration,
+    topics: &[TopicSpec],
+) -> LogResult<()> {
+    let deadline = tokio::time::Instant::now() + call_timeout;
     for spec in topics {
         let found = loop {
-            let (client, name, timeout) =
-                (consumer.clone(), spec.name.clone(), options.call_timeout);
+            let (client, name) = (client.clone(), spec.name.clone());
             let count = tokio::task::spawn_blocking(move || {
-                let metadata = client.fetch_metadata(Some(&name), timeout).ok()?;
+                let metadata = client.inner().fetch_metadata(Some(&name), call_timeout).ok()?;
                 metadata.topics().first().map(|topic| topic.partitions().len())
             })
             .await

@@ -8,12 +8,12 @@
 //! A broker is also asked once for each batch, whatever its size: where many records come, waiting
 //! a few milliseconds for the next ones costs their callers less than the requests would.
 
-use super::{KafkaOptions, produce_error, to_kafka_headers, told::Told};
+use super::{KafkaOptions, produce_error, renewed::Renewed, to_kafka_headers};
 use crate::{Append, LogError, LogResult, Offset};
 use parking_lot::Mutex;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{DeliveryFuture, FutureProducer, FutureRecord},
+    producer::{DeliveryFuture, FutureRecord},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -40,9 +40,9 @@ pub(super) struct Lanes {
 
 struct Producers {
     /// Sends each record as it comes.
-    single: FutureProducer<Told>,
+    single: Renewed,
     /// Sends what is handed over together.
-    batches: FutureProducer<Told>,
+    batches: Renewed,
     gather: Duration,
     gather_from: u32,
     timeout: Duration,
@@ -76,8 +76,8 @@ enum Taken {
 impl Lanes {
     pub(super) fn new(options: &KafkaOptions) -> Result<Self, KafkaError> {
         let producers = Producers {
-            single: options.idempotent_producer(Duration::ZERO).create_with_context(Told)?,
-            batches: options.idempotent_producer(HANDING_OVER).create_with_context(Told)?,
+            single: Renewed::new(options.idempotent_producer(Duration::ZERO))?,
+            batches: Renewed::new(options.idempotent_producer(HANDING_OVER))?,
             gather: options.gather,
             gather_from: options.gather_from,
             timeout: options.call_timeout,
@@ -203,7 +203,7 @@ async fn serve(lane: Arc<Lane>, producers: Arc<Producers>) {
     }
 }
 
-async fn send(producer: &FutureProducer<Told>, append: &Append) -> LogResult<DeliveryFuture> {
+async fn send(producer: &Renewed, append: &Append) -> LogResult<DeliveryFuture> {
     let mut record = FutureRecord::to(&append.topic)
         .partition(append.partition as i32)
         .key(append.record.key.as_ref())
@@ -213,7 +213,7 @@ async fn send(producer: &FutureProducer<Told>, append: &Append) -> LogResult<Del
         record = record.payload(value.as_ref());
     }
     loop {
-        match producer.send_result(record) {
+        match producer.get().send_result(record) {
             Ok(delivery) => return Ok(delivery),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                 record = again;

@@ -8,6 +8,7 @@ mod group;
 mod lanes;
 mod options;
 mod reader;
+mod renewed;
 mod told;
 mod topic_id;
 mod transactor;

@@ -7,6 +7,7 @@ use scylla::{
     client::{
         execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder,
     },
+    errors::ExecutionError,
     policies::load_balancing::DefaultPolicy,
     statement::Consistency,
 };
@@ -94,15 +95,23 @@ impl ScyllaOptions {
             what: what.clone(),
             detail: error.to_string(),
         })?;
-        let cql = format!(
-            "CREATE KEYSPACE IF NOT EXISTS {} WITH replication = {}",
-            self.keyspace, self.replication
-        );
-        session
-            .query_unpaged(cql, ())
+        self.ensure_keyspace(&session)
             .await
             .map_err(|error| StoreError::Unavailable { what, detail: error.to_string() })?;
         Ok(session)
+    }
+
+    /// Who may only use a keyspace that is there may not even ask for it to be made.
+    async fn ensure_keyspace(&self, session: &Session) -> Result<(), ExecutionError> {
+        let cql = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
+        let found = session.query_unpaged(cql, (&self.keyspace,)).await?;
+        if found.into_rows_result().is_ok_and(|rows| rows.rows_num() > 0) {
+            return Ok(());
+        }
+        let (keyspace, replication) = (&self.keyspace, &self.replication);
+        let cql =
+            format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}");
+        session.query_unpaged(cql, ()).await.map(drop)
     }
 
     fn tls_context(&self) -> Result<openssl::ssl::SslContext, openssl::error::ErrorStack> {

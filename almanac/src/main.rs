@@ -80,10 +80,21 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("almanac: {error:#}");
+            eprintln!("almanac: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Each cause once: some errors tell theirs themselves.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -13,9 +13,9 @@ use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::ProcessorOptions;
 use almanac_projector::{Projection, Projector, ProjectorMetrics, plans, recipes};
 use almanac_query_api::{ApiState, QueryMetrics, QueryOptions};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,7 @@ pub(crate) struct Running {
     http_stop: CancellationToken,
     http: JoinHandle<()>,
     followers: Vec<JoinHandle<()>>,
+    _claim: Option<File>,
 }
 
 /// How long each step of draining may take.
@@ -89,6 +90,19 @@ fn projectors(
     Ok(projectors.collect())
 }
 
+/// Two processes of one name take the partitions from each other again and again. Roles with local state
+/// lock that; a role without any locks this file, for as long as it lives.
+fn claim(config: &Config, role: &str) -> anyhow::Result<File> {
+    let folder = config.data_dir.join("state");
+    let path = folder.join(format!("{role}.lock"));
+    let file = std::fs::create_dir_all(&folder).and_then(|()| File::create(&path));
+    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        bail!("{} is in use: every process needs a data_dir of its own", path.display());
+    }
+    Ok(file)
+}
+
 /// Opens the engine and starts the roles. Every role answers `/healthz`, `/readyz` and `/metrics`
 /// once the engine is open; connections that come before wait.
 pub(crate) async fn start(
@@ -99,6 +113,7 @@ pub(crate) async fn start(
     background: &tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the listener has no address")?;
+    let claim = if roles.projector { Some(claim(config, "projector")?) } else { None };
     let opened = engine::open(config, &topic_specs(config), shutdown, background).await?;
     let mut registry = Registry::default();
     let processors = CancellationToken::new();
@@ -198,7 +213,17 @@ pub(crate) async fn start(
     let max_connections = open_files::connections(config.http.max_connections);
     let options = ServeOptions { max_connections, ..config.http.serve_options() };
     let http = tokio::spawn(almanac_edge::serve(listener, router, options, http_stop.clone()));
-    Ok(Running { address, api, replies, processors, tasks, http_stop, http, followers })
+    Ok(Running {
+        address,
+        api,
+        replies,
+        processors,
+        tasks,
+        http_stop,
+        http,
+        followers,
+        _claim: claim,
+    })
 }
 
 async fn api_state(

@@ -26,6 +26,8 @@ pub enum StateError {
         #[source]
         cause: fjall::Error,
     },
+    #[error("local state in {folder} is in use: every process needs a data_dir of its own")]
+    InUse { folder: PathBuf },
     #[error(
         "local state of partition {partition} in {folder} is still held; it can be tried again"
     )]
@@ -83,7 +85,10 @@ impl StateFolder {
             .open()
             .map_err(|cause| {
                 let folder = folder.to_owned();
-                StateError::Storage { action: "open", folder, cause }
+                match cause {
+                    fjall::Error::Locked => StateError::InUse { folder },
+                    cause => StateError::Storage { action: "open", folder, cause },
+                }
             })?;
         Ok(Self { database, folder: folder.into(), held: Arc::default() })
     }

@@ -150,6 +150,22 @@ async fn composed_roles_work_together() {
     let listed = reads.send("GET", events, &with, "").await.unwrap();
     assert_eq!(listed.status, StatusCode::OK, "{listed:?}");
     assert_eq!(listed.body["items"].as_array().map(Vec::len), Some(1), "{listed:?}");
+
+    // Two that share a folder would have one name, and take the partitions from each other for ever.
+    for (role, held) in [("projector", "projector.lock"), ("ingestor", "ingestor-1")] {
+        let port = free_port();
+        let mut again = command(role, &[role]);
+        again.env("ALMANAC__HTTP__LISTEN", format!("127.0.0.1:{port}"));
+        let name = format!("{role}-again");
+        let second = installation.spawn(again, port, &name);
+        let refused = second
+            .until("the end", || async {
+                let log = second.log();
+                log.contains("needs a data_dir of its own").then_some(log)
+            })
+            .await;
+        assert!(refused.contains(held), "{refused}");
+    }
     for process in processes.values_mut() {
         assert!(process.stop().success());
     }

@@ -24,13 +24,12 @@ use lanes::Lanes;
 use parking_lot::Mutex;
 use rdkafka::{
     TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
 };
 use reader::Ahead;
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use told::Told;
 
 /// Clones share the clients.
 #[derive(Clone)]
@@ -40,9 +39,9 @@ struct Inner {
     options: KafkaOptions,
     lanes: Lanes,
     /// Answers watermark queries with the last stable offset.
-    committed: BaseConsumer<Told>,
+    committed: BaseConsumer,
     /// Answers watermark queries with the high watermark.
-    uncommitted: BaseConsumer<Told>,
+    uncommitted: BaseConsumer,
     topics: Mutex<HashMap<String, TopicDescription>>,
 }
 
@@ -54,10 +53,8 @@ impl KafkaLog {
             detail: error.to_string(),
         };
         let lanes = Lanes::new(&options).map_err(refused)?;
-        let committed =
-            options.reader("read_committed").create_with_context(Told).map_err(refused)?;
-        let uncommitted =
-            options.reader("read_uncommitted").create_with_context(Told).map_err(refused)?;
+        let committed = options.reader("read_committed").create().map_err(refused)?;
+        let uncommitted = options.reader("read_uncommitted").create().map_err(refused)?;
         let topics = Mutex::new(HashMap::new());
         Ok(Self(Arc::new(Inner { options, lanes, committed, uncommitted, topics })))
     }
@@ -168,11 +165,11 @@ impl EventLog for KafkaLog {
     async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>> {
         let ownership = ownership.clone();
         self.blocking(move |inner| {
-            let consumer: BaseConsumer<Told> = inner
+            let consumer: BaseConsumer = inner
                 .options
                 .reader("read_committed")
                 .set("group.id", ownership.group.as_ref())
-                .create_with_context(Told)
+                .create()
                 .map_err(|error| {
                     query_error(&ownership.topic, Some(ownership.partition), &error)
                 })?;
@@ -200,16 +197,14 @@ impl EventLog for KafkaLog {
 
 /// The oldest offset that is kept, and the end as the client's isolation sees it. Blocks.
 fn bounds(
-    client: &BaseConsumer<Told>,
+    client: &BaseConsumer<impl ConsumerContext>,
     topic: &str,
     partition: u32,
     timeout: Duration,
 ) -> KafkaResult<(Offset, Offset)> {
     let found = client.fetch_watermarks(topic, partition as i32, timeout);
     // Nobody else polls these clients: what they say would pile up.
-    while let Some(Err(error)) = client.poll(Duration::ZERO) {
-        told::going_on("asking for the ends of a partition", &error);
-    }
+    while let Some(Err(_)) = client.poll(Duration::ZERO) {}
     let (low, high) = found?;
     Ok((low.max(0) as Offset, high.max(0) as Offset))
 }

@@ -2,10 +2,15 @@
 //! fit, a broker that refuses. The calls that need the connection only say that their time ran out.
 //!
 //! A process has dozens of clients, and each says the same: it is told once, and again while it lasts.
+//! Clients that are polled only when something is asked of them are not listened to: they would tell of
+//! an outage that is long over.
 
 use parking_lot::Mutex;
 use rdkafka::{
-    ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
+    ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerContext,
+    error::{KafkaError, RDKafkaErrorCode},
 };
 use std::time::{Duration, Instant};
 
@@ -46,8 +51,13 @@ pub(super) fn error(error: &KafkaError, reason: &str) {
     tracing::debug!(%error, "kafka client: {reason}");
 }
 
-/// An error that somebody goes on after.
+/// An error that somebody goes on after. Broker trouble, again, comes by [`log`].
 pub(super) fn going_on(what: &str, error: &KafkaError) {
+    let code = error.rdkafka_error_code();
+    let away = [RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::BrokerTransportFailure];
+    if code.is_some_and(|code| away.contains(&code)) {
+        return;
+    }
     let message = format!("{what}: {error}");
     if is_due(&message, Instant::now()) {
         tracing::warn!("kafka client goes on after an error: {message}");

@@ -4,7 +4,7 @@
 //! created again cannot be told from the one whose positions are remembered.
 #![expect(unsafe_code, reason = "foreign function calls; each block says why it is sound")]
 
-use super::{query_error, told::Told};
+use super::query_error;
 use crate::{LogError, LogResult, TopicDescription, TopicId};
 use rdkafka::{
     bindings as sys,
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 /// Blocks up to `timeout`.
 pub(super) fn describe(
-    consumer: &BaseConsumer<Told>,
+    consumer: &BaseConsumer,
     topic: &str,
     timeout: Duration,
 ) -> LogResult<TopicDescription> {

@@ -4,13 +4,12 @@
 //! the transactor's thread under a watchdog in the caller: past it, the thread is abandoned with
 //! its producer and the outcome is unknown. The next producer with the same id fences it.
 
-use super::{KafkaOptions, group::Generation, produce_error, to_kafka_headers, told};
+use super::{KafkaOptions, group::Generation, produce_error, to_kafka_headers};
 use crate::{Append, InputPosition, LogError, LogResult, Offset, Ownership, Transactor};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, Message, Offset as KafkaOffset, TopicPartitionList,
-    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig},
@@ -106,15 +105,7 @@ struct Deliveries {
     failure: Mutex<Option<(usize, KafkaError)>>,
 }
 
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        told::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        told::error(&error, reason);
-    }
-}
+impl ClientContext for Deliveries {}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<usize>;

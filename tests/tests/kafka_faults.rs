@@ -148,7 +148,7 @@ async fn every_transactional_call_may_fail() {
         AddOffsetsToTxn, AddPartitionsToTxn, EndTxn, InitProducerId, Produce, TxnOffsetCommit,
     };
     use RDKafkaRespErr as Error;
-    let cases: [(RDKafkaApiKey, RDKafkaRespErr, Option<Retry>); 9] = [
+    let cases: [(RDKafkaApiKey, RDKafkaRespErr, Option<Retry>); 14] = [
         (AddPartitionsToTxn, Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, None),
         (
             AddPartitionsToTxn,
@@ -162,6 +162,20 @@ async fn every_transactional_call_may_fail() {
         (EndTxn, Error::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, None),
         (EndTxn, Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Some(Retry::StartOver)),
         (InitProducerId, Error::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, None),
+        // What brokers answer to a transactional id that was silent for longer than they remember it.
+        (AddOffsetsToTxn, Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING, Some(Retry::Later)),
+        (
+            AddPartitionsToTxn,
+            Error::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING,
+            Some(Retry::Later),
+        ),
+        (
+            AddOffsetsToTxn,
+            Error::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            Some(Retry::StartOver),
+        ),
+        (TxnOffsetCommit, Error::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, Some(Retry::Later)),
+        (Produce, Error::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Some(Retry::Later)),
     ];
     let broken = Broken::new().await;
     for (number, (call, error, expected)) in cases.into_iter().enumerate() {
@@ -179,6 +193,18 @@ async fn every_transactional_call_may_fail() {
         if found == Some(Retry::StartOver) {
             let again = transactor.commit(broken.appends("b"), position(&broken.input, 0, 1)).await;
             assert!(again.is_err(), "a transactor in doubt is not used again");
+        } else {
+            // Nothing was written, and the same call may succeed later.
+            let input = || position(&broken.input, 0, 1);
+            let mut last = transactor.commit(broken.appends("b"), input()).await;
+            for _ in 0..10 {
+                if last.is_ok() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                last = transactor.commit(broken.appends("b"), input()).await;
+            }
+            assert!(last.is_ok(), "after {call:?} {error:?}: {last:?}");
         }
         let mut fresh = broken.log.transactor(&id, &broken.owned).await.unwrap();
         fresh

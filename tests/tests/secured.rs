@@ -135,7 +135,7 @@ async fn secured_servers_let_in_who_has_what_they_want() {
     const CERTIFICATE: &[&str] = &["certificate_file", "key_file"];
     const TLS: &[&str] = &["tls", "ca_file", "certificate_file", "key_file"];
     let (kafka, scylla, registry) = ("[kafka]", "[scylla]", "[schema_registry]");
-    for (name, configuration, told) in [
+    let wrong = [
         (
             "kafka-password",
             right.replace("open-sesame", "open-barley"),
@@ -180,9 +180,12 @@ async fn secured_servers_let_in_who_has_what_they_want() {
             changed(&right, registry, without(&["ca_file"])),
             "certificate verify failed",
         ),
-    ] {
+    ];
+    let started = wrong.map(|(name, configuration, told)| {
         assert_ne!(configuration, right, "{name}");
-        let mut process = start(&installation, name, &configuration);
+        (name, told, start(&installation, name, &configuration))
+    });
+    for (name, told, mut process) in started {
         process.until(told, || async { process.log().contains(told).then_some(()) }).await;
         assert!(!process.has_ended(), "{name} is waited for: {}", process.log());
         process.kill();

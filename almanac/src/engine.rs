@@ -90,7 +90,7 @@ fn store_is_outage(error: &almanac_read_store::StoreError) -> bool {
     error.retry() == almanac_read_store::Retry::Later
 }
 
-/// How long a first attempt may take before it is said what is waited for.
+/// How long all attempts may take before it is said what is waited for, whatever they say.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tries again until it works, saying what is waited for; gives up on what time does not mend.

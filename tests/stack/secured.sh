@@ -1,9 +1,12 @@
 # For stack.sh, with ALMANAC_STACK_SECURED: TLS everywhere, a password for Kafka and Cassandra, a
 # certificate that these two ask of their clients, and on Kafka no more rights than are needed. For clients: $dir/tls/{ca.pem,client.pem,client.key},
-# for Kafka the login below, for Cassandra its first user, cassandra with the password cassandra.
+# for Kafka the logins below, for Cassandra its first user, cassandra with the password cassandra.
 # shellcheck shell=bash disable=SC2154,SC2034
 
-secured_login='SCRAM-SHA-512=[name=almanac,password=open-sesame]'
+secured_logins=(
+  --add-scram 'SCRAM-SHA-512=[name=almanac,password=open-sesame]'
+  --add-scram 'SCRAM-SHA-512=[name=tenant,password=open-sesame]'
+)
 
 certificates() {
   need openssl OpenSSL openssl
@@ -40,7 +43,7 @@ ssl.truststore.location=$dir/tls/ca.pem
 P
 }
 
-# What docs/operating.md says that Almanac needs.
+# What docs/operating.md says that Almanac needs; the tenant may not make topics.
 grant() {
   local inside; inside=$(sed -n 's|^listeners=.*INSIDE://\([^,]*\),.*|\1|p' "$dir/kafka/server.properties")
   allow() {
@@ -48,10 +51,12 @@ grant() {
       --allow-principal User:almanac --resource-pattern-type prefixed "$@" >>"$dir/kafka/log" 2>&1 \
       || die "granting failed, see $dir/kafka/log"
   }
-  allow --topic secured. --operation Create --operation Describe --operation DescribeConfigs \
+  local tenant=(--allow-principal User:tenant)
+  allow --topic secured. --operation Create
+  allow "${tenant[@]}" --topic secured. --operation Describe --operation DescribeConfigs \
     --operation Read --operation Write
-  allow --group secured.almanac- --operation Read
-  allow --transactional-id secured.almanac- --operation Write
+  allow "${tenant[@]}" --group secured.almanac- --operation Read
+  allow "${tenant[@]}" --transactional-id secured.almanac- --operation Write
 }
 
 secure_cassandra() {

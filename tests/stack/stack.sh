@@ -160,7 +160,8 @@ start() {
       if [ ! -e "$dir/kafka/data/meta.properties" ]; then
         local id; id=$(kafka_tool kafka.tools.StorageTool random-uuid 2>/dev/null | tail -1)
         kafka_tool kafka.tools.StorageTool format -t "$id" -c "$dir/kafka/server.properties" \
-          --standalone ${secured:+--add-scram "$secured_login"} >"$dir/kafka/log" 2>&1 || die "formatting failed, see $dir/kafka/log"
+          --standalone ${secured:+"${secured_logins[@]}"} >"$dir/kafka/log" 2>&1 \
+          || die "formatting failed, see $dir/kafka/log"
       fi
       launch kafka java -Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=4 \
         -Dlog4j2.configurationFile="$dir/kafka/log4j2.properties" \

@@ -125,6 +125,14 @@ async fn secured_servers_let_in_who_has_what_they_want() {
     assert!(process.stop().success());
     assert!(!process.log().contains("kafka client"), "nothing is refused: {}", process.log());
 
+    // Topics that are there are used by who may not make any.
+    let tenant = right.replace("sasl_username = \"almanac\"", "sasl_username = \"tenant\"");
+    let mut process = start(&installation, "tenant", &tenant);
+    process.ready().await;
+    let read = process.send("GET", written.header("location"), &[], "").await.unwrap();
+    assert_eq!((read.status, read.version()), (StatusCode::OK, Some(1)), "{read:?}");
+    assert!(process.stop().success());
+
     let without = |names: &'static [&str]| {
         move |line: &str| {
             let goes = names.iter().any(|name| line.starts_with(name));

@@ -55,13 +55,15 @@ pub fn make_key(file: &Path) -> Result<(), IdentityError> {
     let mut opened =
         options.write(true).create_new(true).mode(0o600).open(&draft).map_err(error("write"))?;
     let written = opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all());
-    // Unlike a rename, a link never replaces what another process made meanwhile.
-    let linked = written.and_then(|()| match fs::hard_link(&draft, file) {
+    // Unlike a rename, a link never replaces what another process made meanwhile. Not every
+    // filesystem has links.
+    let made = written.and_then(|()| match fs::hard_link(&draft, file) {
+        Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
+        Err(_) => fs::rename(&draft, file),
     });
-    fs::remove_file(&draft).map_err(error("remove the draft of"))?;
-    linked.map_err(error("write"))
+    let _ = fs::remove_file(&draft);
+    made.map_err(error("write"))
 }
 
 /// What a minted token says.

@@ -49,6 +49,9 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
     for result in created {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            // Who may not make topics is not told that one is there.
+            Err((topic, RDKafkaErrorCode::TopicAuthorizationFailed))
+                if partition_count(&client, options.call_timeout, &topic).await? > 0 => {}
             Err((topic, code)) => {
                 return Err(LogError::Unavailable {
                     what: format!("kafka topic {topic}"),
@@ -143,6 +146,20 @@ async fn check_settings(
     Ok(())
 }
 
+/// None where the topic, or any answer, is missing.
+async fn partition_count(
+    client: &Arc<AdminClient<Told>>,
+    call_timeout: Duration,
+    topic: &str,
+) -> LogResult<usize> {
+    let (client, name) = (client.clone(), topic.to_owned());
+    let counting = tokio::task::spawn_blocking(move || {
+        let metadata = client.inner().fetch_metadata(Some(&name), call_timeout).ok()?;
+        metadata.topics().first().map(|topic| topic.partitions().len())
+    });
+    Ok(counting.await.map_err(|_| LogError::Closed)?.unwrap_or(0))
+}
+
 /// A topic that was just created takes a moment to be known everywhere.
 async fn check_partitions(
     client: &Arc<AdminClient<Told>>,
@@ -152,15 +169,8 @@ async fn check_partitions(
     let deadline = tokio::time::Instant::now() + call_timeout;
     for spec in topics {
         let found = loop {
-            let (client, name) = (client.clone(), spec.name.clone());
-            let count = tokio::task::spawn_blocking(move || {
-                let metadata = client.inner().fetch_metadata(Some(&name), call_timeout).ok()?;
-                metadata.topics().first().map(|topic| topic.partitions().len())
-            })
-            .await
-            .map_err(|_| LogError::Closed)?;
-            match count {
-                Some(count) if count > 0 => break count,
+            match partition_count(client, call_timeout, &spec.name).await? {
+                count if count > 0 => break count,
                 _ if tokio::time::Instant::now() > deadline => {
                     return Err(LogError::Unavailable {
                         what: format!("kafka topic {}", spec.name),

@@ -98,7 +98,7 @@ fn claim(config: &Config, role: &str) -> anyhow::Result<File> {
     let file = std::fs::create_dir_all(&folder).and_then(|()| File::create(&path));
     let file = file.with_context(|| format!("cannot create {}", path.display()))?;
     if file.try_lock().is_err() {
-        bail!("{} is in use: every process needs a data_dir of its own", path.display());
+        bail!("{} is in use by another process: each needs a data_dir of its own", path.display());
     }
     Ok(file)
 }

@@ -26,7 +26,9 @@ pub enum StateError {
         #[source]
         cause: fjall::Error,
     },
-    #[error("local state in {folder} is in use: every process needs a data_dir of its own")]
+    #[error(
+        "local state in {folder} is in use by another process: each needs a data_dir of its own"
+    )]
     InUse { folder: PathBuf },
     #[error(
         "local state of partition {partition} in {folder} is still held; it can be tried again"

@@ -113,9 +113,8 @@ pub enum IdentityError {
 
 #[derive(Clone, Debug, Default)]
 pub struct IdentityOptions {
-    /// Files with keys; those that do not exist are passed over unless they are `required`.
+    /// Files with keys.
     pub files: Vec<PathBuf>,
-    pub is_required: bool,
     /// `iss` and `aud` that tokens must have, where these are set.
     pub issuer: Option<String>,
     pub audience: Option<String>,
@@ -148,9 +147,7 @@ impl Identity {
     pub fn new(options: IdentityOptions) -> Result<Self, IdentityError> {
         let mut keys = Vec::new();
         for file in &options.files {
-            if options.is_required || file.exists() {
-                keys.extend(read_keys(file)?);
-            }
+            keys.extend(read_keys(file)?);
         }
         Ok(Self { keys, options })
     }

@@ -176,7 +176,6 @@ impl Config {
         let identity = &self.identity;
         IdentityOptions {
             files: vec![identity.jwks_file.clone().unwrap_or_else(|| self.own_key_file())],
-            is_required: identity.jwks_file.is_some(),
             issuer: identity.issuer.clone(),
             audience: identity.audience.clone(),
             local_user: self.is_loopback() && identity.jwks_file.is_none(),

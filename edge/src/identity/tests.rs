@@ -92,7 +92,6 @@ fn a_providers_keys_decide() {
     let folder = tempfile::tempdir().unwrap();
     let identity = Identity::new(IdentityOptions {
         files: vec![jwks(folder.path())],
-        is_required: true,
         issuer: Some("https://id.example".to_owned()),
         audience: Some("almanac".to_owned()),
         ..Default::default()
@@ -149,17 +148,13 @@ fn files_without_keys_are_told() {
     let open = |text: &str| {
         let file = folder.path().join("keys.json");
         std::fs::write(&file, text).unwrap();
-        let options =
-            IdentityOptions { files: vec![file], is_required: true, ..Default::default() };
+        let options = IdentityOptions { files: vec![file], ..Default::default() };
         Identity::new(options).err().unwrap().to_string()
     };
     assert!(open("{}").contains("no JWK set"));
     assert!(open("{\"keys\": []}").contains("holds no key"));
-    let missing = IdentityOptions {
-        files: vec![folder.path().join("absent")],
-        is_required: true,
-        ..Default::default()
-    };
+    let missing =
+        IdentityOptions { files: vec![folder.path().join("absent")], ..Default::default() };
     assert!(Identity::new(missing).err().unwrap().to_string().contains("cannot read"));
 }
 

@@ -3,7 +3,7 @@
 
 use almanac_tests::{
     address,
-    process::{Engine, Installation, PATIENCE, Process, binary, free_port},
+    process::{Engine, Installation, Process, binary, free_port},
     python_program, recipe, root,
 };
 use reqwest::StatusCode;
@@ -139,10 +139,10 @@ async fn composed_roles_work_together() {
 
     // Another process takes the tokens of the same key, and has what was written.
     let reads = &processes["query-api"];
-    let wait = format!("wait={}", PATIENCE.as_secs().min(30));
-    let prefer = format!("handling=strict, {wait}");
-    let headers =
-        [("consistency-token", written.header("consistency-token")), ("prefer", prefer.as_str())];
+    let headers = [
+        ("consistency-token", written.header("consistency-token")),
+        ("prefer", "handling=strict, wait=30"),
+    ];
     let read = reads.send("GET", written.header("location"), &headers, "").await.unwrap();
     assert_eq!((read.status, read.version()), (StatusCode::OK, Some(1)), "{read:?}");
     let events = "/v1/events/recipes.events";

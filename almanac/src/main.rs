@@ -42,6 +42,16 @@ struct Arguments {
         env = "ALMANAC_LOG"
     )]
     log: String,
+    /// How many warnings one place in the program may log within ten seconds; how many more there
+    /// were is logged after that
+    #[arg(
+        long,
+        global = true,
+        value_name = "NUMBER",
+        default_value_t = 20,
+        env = "ALMANAC_LOG_WARNINGS"
+    )]
+    log_warnings: u64,
     #[command(subcommand)]
     command: Verb,
 }
@@ -98,10 +108,12 @@ fn with_causes(error: &anyhow::Error) -> String {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    telemetry::start(arguments.log_format, &arguments.log)?;
+    let throttle = telemetry::Throttle::new(arguments.log_warnings);
+    telemetry::start(arguments.log_format, &arguments.log, &throttle)?;
     let config = config::Config::load(arguments.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let background = background_runtime()?;
+    runtime.spawn(throttle.clone().run());
     let outcome = match &arguments.command {
         Verb::Up => runtime.block_on(up::run(config, Roles::ALL, true, background.handle())),
         Verb::Ingestor => {
@@ -132,6 +144,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // A thread that is stuck in a library must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     background.shutdown_timeout(std::time::Duration::from_secs(5));
+    throttle.begin_window();
     outcome
 }
 

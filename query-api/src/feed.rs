@@ -16,12 +16,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(4);
 
 /// Follows the feed for as long as it is polled, through outages.
 pub(crate) async fn follow(state: &ApiState) {
+    let mut pause = PAUSE;
     loop {
+        let started = Instant::now();
         if let Err(error) = follow_once(state).await {
             state.feed_alive.store(false, Ordering::Relaxed);
             tracing::warn!(%error, "the change feed is silent; caches may be out of date");
         }
-        tokio::time::sleep(PAUSE).await;
+        pause = next_pause(pause, started);
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -110,8 +113,12 @@ pub(crate) async fn refresh(state: &ApiState) {
         if let Err(error) = state.search.refresh().await {
             tracing::warn!(%error, "cached partitions cannot be loaded again; serving what is there");
         }
-        // An outage that lasts is said less and less often.
-        pause = if started.elapsed() > MAX_PAUSE { PAUSE } else { (pause * 2).min(MAX_PAUSE) };
+        pause = next_pause(pause, started);
         tokio::time::sleep(pause).await;
     }
+}
+
+/// An outage that lasts is said less and less often.
+fn next_pause(pause: Duration, started: Instant) -> Duration {
+    if started.elapsed() > MAX_PAUSE { PAUSE } else { (pause * 2).min(MAX_PAUSE) }
 }

@@ -1,5 +1,9 @@
 //! Logs: for people on a terminal, plain lines elsewhere, JSON on demand.
 
+mod throttle;
+
+pub(crate) use throttle::Throttle;
+
 use std::io::IsTerminal;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
@@ -9,15 +13,19 @@ pub(crate) enum Format {
     Json,
 }
 
-pub(crate) fn start(format: Format, filter: &str) -> anyhow::Result<()> {
+pub(crate) fn start(format: Format, filter: &str, throttle: &Throttle) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)?;
     let registry = tracing_subscriber::registry().with(filter);
+    let throttle = throttle.clone();
     match format {
-        Format::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).init(),
+        Format::Json => {
+            let layer = fmt::layer().json().with_writer(std::io::stderr);
+            registry.with(layer.with_filter(throttle)).init();
+        }
         Format::Text => {
             let on_terminal = std::io::stderr().is_terminal();
             let layer = fmt::layer().with_ansi(on_terminal).with_writer(std::io::stderr);
-            registry.with(layer.with_target(false)).init();
+            registry.with(layer.with_target(false).with_filter(throttle)).init();
         }
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! The two engines behind their ports. An installation uses one or the other.
 
-use crate::config::{Config, Engine};
+use crate::{
+    config::{Config, Engine},
+    lineage::{self, LineageError},
+};
 use almanac_event_log::{
     EventLog, LogError, TopicSpec,
     embedded::{EmbeddedLog, EmbeddedOptions},
@@ -52,13 +55,21 @@ pub(crate) async fn open(
     let what = format!("kafka at {}", config.kafka.bootstrap_servers);
     let ensure = || log.ensure_topics(topics);
     wait_for(&what, ensure, log_is_outage, shutdown).await?;
-    let codec = Arc::new(codec(config, shutdown).await?);
+    let registry = registry(config)?;
+    let name = registry_name(config);
+    // Before anything is registered: what is to be brought back needs its ids.
+    let check = || lineage::check(&*log, &*registry, &name, &config.topic_prefix);
+    wait_for(&format!("{what} and {name}"), check, LineageError::is_outage, shutdown).await?;
+    let codec = Arc::new(codec(config, registry, shutdown).await?);
     Ok(Opened { log, store, codec })
 }
 
-pub(crate) async fn codec(config: &Config, shutdown: &CancellationToken) -> anyhow::Result<Codec> {
-    let registry = registry(config)?;
-    let what = format!("the schema registry at {}", config.schema_registry.url);
+async fn codec(
+    config: &Config,
+    registry: Arc<dyn Registry>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Codec> {
+    let what = registry_name(config);
     let make = || Codec::new(registry.clone());
     wait_for(&what, make, almanac_schemas::CodecError::is_outage, shutdown).await
 }
@@ -71,6 +82,13 @@ pub(crate) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
             Arc::new(ConfluentRegistry::new(options)?)
         }
     })
+}
+
+fn registry_name(config: &Config) -> String {
+    match config.engine {
+        Engine::Embedded => "the registry in this version of almanac".to_owned(),
+        Engine::Cluster => format!("the schema registry at {}", config.schema_registry.url),
+    }
 }
 
 /// Local state of a role. The name says which form its entries have: another form starts anew.

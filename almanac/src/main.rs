@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod demo;
 mod engine;
+mod lineage;
 mod open_files;
 mod roles;
 mod schemas;

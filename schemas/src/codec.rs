@@ -2,7 +2,7 @@
 
 use crate::{
     files::SchemaFile,
-    registry::{Registry, RegistryError},
+    registry::{RegisteredSchema, Registry, RegistryError},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -97,7 +97,8 @@ impl Codec {
         for file in SchemaFile::all_newest() {
             let id = registry.register(file).await?;
             own.insert(file.record, OwnSchema { id, schema: parse(id, file.text)? });
-            writers.insert(id, Arc::new(writer_schema(id, file.text)?));
+            let registered = RegisteredSchema { id, text: file.text.to_owned() };
+            writers.insert(id, Arc::new(writer_schema(&registered)?));
         }
         Ok(Self { registry, own, writers: RwLock::new(writers) })
     }
@@ -140,7 +141,7 @@ impl Codec {
 
     async fn learn(&self, id: u32) -> Result<Arc<WriterSchema>, CodecError> {
         let registered = self.registry.fetch(id).await?;
-        let writer = Arc::new(writer_schema(id, &registered.text)?);
+        let writer = Arc::new(writer_schema(&registered)?);
         let mut writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
         if writers.len() < MAX_FOREIGN_SCHEMAS {
             writers.insert(id, writer.clone());
@@ -156,6 +157,11 @@ pub(crate) fn with_prefix(id: u32, capacity: usize) -> Vec<u8> {
     buffer
 }
 
+/// The id of the schema that a value was written with, if it is in the wire format.
+pub fn schema_id(value: &[u8]) -> Option<u32> {
+    split(value).ok().map(|(id, _)| id)
+}
+
 fn split(value: &[u8]) -> Result<(u32, &[u8]), CodecError> {
     match value {
         [0, a, b, c, d, datum @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),
@@ -163,15 +169,11 @@ fn split(value: &[u8]) -> Result<(u32, &[u8]), CodecError> {
     }
 }
 
-fn writer_schema(id: u32, text: &str) -> Result<WriterSchema, CodecError> {
-    let bad = |detail: &str| CodecError::BadSchema { id, detail: detail.to_owned() };
-    let json: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| bad(&error.to_string()))?;
-    let name =
-        json.get("name").and_then(|name| name.as_str()).ok_or_else(|| bad("it has no name"))?;
-    let record = match json.get("namespace").and_then(|namespace| namespace.as_str()) {
-        Some(namespace) if !name.contains('.') => format!("{namespace}.{name}"),
-        _ => name.to_owned(),
-    };
-    Ok(WriterSchema { id, record, schema: parse(id, text)? })
+fn writer_schema(registered: &RegisteredSchema) -> Result<WriterSchema, CodecError> {
+    let id = registered.id;
+    let record = registered.record().ok_or_else(|| CodecError::BadSchema {
+        id,
+        detail: "it is no schema of a record with a name".to_owned(),
+    })?;
+    Ok(WriterSchema { id, record, schema: parse(id, &registered.text)? })
 }

@@ -60,6 +60,19 @@ impl SchemaFile {
         format!("{prefix}{}-{}", self.topic, self.record)
     }
 
+    /// CloudEvents type of the events of this record: `plan.listed` of `almanac.plans.PlanListed`.
+    pub fn event_type(&self) -> String {
+        let name = self.record.rsplit('.').next().unwrap_or_default();
+        let mut event_type = String::new();
+        for letter in name.chars() {
+            if letter.is_ascii_uppercase() && !event_type.is_empty() {
+                event_type.push(if event_type.contains('.') { '_' } else { '.' });
+            }
+            event_type.push(letter.to_ascii_lowercase());
+        }
+        event_type
+    }
+
     /// The id in the built-in registry.
     pub fn built_in_id(&self) -> Option<u32> {
         ALL.iter().position(|file| file == self).map(|place| place as u32 + 1)

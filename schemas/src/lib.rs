@@ -15,7 +15,7 @@ pub mod recipes;
 mod registry;
 mod token;
 
-pub use codec::{Codec, CodecError, Decoded, WriterSchema};
+pub use codec::{Codec, CodecError, Decoded, WriterSchema, schema_id};
 pub use registry::{
     BuiltInRegistry, ConfluentRegistry, RegisteredSchema, Registry, RegistryError, RegistryOptions,
 };

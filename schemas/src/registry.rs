@@ -36,6 +36,18 @@ pub struct RegisteredSchema {
     pub text: String,
 }
 
+impl RegisteredSchema {
+    /// Full name of the record.
+    pub fn record(&self) -> Option<String> {
+        let json: serde_json::Value = serde_json::from_str(&self.text).ok()?;
+        let name = json.get("name")?.as_str()?;
+        Some(match json.get("namespace").and_then(|namespace| namespace.as_str()) {
+            Some(namespace) if !name.contains('.') => format!("{namespace}.{name}"),
+            _ => name.to_owned(),
+        })
+    }
+}
+
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
     /// The id of a schema under its subject; registers it when it is new. The same schema has the

@@ -15,8 +15,8 @@ use almanac_schemas::{
     },
     json::AnyJson,
     plans::{
-        FEED_OBSERVED, FaultRecord, FeedObservedRecord, PlanEncoder, PlanEventRecord, PlanRecord,
-        PlanStateRecord, STATE,
+        self, FEED_OBSERVED, FaultRecord, FeedObservedRecord, PlanEncoder, PlanEventRecord,
+        PlanRecord, PlanStateRecord, STATE,
     },
     projections::{PARTITIONS_CHANGED, PartitionsChangedRecord, TableChangeRecord},
     recipes::{self, RecipeEventRecord},
@@ -464,4 +464,21 @@ async fn the_built_in_registry_numbers_the_files() {
     }
     assert!(BuiltInRegistry.fetch(0).await.is_err());
     assert!(BuiltInRegistry.fetch(9_999).await.is_err());
+}
+
+#[test]
+fn types_of_events_follow_from_their_records() {
+    let of = |record: &str| SchemaFile::newest(record).unwrap().event_type();
+    for (record, event) in recipe_events() {
+        assert_eq!(of(record), recipes::event_type(&event.fact));
+    }
+    for (record, event_type) in [
+        (plans::LISTED, "plan.listed"),
+        (plans::CHANGED, "plan.changed"),
+        (plans::DELISTED, "plan.delisted"),
+        (plans::RELISTED, "plan.relisted"),
+        (plans::FEED_OBSERVED, "feed.observed"),
+    ] {
+        assert_eq!(of(record), event_type);
+    }
 }

@@ -135,4 +135,9 @@ async fn servers_may_be_away() {
 
     oracle::check(&process, PLANS, 7).await;
     assert!(process.stop().success());
+
+    // It keeps nothing: since it was stopped, nobody knows the schemas that the log names.
+    let mut refused = installation.start("up", "again");
+    says(&refused, "is not the one that topic").await;
+    assert!(!refused.stop().success());
 }

@@ -55,7 +55,13 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
             Err((topic, code)) => {
                 return Err(LogError::Unavailable {
                     what: format!("kafka topic {topic}"),
-                    detail: format!("cannot be created: {code}"),
+                    detail: match code {
+                        RDKafkaErrorCode::InvalidReplicationFactor => format!(
+                            "cannot be created: fewer brokers are there than replication_factor = {}",
+                            options.replication_factor
+                        ),
+                        _ => format!("cannot be created: {code}"),
+                    },
                 });
             }
         }

@@ -36,6 +36,8 @@ pub(crate) enum LineageError {
 impl LineageError {
     pub(crate) fn is_outage(&self) -> bool {
         match self {
+            // Topics that were made just now: not every broker has heard of them.
+            Self::Log(LogError::UnknownTopic { .. } | LogError::UnknownPartition { .. }) => true,
             Self::Log(error) => error.retry() == almanac_event_log::Retry::Later,
             Self::Registry(error) => matches!(error, RegistryError::Unavailable { .. }),
             Self::Another { .. } => false,

@@ -91,7 +91,19 @@ impl KafkaLog {
 #[async_trait]
 impl EventLog for KafkaLog {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
-        admin::ensure(&self.0.options, topics).await
+        admin::ensure(&self.0.options, topics).await?;
+        // From here on it is remembered what they are; a broker that has not heard of a new one yet
+        // does not count.
+        for spec in topics {
+            self.topic(&spec.name).await.map_err(|error| match error {
+                LogError::UnknownTopic { topic } => LogError::Unavailable {
+                    what: format!("kafka topic {topic}"),
+                    detail: "not every broker has heard of it yet".to_owned(),
+                },
+                other => other,
+            })?;
+        }
+        Ok(())
     }
 
     async fn topic(&self, topic: &str) -> LogResult<TopicDescription> {

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 /// Of a partition, as many from its end: what others wrote there says nothing.
 const TAIL: u64 = 64;
 const LIMIT: ReadLimit = ReadLimit { records: TAIL as usize, bytes: 4 << 20 };
-const WAIT: Duration = Duration::from_secs(1);
+const WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LineageError {
@@ -90,10 +90,15 @@ async fn tail(
         let mut reader = log.read_to(topic, partition, from, end).await?;
         loop {
             let batch = reader.next(LIMIT, WAIT).await?;
-            if batch.records.is_empty() {
-                break;
+            // Not to know is no reason to go on.
+            if batch.records.is_empty() && batch.at_end.is_empty() {
+                let what = format!("reading the newest records of {topic}/{partition}");
+                return Err(LogError::TimedOut { what, after_ms: WAIT.as_millis() }.into());
             }
             records.extend(batch.records);
+            if !batch.at_end.is_empty() {
+                break;
+            }
         }
     }
     Ok(records)

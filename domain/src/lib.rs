@@ -1,5 +1,8 @@
 //! The domain of Almanac: what is true of plans and recipes, without I/O and without a wire format.
 
+mod check;
 pub mod plans;
 pub mod recipes;
 pub mod text;
+
+pub use check::Fault;

@@ -2,8 +2,11 @@
 
 use super::batch::Answer;
 use crate::thumbnail;
-use almanac_domain::recipes::{
-    Caller, Command, Event, Expected, Fault, Knowledge, Recipe, Refusal, decide as decide_recipe,
+use almanac_domain::{
+    Fault,
+    recipes::{
+        Caller, Command, Event, Expected, Knowledge, Recipe, Refusal, decide as decide_recipe,
+    },
 };
 use almanac_edge::{FieldError, Problem, ProblemType};
 use almanac_event_log::Headers;

@@ -11,6 +11,6 @@ mod quantity;
 mod recipe;
 
 pub use decide::{Caller, Command, Event, Expected, Fact, Knowledge, Refusal, decide, evolve};
-pub use draft::{Draft, Fault, IngredientDraft, QuantityDraft, StepDraft};
+pub use draft::{Draft, IngredientDraft, QuantityDraft, StepDraft};
 pub use quantity::{Amount, Quantity, Unit};
 pub use recipe::{Difficulty, Field, Ingredient, Range, Recipe, Step, Times};

@@ -1,8 +1,11 @@
 //! The public JSON of a recipe.
 
 use super::walk::{NotJson, Object, Part, Walk, parse};
-use almanac_domain::recipes::{
-    Amount, Draft, Fault, IngredientDraft, Knowledge, Quantity, QuantityDraft, Recipe, StepDraft,
+use almanac_domain::{
+    Fault,
+    recipes::{
+        Amount, Draft, IngredientDraft, Knowledge, Quantity, QuantityDraft, Recipe, StepDraft,
+    },
 };
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, fmt::Write};

@@ -1,7 +1,7 @@
 //! Walking a JSON text, naming everything that does not fit instead of stopping at the first.
 //! Numbers stay text until they are decimals: nothing passes through binary floating point.
 
-use almanac_domain::recipes::Fault;
+use almanac_domain::Fault;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;

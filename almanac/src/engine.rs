@@ -100,8 +100,10 @@ pub(crate) async fn state_folder(config: &Config, name: &str) -> anyhow::Result<
     Ok(opened?)
 }
 
+/// Making topics may be repeated whatever became of it.
 fn log_is_outage(error: &LogError) -> bool {
-    error.retry() == almanac_event_log::Retry::Later
+    use almanac_event_log::Retry;
+    matches!(error.retry(), Retry::Later | Retry::Unknown)
 }
 
 fn store_is_outage(error: &almanac_read_store::StoreError) -> bool {

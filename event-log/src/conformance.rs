@@ -26,6 +26,7 @@ pub async fn all(log: Arc<dyn EventLog>) {
     positions_move_with_the_transaction(log).await;
     ends_are_reached_past_control_records(log).await;
     a_new_transactor_fences_the_old_one(log).await;
+    a_new_transactor_knows_what_became_of_the_old_ones_write(log).await;
     an_old_batch_is_refused_under_a_new_generation(log).await;
     partitions_move_between_members(log).await;
     what_is_too_large_is_refused_and_nothing_written(log).await;
@@ -285,6 +286,43 @@ async fn a_new_transactor_fences_the_old_one(log: &dyn EventLog) {
     assert_eq!(error.retry(), Retry::StartOver, "{error}");
     new.commit(vec![append(&output, 0, "new")], position(&input, 0, 1)).await.unwrap();
     assert_eq!(everything(log, &output, 0).await, ["old", "new"]);
+    member.leave().await.unwrap();
+}
+
+/// What an old transactor has under way when a new one comes is either fenced, or below the end and
+/// in the position that the new one finds: else it would handle the same input again.
+async fn a_new_transactor_knows_what_became_of_the_old_ones_write(log: &dyn EventLog) {
+    let input = topic(log, "input", 1).await;
+    let output = topic(log, "output", 1).await;
+    let (member, owned) = sole_owner(log, &input).await;
+    let id = unique("tx");
+    for turn in 1..=20 {
+        let mut old = log.transactor(&id, &owned).await.unwrap();
+        let before = log.committed(&owned).await.unwrap();
+        let appends = vec![append(&output, 0, &turn.to_string())];
+        let (written, found) =
+            futures::future::join(old.commit(appends, position(&input, 0, turn)), async {
+                tokio::time::sleep(Duration::from_micros(turn * 150)).await;
+                let _new = log.transactor(&id, &owned).await.unwrap();
+                let end = log.end(&output, 0, Isolation::Uncommitted).await.unwrap();
+                (end, log.committed(&owned).await.unwrap())
+            })
+            .await;
+        let (end, committed) = found;
+        match written {
+            Ok(offsets) => {
+                assert_eq!(committed, Some(turn));
+                assert!(offsets[0].is_none_or(|offset| offset < end), "{offsets:?} of {end}");
+            }
+            Err(error) => {
+                assert_eq!(error.retry(), Retry::StartOver, "{error}");
+                let is_written = committed == Some(turn);
+                assert!(is_written || committed == before, "{committed:?} after {before:?}");
+            }
+        }
+        // Either way it stays so.
+        assert_eq!(log.committed(&owned).await.unwrap(), committed);
+    }
     member.leave().await.unwrap();
 }
 

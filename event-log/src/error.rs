@@ -9,8 +9,11 @@ pub type LogResult<T> = Result<T, LogError>;
 pub enum Retry {
     /// Nothing was written; the same call may succeed later.
     Later,
-    /// Ownership was lost or the outcome is unknown: drop the transactor and everything derived
-    /// from it, and start over from the log.
+    /// It may have been written, or may still be: only the log tells. Whoever repeats the call may
+    /// write it twice.
+    Unknown,
+    /// Ownership was lost or the outcome of a transaction is unknown: drop the transactor and
+    /// everything derived from it, and start over from the log.
     StartOver,
     /// The same call fails again until a person changes something.
     Never,
@@ -44,6 +47,8 @@ pub enum LogError {
     Fenced { transactional_id: String, detail: String },
     #[error("outcome of a transaction of {transactional_id} is unknown: {detail}")]
     Ambiguous { transactional_id: String, detail: String },
+    #[error("whether {what} was written is unknown: {detail}")]
+    Unknown { what: String, detail: String },
     #[error("{what} is unavailable: {detail}")]
     Unavailable { what: String, detail: String },
     #[error("{what} took longer than {after_ms} ms")]
@@ -64,6 +69,7 @@ impl LogError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Io { .. } => Retry::Later,
+            Self::Unknown { .. } => Retry::Unknown,
             Self::Fenced { .. } | Self::Ambiguous { .. } => Retry::StartOver,
             Self::UnknownTopic { .. }
             | Self::UnknownPartition { .. }

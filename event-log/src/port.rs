@@ -166,6 +166,9 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Appends outside any transaction, each record exactly once (idempotent producer), in order
     /// per partition. An offset may be unknown although the append succeeded.
+    ///
+    /// After an error with [`crate::Retry::Unknown`] some or all of the records may be in the log,
+    /// or come to be there; after any other none is and none will be.
     async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>>;
 
     async fn end(&self, topic: &str, partition: u32, isolation: Isolation) -> LogResult<Offset>;
@@ -201,7 +204,8 @@ pub trait EventLog: Send + Sync + 'static {
     async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>>;
 
     /// Initialises the transactional producer: on return, every earlier holder of this id is
-    /// fenced and its open transaction is over.
+    /// fenced and its open transaction is over, so that what it wrote is below the end that is asked
+    /// for from here on.
     async fn transactor(
         &self,
         transactional_id: &str,

@@ -7,6 +7,8 @@ mod index;
 mod reader;
 mod segment;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use crate::{
@@ -26,7 +28,7 @@ use std::{
 use tail::Tail;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
-use writer::{EncodedRun, Fence, Request, Writer};
+use writer::{EncodedRun, Fence, Request, SyncFile, Writer};
 
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
@@ -75,6 +77,10 @@ impl EmbeddedLog {
     /// Opens the folder, creating it when it is missing. Blocks while it reads; refused when
     /// another process has the folder open.
     pub fn open(options: EmbeddedOptions) -> LogResult<Self> {
+        Self::open_with(options, Box::new(File::sync_data))
+    }
+
+    fn open_with(options: EmbeddedOptions, sync_file: SyncFile) -> LogResult<Self> {
         let folder = &options.folder;
         fs::create_dir_all(folder).map_err(segment::io_error("create", folder))?;
         let lock_path = folder.join("lock");
@@ -100,6 +106,7 @@ impl EmbeddedLog {
             synced: recovered.active_length,
             sealed,
             failed: None,
+            sync_file,
         };
         let spawn_error = segment::io_error("start a thread for", folder);
         let writer = std::thread::Builder::new()
@@ -137,7 +144,10 @@ impl EmbeddedLog {
             .send(Request::Append { runs, fence, reply })
             .await
             .map_err(|_| LogError::Closed)?;
-        let bases = answer.await.map_err(|_| LogError::Closed)??;
+        let bases = answer.await.map_err(|_| LogError::Unknown {
+            what: "a transaction".to_owned(),
+            detail: "the thread that writes the log ended".to_owned(),
+        })??;
         Ok(places.into_iter().map(|(run, delta)| Some(bases[run] + u64::from(delta))).collect())
     }
 }
@@ -323,6 +333,11 @@ impl EventLog for EmbeddedLog {
             *epoch += 1;
             *epoch
         };
+        // What an earlier holder wrote before it could be fenced comes to its end first.
+        let (reply, passed) = oneshot::channel();
+        let barrier = Request::Barrier { reply };
+        self.0.requests.send(barrier).await.map_err(|_| LogError::Closed)?;
+        passed.await.map_err(|_| LogError::Closed)??;
         let generation = generation.number;
         let group = ownership.group.clone();
         Ok(Box::new(EmbeddedTransactor {
@@ -360,6 +375,11 @@ impl Transactor for EmbeddedTransactor {
             partition: input.partition,
             next_offset: input.next_offset,
         };
-        self.log.submit(appends, Some(fence)).await
+        self.log.submit(appends, Some(fence)).await.map_err(|error| match error {
+            LogError::Unknown { detail, .. } => {
+                LogError::Ambiguous { transactional_id: self.transactional_id.to_string(), detail }
+            }
+            other => other,
+        })
     }
 }

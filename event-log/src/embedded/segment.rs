@@ -156,6 +156,28 @@ pub(super) fn read_frame(
     Ok((crc32c::crc32c(&payload) == checksum).then_some(payload))
 }
 
+/// Writes what stands between two frames' beginnings once more.
+pub(super) fn write_again(segment: &SegmentFile, from: u64, to: u64) -> LogResult<()> {
+    let (file, path) = (&segment.file, &segment.path);
+    let mut at = from;
+    while at < to {
+        let Some(payload) = read_frame(file, path, at, to)? else {
+            let detail = "the system lost what was written; stop almanac and start it again";
+            return Err(LogError::Corrupt {
+                file: path.clone(),
+                position: at,
+                detail: detail.to_owned(),
+            });
+        };
+        let length = FRAME_HEADER + payload.len();
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, at).map_err(io_error("read", path))?;
+        file.write_all_at(&bytes, at).map_err(io_error("write", path))?;
+        at += length as u64;
+    }
+    Ok(())
+}
+
 /// How much of its file was synced when a frame was written.
 fn synced_before(payload: &[u8], number: u32) -> Option<u64> {
     frame::parse_blocks(payload, number, 0)?.into_iter().find_map(|block| match block {

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
+    io,
     os::unix::fs::FileExt,
     path::PathBuf,
     sync::Arc,
@@ -49,6 +50,10 @@ pub(super) enum Request {
         declaration: TopicDeclaration,
         reply: oneshot::Sender<LogResult<()>>,
     },
+    /// Answers once everything before it was written, or certainly will not be.
+    Barrier {
+        reply: oneshot::Sender<LogResult<()>>,
+    },
     /// Ends the thread once everything before it is written.
     Close,
 }
@@ -65,12 +70,16 @@ pub(super) struct Writer {
     pub(super) synced: u64,
     /// Told the number of a segment when it is sealed.
     pub(super) sealed: mpsc::UnboundedSender<u32>,
-    /// Set when the disk's state is unknown; every later write is refused with it.
+    /// Set while the file's state is unknown; every write is refused with it.
     pub(super) failed: Option<LogError>,
+    pub(super) sync_file: SyncFile,
 }
 
 /// A block with the bytes of its records, if it has any.
 type Written = (Block, Bytes);
+
+/// Makes what was written to a file durable.
+pub(super) type SyncFile = Box<dyn Fn(&File) -> io::Result<()> + Send>;
 
 /// An answer that waits for the write to be durable.
 enum Pending {
@@ -78,55 +87,81 @@ enum Pending {
     Declared(oneshot::Sender<LogResult<()>>),
 }
 
+impl Pending {
+    /// The caller may have stopped waiting, here and below.
+    fn refuse(self, error: LogError) {
+        match self {
+            Self::Appended(reply, _) => drop(reply.send(Err(error))),
+            Self::Declared(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What is written and synced together.
+#[derive(Default)]
+struct Group {
+    buffer: Vec<u8>,
+    blocks: Vec<Written>,
+    pending: Vec<Pending>,
+    sync: bool,
+    /// Ends of partitions as they will be once this is written.
+    ends: HashMap<(u16, u32), Offset>,
+}
+
 const MAX_GROUP_BYTES: usize = 8 << 20;
 
 impl Writer {
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
-            let mut buffer = Vec::new();
-            let mut pending = Vec::new();
-            let mut blocks: Vec<Written> = Vec::new();
-            let mut sync = false;
+            // A failure answers for itself, and is told to each that comes.
+            let _ = self.mend();
+            let mut group = Group::default();
             let mut next = Some(first);
-            // Ends of partitions as they will be once this group is written.
-            let mut ends: HashMap<(u16, u32), Offset> = HashMap::new();
             while let Some(request) = next {
                 match request {
                     Request::Close => {
-                        self.write_group(&buffer, blocks, pending, sync);
+                        self.write_group(group);
+                        refuse_all(&mut requests);
                         return;
+                    }
+                    Request::Barrier { reply } => {
+                        self.write_group(std::mem::take(&mut group));
+                        let _ = reply.send(self.mend());
                     }
                     Request::Declare { declaration, reply } => {
                         // Declarations change topic numbers, so they go alone.
-                        self.write_group(&buffer, blocks, pending, sync);
-                        (buffer, blocks, pending) = (Vec::new(), Vec::new(), Vec::new());
-                        ends.clear();
-                        let number = self.index.read().topics.len() as u16;
-                        let start = frame::begin_frame(&mut buffer);
-                        frame::put_synced(&mut buffer, self.synced);
-                        frame::put_topic(&mut buffer, number, &declaration);
-                        frame::finish_frame(&mut buffer, start);
-                        blocks.push((Block::Topic { number, declaration }, Bytes::new()));
-                        pending.push(Pending::Declared(reply));
-                        self.write_group(&buffer, blocks, pending, true);
-                        (buffer, blocks, pending) = (Vec::new(), Vec::new(), Vec::new());
+                        self.write_group(std::mem::take(&mut group));
+                        self.declare(declaration, reply);
                     }
                     Request::Append { runs, fence, reply } => match self.check(fence.as_ref()) {
-                        Err(error) => {
-                            let _ = reply.send(Err(error));
-                        }
+                        Err(error) => drop(reply.send(Err(error))),
                         Ok(()) => {
-                            sync |= self.needs_sync(&runs, fence.is_some());
-                            let bases =
-                                self.encode(runs, fence, &mut buffer, &mut blocks, &mut ends);
-                            pending.push(Pending::Appended(reply, bases));
+                            group.sync |= self.needs_sync(&runs, fence.is_some());
+                            let bases = self.encode(runs, fence, &mut group);
+                            group.pending.push(Pending::Appended(reply, bases));
                         }
                     },
                 }
-                next = (buffer.len() < MAX_GROUP_BYTES).then(|| requests.try_recv().ok()).flatten();
+                let has_room = group.buffer.len() < MAX_GROUP_BYTES;
+                next = has_room.then(|| requests.try_recv().ok()).flatten();
             }
-            self.write_group(&buffer, blocks, pending, sync);
+            self.write_group(group);
         }
+    }
+
+    fn declare(&mut self, declaration: TopicDeclaration, reply: oneshot::Sender<LogResult<()>>) {
+        let pending = Pending::Declared(reply);
+        if let Err(error) = self.mend() {
+            return pending.refuse(error);
+        }
+        let mut group = Group { pending: vec![pending], sync: true, ..Group::default() };
+        let number = self.index.read().topics.len() as u16;
+        let start = frame::begin_frame(&mut group.buffer);
+        frame::put_synced(&mut group.buffer, self.synced);
+        frame::put_topic(&mut group.buffer, number, &declaration);
+        frame::finish_frame(&mut group.buffer, start);
+        group.blocks.push((Block::Topic { number, declaration }, Bytes::new()));
+        self.write_group(group);
     }
 
     fn check(&self, fence: Option<&Fence>) -> LogResult<()> {
@@ -159,10 +194,9 @@ impl Writer {
         &self,
         runs: Vec<EncodedRun>,
         fence: Option<Fence>,
-        buffer: &mut Vec<u8>,
-        blocks: &mut Vec<Written>,
-        ends: &mut HashMap<(u16, u32), Offset>,
+        group: &mut Group,
     ) -> Vec<Offset> {
+        let Group { buffer, blocks, ends, .. } = group;
         let index = self.index.read();
         let start = frame::begin_frame(buffer);
         frame::put_synced(buffer, self.synced);
@@ -209,24 +243,14 @@ impl Writer {
     }
 
     /// Writes, syncs, publishes, answers.
-    fn write_group(
-        &mut self,
-        buffer: &[u8],
-        blocks: Vec<Written>,
-        pending: Vec<Pending>,
-        sync: bool,
-    ) {
+    fn write_group(&mut self, group: Group) {
+        let Group { buffer, blocks, pending, sync, .. } = group;
         if buffer.is_empty() {
             return;
         }
-        if let Err(error) = self.write_file(buffer, sync) {
+        if let Err(error) = self.write_file(&buffer, sync) {
             tracing::error!(%error, "cannot write to the log");
-            for waiting in pending {
-                match waiting {
-                    Pending::Appended(reply, _) => drop(reply.send(Err(error.clone()))),
-                    Pending::Declared(reply) => drop(reply.send(Err(error.clone()))),
-                }
-            }
+            pending.into_iter().for_each(|waiting| waiting.refuse(error.clone()));
             return;
         }
         let written_at = self.length;
@@ -272,19 +296,54 @@ impl Writer {
         let segment = self.active_file()?;
         if let Err(error) = segment.file.write_all_at(buffer, self.length) {
             let failure = io_error("write", &segment.path)(error);
-            // A full disk leaves part of a frame: cut it off, and the log is as it was.
-            if let Err(error) = segment.file.set_len(self.length) {
-                self.failed = Some(io_error("truncate", &segment.path)(error));
-            }
-            return Err(failure);
+            // A full disk leaves whole frames and part of one: cut them off, and the log is as it
+            // was, also after a power failure.
+            let cut =
+                segment.file.set_len(self.length).and_then(|()| (self.sync_file)(&segment.file));
+            return match cut {
+                Ok(()) => Err(failure),
+                Err(error) => Err(self.fail(io_error("truncate", &segment.path)(error))),
+            };
         }
-        if sync && let Err(error) = segment.file.sync_data() {
-            // After a failed sync the kernel may have dropped the pages: nothing is known.
-            let failure = io_error("sync", &segment.path)(error);
-            self.failed = Some(failure.clone());
-            return Err(failure);
+        if sync && let Err(error) = (self.sync_file)(&segment.file) {
+            return Err(self.fail(io_error("sync", &segment.path)(error)));
         }
         Ok(())
+    }
+
+    /// The file may hold what was just written, now or after a start, or not. Nothing more is written
+    /// until that is settled.
+    fn fail(&mut self, failure: LogError) -> LogError {
+        let detail = failure.to_string();
+        self.failed = Some(failure);
+        LogError::Unknown { what: "a transaction".to_owned(), detail }
+    }
+
+    /// Settles what a failure left open: what was refused is cut off, and what was taken before is
+    /// made durable. Until that works, nothing is written.
+    fn mend(&mut self) -> LogResult<()> {
+        let Some(failure) = self.failed.clone() else { return Ok(()) };
+        let segment = self.active_file()?;
+        let mended = segment.file.set_len(self.length).map_err(io_error("truncate", &segment.path));
+        // After a failed sync the kernel takes pages for written that are not: they have to change.
+        let mended = mended
+            .and_then(|()| segment::write_again(&segment, self.synced, self.length))
+            .and_then(|()| {
+                (self.sync_file)(&segment.file).map_err(io_error("sync", &segment.path))
+            });
+        match mended {
+            Ok(()) => {
+                tracing::warn!(
+                    file = %segment.path.display(), after = %failure, "the log takes writes again"
+                );
+                (self.failed, self.synced) = (None, self.length);
+                Ok(())
+            }
+            Err(error) => {
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
     }
 
     fn active_file(&self) -> LogResult<Arc<SegmentFile>> {
@@ -311,7 +370,12 @@ impl Writer {
     /// Seals the active segment and goes on in the next one.
     fn roll(&mut self) -> LogResult<()> {
         let segment = self.active_file()?;
-        segment.file.sync_all().map_err(io_error("sync", &segment.path))?;
+        if let Err(error) = (self.sync_file)(&segment.file) {
+            let failure = io_error("sync", &segment.path)(error);
+            self.failed = Some(failure.clone());
+            return Err(failure);
+        }
+        self.synced = self.length;
         segment::write_index(&self.folder, self.active, self.length, &self.index.read())?;
         let next = self.active + 1;
         // A left-over of a failed roll would be taken for a segment.
@@ -321,5 +385,19 @@ impl Writer {
         self.active_file()?;
         let _ = self.sealed.send(sealed);
         Ok(())
+    }
+}
+
+/// Answers those that were not written.
+fn refuse_all(requests: &mut mpsc::Receiver<Request>) {
+    requests.close();
+    while let Ok(request) = requests.try_recv() {
+        match request {
+            Request::Append { reply, .. } => drop(reply.send(Err(LogError::Closed))),
+            Request::Declare { reply, .. } | Request::Barrier { reply } => {
+                drop(reply.send(Err(LogError::Closed)));
+            }
+            Request::Close => {}
+        }
     }
 }

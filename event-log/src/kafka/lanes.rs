@@ -9,13 +9,20 @@
 //! a few milliseconds for the next ones costs their callers less than the requests would.
 
 use super::{KafkaOptions, produce_error, renewed::Renewed, to_kafka_headers};
-use crate::{Append, LogError, LogResult, Offset};
+use crate::{Append, LogError, LogResult, Offset, Retry};
 use parking_lot::Mutex;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     producer::{DeliveryFuture, FutureRecord},
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
@@ -64,13 +71,26 @@ struct Queue {
 struct Waiting {
     append: Append,
     since: Instant,
+    /// Set, under the lock of the queue, when it leaves the queue to be sent.
+    sent: Arc<AtomicBool>,
     answer: oneshot::Sender<Answer>,
 }
 
 /// An append that was taken.
 enum Taken {
-    UnderWay { append: Append, delivery: DeliveryFuture, _turn: OwnedSemaphorePermit },
-    Waiting { topic: Arc<str>, partition: u32, since: Instant, answer: oneshot::Receiver<Answer> },
+    UnderWay {
+        append: Append,
+        delivery: DeliveryFuture,
+        _turn: OwnedSemaphorePermit,
+    },
+    Waiting {
+        topic: Arc<str>,
+        partition: u32,
+        since: Instant,
+        lane: Arc<Lane>,
+        sent: Arc<AtomicBool>,
+        answer: oneshot::Receiver<Answer>,
+    },
 }
 
 impl Lanes {
@@ -88,14 +108,22 @@ impl Lanes {
     /// Takes records. Those of one partition are written in the order in which they are taken.
     pub(super) async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
         let mut taken = Vec::with_capacity(appends.len());
+        let mut refused = None;
         for append in appends {
-            taken.push(self.take(append).await?);
+            match self.take(append).await {
+                Ok(one) => taken.push(one),
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
         }
-        let mut offsets = Vec::with_capacity(taken.len());
+        let mut answers = Vec::with_capacity(taken.len() + 1);
         for one in taken {
-            offsets.push(one.answer(self.producers.timeout).await?);
+            answers.push(one.answer(self.producers.timeout).await);
         }
-        Ok(offsets)
+        answers.extend(refused.map(Err));
+        together(answers)
     }
 
     async fn take(&self, append: Append) -> LogResult<Taken> {
@@ -107,13 +135,15 @@ impl Lanes {
                 _ => {
                     let (topic, partition) = (append.topic.clone(), append.partition);
                     let (sender, answer) = oneshot::channel();
-                    let since = Instant::now();
-                    queue.waiting.push(Waiting { append, since, answer: sender });
+                    let (since, sent) = (Instant::now(), Arc::<AtomicBool>::default());
+                    let waiting = Waiting { append, since, sent: sent.clone(), answer: sender };
+                    queue.waiting.push(waiting);
                     if !queue.served {
                         queue.served = true;
                         tokio::spawn(serve(lane.clone(), self.producers.clone()));
                     }
-                    return Ok(Taken::Waiting { topic, partition, since, answer });
+                    let lane = lane.clone();
+                    return Ok(Taken::Waiting { topic, partition, since, lane, sent, answer });
                 }
             }
         };
@@ -136,21 +166,57 @@ impl Taken {
     async fn answer(self, timeout: Duration) -> Answer {
         match self {
             Self::UnderWay { append, delivery, _turn } => delivered(&append, delivery).await,
-            Self::Waiting { topic, partition, since, answer } => {
-                match tokio::time::timeout_at(since + timeout, answer).await {
-                    Ok(answer) => answer.map_err(|_| LogError::Closed)?,
-                    Err(_) => Err(given_up(&topic, partition, since)),
+            Self::Waiting { topic, partition, since, lane, sent, mut answer } => {
+                let unknown =
+                    |detail| LogError::Unknown { what: record_of(&topic, partition), detail };
+                match tokio::time::timeout_at(since + timeout, &mut answer).await {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(_)) => Err(unknown("who sent it is gone".to_owned())),
+                    Err(_) => {
+                        // Under this lock it stays where it is until nobody waits for it.
+                        let _queue = lane.queue.lock();
+                        drop(answer);
+                        match sent.load(Ordering::Relaxed) {
+                            true => Err(unknown(format!(
+                                "no answer within {} ms",
+                                since.elapsed().as_millis()
+                            ))),
+                            false => Err(given_up(&topic, partition, since)),
+                        }
+                    }
                 }
             }
         }
     }
 }
 
+fn record_of(topic: &str, partition: u32) -> String {
+    format!("a record of {topic}/{partition}")
+}
+
+/// It was not sent, and will not be.
 fn given_up(topic: &str, partition: u32, since: Instant) -> LogError {
     LogError::TimedOut {
-        what: format!("an append to {topic}/{partition}"),
+        what: format!("an append to {topic}/{partition}, which was not sent,"),
         after_ms: since.elapsed().as_millis(),
     }
+}
+
+/// One answer for records that were appended in one call. That nothing was written may only be said
+/// when it is so of all of them.
+fn together(answers: Vec<Answer>) -> LogResult<Vec<Option<Offset>>> {
+    let refused = answers
+        .iter()
+        .all(|answer| answer.as_ref().is_err_and(|error| error.retry() != Retry::Unknown));
+    let count = answers.len();
+    let written = answers.iter().filter(|answer| answer.is_ok()).count();
+    answers.into_iter().collect::<LogResult<Vec<_>>>().map_err(|error| match error {
+        error if refused || error.retry() == Retry::Unknown => error,
+        error => LogError::Unknown {
+            what: format!("all of {count} records, of which {written} were,"),
+            detail: error.to_string(),
+        },
+    })
 }
 
 impl Lane {
@@ -162,7 +228,7 @@ impl Lane {
         let late = queue
             .waiting
             .extract_if(.., |one| one.answer.is_closed() || one.since.elapsed() > timeout / 2);
-        for Waiting { append, since, answer } in late {
+        for Waiting { append, since, answer, .. } in late {
             let _ = answer.send(Err(given_up(&append.topic, append.partition, since)));
         }
         if queue.waiting.is_empty() {
@@ -175,7 +241,11 @@ impl Lane {
             bytes <= BATCH_BYTES
         };
         let count = queue.waiting.iter().take_while(fits).count().max(1);
-        Some(queue.waiting.drain(..count).collect())
+        let batch: Vec<Waiting> = queue.waiting.drain(..count).collect();
+        for one in &batch {
+            one.sent.store(true, Ordering::Relaxed);
+        }
+        Some(batch)
     }
 }
 
@@ -225,7 +295,60 @@ async fn send(producer: &Renewed, append: &Append) -> LogResult<DeliveryFuture> 
 }
 
 async fn delivered(append: &Append, delivery: DeliveryFuture) -> Answer {
-    let delivered = delivery.await.map_err(|_| LogError::Closed)?;
-    let delivered = delivered.map_err(|(error, _)| produce_error(append, &error))?;
-    Ok(Offset::try_from(delivered.offset).ok())
+    let unknown = |detail: String| LogError::Unknown {
+        what: record_of(&append.topic, append.partition),
+        detail,
+    };
+    let delivered = delivery.await.map_err(|_| unknown("its producer was closed".to_owned()))?;
+    match delivered {
+        Ok(delivered) => Ok(Offset::try_from(delivered.offset).ok()),
+        Err((error, _)) if is_refusal(&error) => Err(produce_error(append, &error)),
+        Err((error, _)) => Err(unknown(error.to_string())),
+    }
+}
+
+/// Whether an error says that the record was not written. Of one whose time ran out, or whose
+/// connection broke, the request may be with the broker and be carried out later.
+fn is_refusal(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::MessageSizeTooLarge
+                | Code::InvalidMessageSize
+                | Code::InvalidMessage
+                | Code::InvalidRecord
+                | Code::UnknownTopic
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::PolicyViolation
+                | Code::UnsupportedForMessageFormat
+                | Code::PurgeQueue
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> Answer {
+        Err(LogError::Unavailable { what: "a broker".to_owned(), detail: "it is away".to_owned() })
+    }
+
+    fn unknown() -> Answer {
+        Err(LogError::Unknown { what: "a record".to_owned(), detail: "no answer".to_owned() })
+    }
+
+    #[test]
+    fn nothing_was_written_only_when_it_is_so_of_all() {
+        let retry = |answers: Vec<Answer>| together(answers).map_err(|error| error.retry());
+        assert_eq!(retry(vec![Ok(Some(3)), Ok(None)]), Ok(vec![Some(3), None]));
+        assert_eq!(retry(vec![refused(), refused()]), Err(Retry::Later));
+        assert_eq!(retry(vec![Ok(Some(3)), refused()]), Err(Retry::Unknown));
+        assert_eq!(retry(vec![refused(), unknown()]), Err(Retry::Unknown));
+        assert_eq!(retry(vec![unknown(), Ok(Some(3))]), Err(Retry::Unknown));
+    }
 }

@@ -15,7 +15,7 @@ use almanac_edge::{
     query::Parameters,
 };
 use almanac_event_log::{
-    Append, EventLog, Headers, LogResult, Offset, Record, TopicId, partitioner::partition_of,
+    Append, EventLog, Headers, LogResult, Offset, Record, Retry, TopicId, partitioner::partition_of,
 };
 use almanac_schemas::{
     Codec, Token,
@@ -34,7 +34,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -239,11 +239,13 @@ impl CommandApi {
         let Some(waiting) = self.replies.expect(&command.request_id) else {
             return Err(Problem::busy("too many writes are under way"));
         };
-        let offset = self.append(&command).await?;
-        let wait = if preference.respond_async {
-            Duration::ZERO
-        } else {
-            preference.wait.unwrap_or(self.options.wait)
+        let wait = preference.wait.unwrap_or(self.options.wait);
+        let until = Instant::now() + wait;
+        let wait_for_log = if wait.is_zero() { self.options.wait } else { wait };
+        let offset = self.append(&command, wait_for_log).await?;
+        let wait = match preference.respond_async {
+            true => Duration::ZERO,
+            false => until.saturating_duration_since(Instant::now()),
         };
         let reply = if wait.is_zero() { None } else { waiting.wait(wait).await };
         let mut response = match reply {
@@ -271,8 +273,13 @@ impl CommandApi {
         Some(self.token(&reply.aggregate_id, through))
     }
 
-    /// Its offset is known, most of the time.
-    async fn append(&self, command: &CommandRecord) -> Result<Option<Offset>, Problem> {
+    /// Its offset is known, most of the time. An error says that the command was not written and
+    /// will not be; one that may be, or is still on its way when the time is over, is under way.
+    async fn append(
+        &self,
+        command: &CommandRecord,
+        at_most: Duration,
+    ) -> Result<Option<Offset>, Problem> {
         let value = self.codec.encode(COMMAND, command).map_err(|e| Problem::internal(&e))?;
         let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
         let partition = partition_of(&key, self.topics.partitions);
@@ -283,9 +290,26 @@ impl CommandApi {
             timestamp_ms: command.issued_at,
         };
         let append = Append { topic: self.topics.commands.clone(), partition, record };
-        let offsets = self.log.append(vec![append]).await;
-        let offsets = offsets.map_err(|error| Problem::unavailable(&error))?;
-        Ok(offsets.first().copied().flatten())
+        let log = self.log.clone();
+        let mut appending = Box::pin(async move { log.append(vec![append]).await });
+        let request = command.request_id.clone();
+        match tokio::time::timeout(at_most, &mut appending).await {
+            Ok(Ok(offsets)) => Ok(offsets.first().copied().flatten()),
+            Ok(Err(error)) if error.retry() == Retry::Unknown => {
+                tracing::warn!(request, %error, "a command may be under way or not");
+                Ok(None)
+            }
+            Ok(Err(error)) => Err(Problem::unavailable(&error)),
+            Err(_) => {
+                // Whoever asked knows where to look; what is on its way goes on without.
+                tokio::spawn(async move {
+                    if let Err(error) = appending.await {
+                        tracing::warn!(request, %error, "a command that was answered 202");
+                    }
+                });
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -341,7 +365,8 @@ async fn outcome(
             json!({"id": id, "state": "pending", "expires_at": null, "outcome": null})
         }
         _ => {
-            let detail = "there is no command with this id, or its outcome was forgotten";
+            let detail =
+                "no command with this id was decided or will be, or its outcome was forgotten";
             return Err(Problem::new(ProblemType::NotFound, detail));
         }
     };

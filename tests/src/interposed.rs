@@ -5,10 +5,15 @@ use almanac_event_log::{
     Offset, Ownership, TopicDescription, TopicSpec, Transactor,
 };
 use async_trait::async_trait;
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
+
+/// Stands for the log's own `append`, which it is given.
+pub type Appends = Box<dyn Fn(Arc<dyn EventLog>, Vec<Append>) -> Appended + Send + Sync>;
+pub type Appended = Pin<Box<dyn Future<Output = LogResult<Vec<Option<Offset>>>> + Send>>;
 
 pub struct Interposed<F> {
     inner: Arc<dyn EventLog>,
+    appends: Option<Appends>,
     /// Makes of each transactor of the log the one that is handed out.
     between: F,
 }
@@ -18,7 +23,11 @@ where
     F: Fn(Box<dyn Transactor>) -> Box<dyn Transactor> + Send + Sync + 'static,
 {
     pub fn new(inner: Arc<dyn EventLog>, between: F) -> Self {
-        Self { inner, between }
+        Self { inner, appends: None, between }
+    }
+
+    pub fn with_appends(self, appends: Appends) -> Self {
+        Self { appends: Some(appends), ..self }
     }
 }
 
@@ -56,7 +65,10 @@ where
     }
 
     async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
-        self.inner.append(appends).await
+        match &self.appends {
+            Some(between) => between(self.inner.clone(), appends).await,
+            None => self.inner.append(appends).await,
+        }
     }
 
     async fn end(&self, topic: &str, partition: u32, isolation: Isolation) -> LogResult<Offset> {

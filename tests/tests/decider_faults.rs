@@ -1,7 +1,8 @@
 //! The decider under transactions that fail in every way they can, and as a zombie, with the log's
 //! fencing and without it: the tests must be able to tell the two apart.
 
-use almanac_command_api::{DeciderOptions, Topics};
+use almanac_command_api::{CommandApi, CommandApiOptions, DeciderOptions, Replies, Topics};
+use almanac_edge::{Identity, identity::IdentityOptions};
 use almanac_event_log::{
     Append, EventLog, Headers, InputPosition, Isolation, LogError, LogResult, Offset, ReadLimit,
     Record, StoredRecord, Transactor,
@@ -9,12 +10,17 @@ use almanac_event_log::{
     kafka::KafkaLog,
     partitioner::partition_of,
 };
-use almanac_processor::ProcessorOptions;
+use almanac_processor::{GatherLimits, ProcessorOptions, StateFolder};
 use almanac_schemas::{
     BuiltInRegistry, Codec,
     commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
 };
-use almanac_tests::{decider, interposed::Interposed, unique};
+use almanac_tests::{
+    decider,
+    interposed::{Appends, Interposed},
+    process::client,
+    recipe, unique,
+};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::{
@@ -336,4 +342,122 @@ async fn a_zombies_transaction_is_fenced_and_would_show_if_it_were_not() {
     assert_eq!(zombie(log, false).await, 2, "embedded, the fencing taken away");
     assert_eq!(zombie(cluster(), true).await, 1, "kafka");
     assert_eq!(zombie(cluster(), false).await, 2, "kafka, the fencing taken away");
+}
+
+/// What becomes of the next append of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Appending {
+    /// It is written, and nobody knows.
+    AnswerLost,
+    /// It is not written, and nobody knows.
+    Lost,
+    Refused,
+    /// It is written once it is let go.
+    Hangs,
+}
+
+/// A command that may have been written is answered with its address, where its outcome is told:
+/// "try again" would make another recipe.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_may_be_written_is_answered_with_its_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(embedded(&folder)).await;
+    let running = stage.start(Faulty::new(stage.log.clone(), true), "one");
+    let appending = Arc::new(Mutex::new(Appending::Refused));
+    let let_go = watch::Sender::new(false);
+    let (next, is_let_go) = (appending.clone(), let_go.subscribe());
+    let appends: Appends = Box::new(move |log, appends| {
+        let (now, mut is_let_go) = (*next.lock(), is_let_go.clone());
+        Box::pin(async move {
+            let (what, detail) = ("a record".to_owned(), format!("{now:?}"));
+            match now {
+                Appending::Refused => return Err(LogError::Unavailable { what, detail }),
+                Appending::Lost => return Err(LogError::Unknown { what, detail }),
+                Appending::AnswerLost => {
+                    log.append(appends).await?;
+                    return Err(LogError::Unknown { what, detail });
+                }
+                Appending::Hangs => {
+                    let _ = is_let_go.wait_for(|is_let_go| *is_let_go).await;
+                }
+            }
+            log.append(appends).await
+        })
+    });
+    let log = Arc::new(Interposed::new(stage.log.clone(), |inner| inner).with_appends(appends));
+    let identity = IdentityOptions { local_user: true, ..IdentityOptions::default() };
+    let replies = Replies::new(100, GatherLimits::default());
+    let api = CommandApi::new(
+        log,
+        stage.codec.clone(),
+        stage.topics.clone(),
+        replies.clone(),
+        Arc::new(Identity::new(identity).unwrap()),
+        CommandApiOptions::default(),
+    );
+    let router = almanac_command_api::router(api.await.unwrap());
+    let state = StateFolder::open(&folder.path().join("replies")).unwrap();
+    let stop = CancellationToken::new();
+    let (log, codec, topics) = (stage.log.clone(), stage.codec.clone(), stage.topics.clone());
+    let following =
+        almanac_command_api::follow(replies.clone(), log, codec, topics, state, stop.clone());
+    let following = tokio::spawn(following);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !replies.is_ready() {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    let post = async |how: Appending, name: &str| {
+        *appending.lock() = how;
+        let request = client().post(format!("{base}/v1/recipes"));
+        let body = recipe(name, "SALT");
+        let request = request.header("content-type", "application/json").body(body);
+        request.header("prefer", "wait=1").send().await.unwrap()
+    };
+    let outcome = async |location: &str| -> serde_json::Value {
+        let answer = client().get(format!("{base}{location}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    };
+    let decided = async |location: &str| loop {
+        let outcome = outcome(location).await;
+        if outcome["state"] == "decided" {
+            return outcome["outcome"]["status"].clone();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{outcome}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let address = |answer: &reqwest::Response| {
+        let location = answer.headers()["location"].to_str().unwrap();
+        assert!(location.starts_with("/v1/commands/"), "{location}");
+        location.to_owned()
+    };
+
+    let refused = post(Appending::Refused, "Refused").await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let lost = post(Appending::Lost, "Lost").await;
+    assert_eq!(lost.status(), 202);
+    assert_eq!(outcome(&address(&lost)).await["state"], "pending");
+    // The answer to its command may come in time all the same.
+    let answer_lost = post(Appending::AnswerLost, "Written").await;
+    assert!([201, 202].contains(&answer_lost.status().as_u16()), "{}", answer_lost.status());
+    if answer_lost.status() == 202 {
+        assert_eq!(decided(&address(&answer_lost)).await, 201);
+    }
+    let hanging = post(Appending::Hangs, "Late").await;
+    assert_eq!(hanging.status(), 202, "the wait bounds all waiting");
+    assert_eq!(outcome(&address(&hanging)).await["state"], "pending");
+    let_go.send(true).unwrap();
+    assert_eq!(decided(&address(&hanging)).await, 201);
+    assert_eq!(stage.records("recipes.events").await.len(), 2);
+
+    serving.abort();
+    stop.cancel();
+    following.await.unwrap();
+    running.end().await;
 }

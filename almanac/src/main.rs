@@ -7,6 +7,7 @@ mod demo;
 mod engine;
 mod lineage;
 mod open_files;
+mod private;
 mod roles;
 mod schemas;
 mod telemetry;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
     // process was twice as large. Where the system refuses, it only costs that.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     open_files::raise();
+    private::by_default();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Engine},
-    demo,
+    demo, private,
     roles::{self, Roles},
 };
 use anyhow::bail;
@@ -30,6 +30,7 @@ pub(crate) async fn run(
             "listening beyond this machine: anybody who reaches it can read, and writes need a token"
         );
     }
+    private::tighten(&config.data_dir);
     if config.identity.jwks_file.is_none() {
         almanac_edge::identity::make_key(&config.own_key_file())?;
     }

@@ -22,6 +22,41 @@ async fn a_second_process_is_refused() {
     assert!(second.log().contains("is in use by another process"), "{}", second.log());
 }
 
+/// Everything that is kept is for the user of the process alone, whatever the umask says.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_reads_the_folder() {
+    let provider = Provider::start().await;
+    provider.serve(feed(50, 1));
+    let installation = Installation::new(Engine::Embedded).with_provider("p", &provider.url());
+    let mut process = installation.up().await;
+    observed(&process, "p", "unchanged").await;
+    let body = almanac_tests::recipe("Soup", "SALT");
+    let json = [("content-type", "application/json")];
+    process.send("POST", "/v1/recipes", &json, body).await.unwrap();
+    let mut count = 0;
+    let mut folders = vec![installation.folder().join("up")];
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                // fjall may have removed one of its files meanwhile.
+                false if !path.exists() => {}
+                false => assert_eq!(mode(&path), 0o600, "{}", path.display()),
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} files and folders");
+    assert!(process.stop().success());
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
 /// A disk that is full costs the writes that meet it, and nothing else. `ulimit -f` stands in for
 /// a full disk: writes beyond it fail in the same way.
 #[tokio::test(flavor = "multi_thread")]

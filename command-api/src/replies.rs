@@ -68,27 +68,27 @@ impl Replies {
         if states.is_empty() {
             return Err(RoleError::Other("replies are not followed yet".to_owned()));
         }
-        for (partition, state) in (0..).zip(states.iter()) {
-            let found = state.get(request_id.as_bytes()).map_err(|e| RoleError::other(&e))?;
-            let Some(place) = found.as_deref().and_then(Place::read) else { continue };
-            if place.expires_at < jiff::Timestamp::now().as_millisecond() {
-                return Ok(None);
-            }
-            let _turn = self.reading.acquire().await.map_err(|e| RoleError::other(&e))?;
-            let (topic, offset) = (&topics.replies, place.offset);
-            let mut reader = log.read_to(topic, partition, offset, offset + 1).await?;
-            let batch = match reader.next(LIMIT, WAIT).await {
-                Err(LogError::OffsetOutOfRange { .. }) => return Ok(None),
-                batch => batch?,
-            };
-            let Some(value) = batch.records.first().and_then(|one| one.record.value.as_ref())
-            else {
-                return Ok(None);
-            };
-            let decoded = codec.decode(value).await.map_err(|e| RoleError::other(&e))?;
-            return Ok(Some(decoded.read().map_err(|e| RoleError::other(&e))?));
+        let _turn = self.reading.acquire().await.map_err(|e| RoleError::other(&e))?;
+        // Off the threads that serve: it reads the disk.
+        let found = tokio::task::spawn_blocking(move || Place::of(&states, request_id));
+        let found = found.await.map_err(|e| RoleError::other(&e))?;
+        let Some((partition, place)) = found.map_err(|e| RoleError::other(&e))? else {
+            return Ok(None);
+        };
+        if place.expires_at < jiff::Timestamp::now().as_millisecond() {
+            return Ok(None);
         }
-        Ok(None)
+        let (topic, offset) = (&topics.replies, place.offset);
+        let mut reader = log.read_to(topic, partition, offset, offset + 1).await?;
+        let batch = match reader.next(LIMIT, WAIT).await {
+            Err(LogError::OffsetOutOfRange { .. }) => return Ok(None),
+            batch => batch?,
+        };
+        let Some(value) = batch.records.first().and_then(|one| one.record.value.as_ref()) else {
+            return Ok(None);
+        };
+        let decoded = codec.decode(value).await.map_err(|e| RoleError::other(&e))?;
+        Ok(Some(decoded.read().map_err(|e| RoleError::other(&e))?))
     }
 }
 
@@ -102,6 +102,17 @@ struct Place {
 impl Place {
     fn write(&self) -> Vec<u8> {
         [self.offset.to_be_bytes(), self.expires_at.to_be_bytes()].concat()
+    }
+
+    /// Where the reply to a request stands, and in which partition. Blocks.
+    fn of(states: &[GatheredState], request_id: Uuid) -> Result<Option<(u32, Self)>, StateError> {
+        for (partition, state) in (0..).zip(states) {
+            let found = state.get(request_id.as_bytes())?;
+            if let Some(place) = found.as_deref().and_then(Self::read) {
+                return Ok(Some((partition, place)));
+            }
+        }
+        Ok(None)
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {

@@ -36,7 +36,10 @@ pub struct GatheredState {
 /// A key with its new value, or none when it goes.
 pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
-type Changes = HashMap<Vec<u8>, Option<Vec<u8>>>;
+/// Keys with their values, or none where there is none.
+pub type Values = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+type Changes = Values;
 
 #[derive(Default)]
 struct Gathered {
@@ -59,6 +62,7 @@ impl GatheredState {
         &self.state
     }
 
+    /// Reads the disk where memory does not have it: not for threads that serve.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         {
             let gathered = self.lock();
@@ -69,6 +73,40 @@ impl GatheredState {
         }
         // Changes leave memory only once they are on disk.
         Ok(self.state.get(key)?.map(|value| value.to_vec()))
+    }
+
+    /// The values of these keys. What is not in memory is read from disk off the threads that serve.
+    pub async fn get_all(&self, keys: Vec<Vec<u8>>) -> Result<Values, StateError> {
+        let mut found = Values::with_capacity(keys.len());
+        let mut on_disk = Vec::new();
+        {
+            let gathered = self.lock();
+            for key in keys {
+                match gathered.changes.get(&key).or_else(|| gathered.flushing.get(&key)) {
+                    Some(change) => drop(found.insert(key, change.clone())),
+                    None => on_disk.push(key),
+                }
+            }
+        }
+        if on_disk.is_empty() {
+            return Ok(found);
+        }
+        // Changes leave memory only once they are on disk.
+        let state = self.state.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let read = |key: Vec<u8>| {
+                let value = state.get(&key)?.map(|value| value.to_vec());
+                Ok((key, value))
+            };
+            on_disk.into_iter().map(read).collect::<Result<Vec<_>, StateError>>()
+        });
+        match read.await {
+            Ok(read) => found.extend(read?),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The process is going down, and whoever asked with it.
+            Err(_) => std::future::pending().await,
+        }
+        Ok(found)
     }
 
     /// Takes in changes and the position they lead up to, as [`LocalState::apply`] does.

@@ -11,7 +11,7 @@ mod runtime;
 mod state;
 
 pub use envelope::Envelope;
-pub use gathered::{Change, GatherLimits, GatheredState};
+pub use gathered::{Change, GatherLimits, GatheredState, Values};
 pub use owned::{Fold, Input, Owned};
 pub use runtime::{ProcessorOptions, Role, RoleError, run};
 pub use state::{LocalState, StateError, StateFolder};

@@ -247,3 +247,26 @@ async fn what_has_gathered_stands_over_what_goes_with_it() {
     assert_eq!((position, state.get(b"gone").unwrap()), (2, None));
     assert_eq!(state.get(b"kept").unwrap().as_deref(), Some(&b"2"[..]));
 }
+
+/// A thread that serves does not wait for the disk: what memory has is there at once, the rest comes
+/// from elsewhere.
+#[tokio::test]
+async fn what_is_on_disk_is_read_elsewhere() {
+    let (_folder, states) = folder();
+    let (state, _) = states.partition(0, TOPIC, 100).unwrap();
+    state.apply([("old", Some("1")), ("both", Some("1"))], Some(1)).unwrap();
+    let state = GatheredState::new(state, GatherLimits::default());
+    let value = |text: &str| Some(text.as_bytes().to_vec());
+    state.take([(b"new".to_vec(), value("2")), (b"both".to_vec(), value("2"))], Some(2));
+    let all =
+        |keys: &[&str]| state.get_all(keys.iter().map(|key| key.as_bytes().to_vec()).collect());
+
+    let in_memory = futures::poll!(std::pin::pin!(all(&["new", "both"])));
+    let std::task::Poll::Ready(found) = in_memory else { panic!("it need not wait") };
+    assert_eq!(found.unwrap().len(), 2);
+    let mut reading = std::pin::pin!(all(&["new", "old", "both", "absent"]));
+    assert!(futures::poll!(&mut reading).is_pending(), "it reads on the thread that asks");
+    let found = reading.await.unwrap();
+    assert_eq!((&found[&b"old"[..]], &found[&b"both"[..]]), (&value("1"), &value("2")));
+    assert_eq!((&found[&b"new"[..]], &found[&b"absent"[..]]), (&value("2"), &None));
+}

@@ -4,7 +4,7 @@ use super::{Decider, NEWEST_TOKEN, State, recipes};
 use crate::outcomes::{self, Changes};
 use almanac_edge::{Problem, ProblemType};
 use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
-use almanac_processor::RoleError;
+use almanac_processor::{RoleError, Values};
 use almanac_schemas::{
     Token,
     commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
@@ -34,12 +34,23 @@ pub(super) fn is_remembered(reply: &ReplyRecord) -> bool {
         && !matches!(reply.status, 401 | 429 | 500 | 503)
 }
 
+/// Without a key, the outcome is known by the request's own id, and nothing of it is remembered.
+fn has_key(command: &CommandRecord) -> bool {
+    command.outcome_id != command.request_id
+}
+
+/// So many commands have what is known of their recipes and outcomes in memory at once: a recipe with
+/// its picture takes up to half a megabyte.
+const LOOKED_UP_TOGETHER: usize = 32;
+
 pub(super) struct Batch<'a> {
     decider: &'a Decider,
     state: &'a State,
     partition: u32,
     now: Timestamp,
     appends: Vec<Append>,
+    /// What local state knows of the commands that are being decided.
+    known: Known,
     /// Newest events of aggregates that this batch changed.
     aggregates: HashMap<Bytes, Bytes>,
     /// Outcomes that this batch remembers.
@@ -50,6 +61,12 @@ pub(super) struct Batch<'a> {
     events_through: Option<Offset>,
     /// Its token, when the command is of this batch.
     newest_token: Option<String>,
+}
+
+#[derive(Default)]
+struct Known {
+    aggregates: Values,
+    outcomes: Values,
 }
 
 /// A decided batch: what is to be committed, and what follows locally once it is.
@@ -79,6 +96,7 @@ impl<'a> Batch<'a> {
             partition,
             now: Timestamp::now(),
             appends: Vec::new(),
+            known: Known::default(),
             aggregates: HashMap::new(),
             remembered: HashMap::new(),
             aggregate_changes: Changes::new(),
@@ -88,8 +106,23 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Decides one command. An error is an outage or damage, never the command's fault.
-    pub(super) async fn take(&mut self, record: &StoredRecord) -> Result<(), RoleError> {
+    /// Decides each command. An error is an outage or damage, never the commands' fault.
+    pub(super) async fn take_all(&mut self, records: &[StoredRecord]) -> Result<(), RoleError> {
+        for some in records.chunks(LOOKED_UP_TOGETHER) {
+            let mut commands = Vec::with_capacity(some.len());
+            for record in some {
+                commands.extend(self.read(record).await?.map(|command| (command, record)));
+            }
+            self.look_up(&commands).await?;
+            for (command, record) in &commands {
+                self.take(command, record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The command of a record, if it is one.
+    async fn read(&self, record: &StoredRecord) -> Result<Option<CommandRecord>, RoleError> {
         let codec = &self.decider.codec;
         let decoded = match &record.record.value {
             Some(value) => match codec.decode(value).await {
@@ -99,15 +132,52 @@ impl<'a> Batch<'a> {
             },
             None => None,
         };
-        let Some(command) = decoded else {
+        if decoded.is_none() {
             // Nobody waits for an answer that can be told to nobody.
             tracing::warn!(
                 topic = %record.topic, partition = record.partition, offset = record.offset,
                 "passing over a command that cannot be read"
             );
-            return Ok(());
+        }
+        Ok(decoded)
+    }
+
+    /// What is known of the commands' recipes and outcomes, together and off the threads that serve.
+    async fn look_up(
+        &mut self,
+        commands: &[(CommandRecord, &StoredRecord)],
+    ) -> Result<(), RoleError> {
+        let mut aggregates: Vec<Vec<u8>> =
+            commands.iter().map(|(command, _)| command.aggregate_id.as_bytes().to_vec()).collect();
+        let mut outcomes: Vec<Vec<u8>> = commands
+            .iter()
+            .filter(|(command, _)| has_key(command))
+            .map(|(command, _)| outcomes::outcome_key(&command.outcome_id))
+            .collect();
+        aggregates.retain(|key| !self.aggregates.contains_key(key.as_slice()));
+        for keys in [&mut aggregates, &mut outcomes] {
+            keys.sort();
+            keys.dedup();
+        }
+        let state = self.state;
+        let (aggregates, outcomes) = tokio::try_join!(
+            state.aggregates.get_all(aggregates),
+            state.outcomes.get_all(outcomes)
+        )
+        .map_err(|error| RoleError::other(&error))?;
+        self.known = Known { aggregates, outcomes };
+        Ok(())
+    }
+
+    async fn take(
+        &mut self,
+        command: &CommandRecord,
+        record: &StoredRecord,
+    ) -> Result<(), RoleError> {
+        let earlier = match has_key(command) {
+            true => self.outcome(&command.outcome_id).await?,
+            false => None,
         };
-        let earlier = self.outcome(&command.outcome_id).await?;
         let (answer, replayed) = match earlier {
             Some(earlier) if earlier.fingerprint == command.fingerprint => {
                 let version = earlier.version.and_then(|version| u64::try_from(version).ok());
@@ -124,9 +194,9 @@ impl<'a> Batch<'a> {
                 let problem = Problem::new(ProblemType::Unavailable, detail);
                 (Answer::refused(&problem, None), false)
             }
-            None => (self.decide(&command, record.offset).await?, false),
+            None => (self.decide(command, record.offset).await?, false),
         };
-        self.reply(&command, record, answer, replayed)
+        self.reply(command, record, answer, replayed)
     }
 
     async fn decide(
@@ -137,12 +207,7 @@ impl<'a> Batch<'a> {
         let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
         let newest = match self.aggregates.get(&key) {
             Some(newest) => Some(newest.clone()),
-            None => self
-                .state
-                .aggregates
-                .get(&key)
-                .map_err(|error| RoleError::other(&error))?
-                .map(Bytes::from),
+            None => self.known.aggregates.get(key.as_ref()).cloned().flatten().map(Bytes::from),
         };
         let codec = &self.decider.codec;
         let token = Token { topic: self.state.commands.0, partition: self.partition, offset };
@@ -164,11 +229,7 @@ impl<'a> Batch<'a> {
     async fn outcome(&self, id: &str) -> Result<Option<ReplyRecord>, RoleError> {
         let encoded = match self.remembered.get(id) {
             Some(encoded) => Some(encoded.to_vec()),
-            None => self
-                .state
-                .outcomes
-                .get(&outcomes::outcome_key(id))
-                .map_err(|error| RoleError::other(&error))?,
+            None => self.known.outcomes.get(&outcomes::outcome_key(id)).cloned().flatten(),
         };
         let Some(encoded) = encoded else { return Ok(None) };
         let decoded =

@@ -78,8 +78,10 @@ impl State {
     }
 
     /// Offset of the newest command that led to an event.
-    fn events_through(&self) -> Result<Option<u64>, RoleError> {
-        let newest = self.aggregates.get(NEWEST_TOKEN).map_err(|error| RoleError::other(&error))?;
+    async fn events_through(&self) -> Result<Option<u64>, RoleError> {
+        let found = self.aggregates.get_all(vec![NEWEST_TOKEN.to_vec()]).await;
+        let found = found.map_err(|error| RoleError::other(&error))?;
+        let newest = found.into_values().next().flatten();
         let token = newest.and_then(|text| std::str::from_utf8(&text).ok()?.parse::<Token>().ok());
         Ok(token.filter(|token| token.topic == self.commands.0).map(|token| token.offset))
     }
@@ -98,7 +100,7 @@ impl Role for Decider {
         };
         let mut reader = input.reader(&*owned.log).await?;
         tracing::info!(partition = owned.partition(), "deciding commands");
-        let mut events_through = state.events_through()?;
+        let mut events_through = state.events_through().await?;
         let mut next = self.read(&owned, &mut *reader, 0).await?;
         while let Some(read) = next {
             let Some(last) = read.records.last() else {
@@ -107,9 +109,7 @@ impl Role for Decider {
                 continue;
             };
             let mut batch = Batch::new(self, &state, owned.partition(), events_through);
-            for record in &read.records {
-                batch.take(record).await?;
-            }
+            batch.take_all(&read.records).await?;
             let decided = batch.finish();
             events_through = decided.events_through;
             // The next batch gathers while this one commits.

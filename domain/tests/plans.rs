@@ -111,6 +111,28 @@ fn a_price_written_otherwise_is_a_change() {
 }
 
 #[test]
+fn zones_in_another_order_are_the_same_zones() {
+    let mut other = camela();
+    // One stands twice, and the order of equal ids says nothing either.
+    other.zones.push(zone(90, "30.00"));
+    let story = || Story::given(&[Some(other.clone())]);
+    for turn in 0..other.zones.len() {
+        let mut turned = other.clone();
+        turned.zones.rotate_left(turn);
+        assert_eq!(story().when(Some(turned.clone())), None);
+        turned.zones.reverse();
+        assert_eq!(story().when(Some(turned)), None);
+    }
+    // How often one stands there does say something.
+    let mut fewer = other.clone();
+    fewer.zones[0] = zone(100, "15.00");
+    assert_eq!(fields(&story().when(Some(fewer)).unwrap()), [Field::Zones]);
+    let mut one_less = other.clone();
+    one_less.zones.pop();
+    assert_eq!(fields(&story().when(Some(one_less)).unwrap()), [Field::Zones]);
+}
+
+#[test]
 fn a_plan_leaves_and_comes_back() {
     let mut story = Story::given(&[Some(camela())]);
     let gone = story.when(None).unwrap();

@@ -172,7 +172,22 @@ pub fn price_range<C: PartialOrd + From<u8>>(
     range
 }
 
+/// Zones are a list in which one may stand twice, but their order says nothing: providers that
+/// answer from several servers send the same zones now in one order, now in another.
 fn same_zones(left: &[Zone], right: &[Zone]) -> bool {
-    let scale = |zone: &Zone| zone.price.map(|price| price.scale());
-    left == right && left.iter().map(scale).eq(right.iter().map(scale))
+    fn key(zone: &Zone) -> impl Ord + '_ {
+        let price = zone.price.map(|price| (price, price.scale()));
+        (&zone.zone_id, &zone.name, zone.capacity, price, zone.numbered)
+    }
+    let sorted = |zones: &[Zone]| {
+        let mut order: Vec<usize> = (0..zones.len()).collect();
+        order.sort_unstable_by(|a, b| key(&zones[*a]).cmp(&key(&zones[*b])));
+        order
+    };
+    left.len() == right.len()
+        && (left.iter().map(key).eq(right.iter().map(key))
+            || sorted(left)
+                .into_iter()
+                .zip(sorted(right))
+                .all(|(a, b)| key(&left[a]) == key(&right[b])))
 }

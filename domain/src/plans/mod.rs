@@ -6,8 +6,10 @@
 
 mod decide;
 mod plan;
+mod said;
 mod time;
 
 pub use decide::{Changes, Knowledge, PlanEvent, PlanFact, decide, delist, evolve};
 pub use plan::{Field, Plan, PlanIdentity, SellMode, Zone, price_range};
+pub use said::{SaidTime, read_zone};
 pub use time::{LocalTime, LocalTimeError};

@@ -1,5 +1,6 @@
 //! Provider times: wall time as the provider said it, with the instant it means.
 
+use super::SaidTime;
 use jiff::{
     Timestamp,
     civil::DateTime,
@@ -20,29 +21,14 @@ pub enum LocalTimeError {
     NotATime { text: String },
     #[error("{text:?} is outside the years 1 to 9999")]
     OutOfRange { text: String },
+    #[error("{text:?} names a time zone that is not known")]
+    UnknownZone { text: String },
 }
 
 impl LocalTime {
-    /// Reads a provider's time. One with an offset or `Z` is an instant; one without is wall time
-    /// in `zone`. A wall time that a clock change skips moves forward by the change, one that it
-    /// repeats is the earlier (the "compatible" rule of RFC 5545). Fractions of a second are cut.
+    /// Reads a provider's time, by the rules of [`SaidTime::parse`].
     pub fn parse(text: &str, zone: &TimeZone) -> Result<Self, LocalTimeError> {
-        let text = text.trim();
-        let not_a_time = || LocalTimeError::NotATime { text: clip(text) };
-        // Without a time of day the parser would take midnight, which nobody said.
-        if text.len() < 16 || !text.is_ascii() || !matches!(text.as_bytes()[10], b'T' | b't' | b' ')
-        {
-            return Err(not_a_time());
-        }
-        if let Ok(instant) = text.parse::<Timestamp>() {
-            return Self::at(instant, zone)
-                .ok_or_else(|| LocalTimeError::OutOfRange { text: clip(text) });
-        }
-        let wall: DateTime = text.parse().map_err(|_| not_a_time())?;
-        let zoned =
-            zone.to_zoned(wall).map_err(|_| LocalTimeError::OutOfRange { text: clip(text) })?;
-        Self::at(zoned.timestamp(), zone)
-            .ok_or_else(|| LocalTimeError::OutOfRange { text: clip(text) })
+        SaidTime::parse(text, zone).map(|said| said.time())
     }
 
     /// The wall time of `instant` in `zone`.
@@ -118,10 +104,6 @@ impl std::fmt::Display for LocalTime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(std::str::from_utf8(&self.to_text()).unwrap_or_default())
     }
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use almanac_schemas::Decoded;
 
 pub const PROJECTION: &str = "plans";
 /// Another version fills other tables.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 pub const DAYS_PARTITION: &str = "days";
 pub const PROVIDERS_PARTITION: &str = "providers";

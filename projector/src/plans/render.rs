@@ -139,7 +139,10 @@ fn plan_text(event: &PlanEventRecord<'_>, range: &Range<'_>) -> Option<String> {
     write!(out, ",\"sold_out\":{},\"sell_mode\":", plan.sold_out).ok()?;
     text(&mut out, &plan.sell_mode)?;
     prices(&mut out, range)?;
-    out.push_str(",\"currency\":");
+    // Lists show no zones, and whether any place is left decides whether a plan is on sale.
+    let left = plan.zones.iter().map(|zone| zone.capacity.max(0));
+    let capacity = left.fold(0, i64::saturating_add);
+    write!(out, ",\"capacity\":{capacity},\"currency\":").ok()?;
     optional_text(&mut out, plan.currency.as_deref())?;
     out.push_str(",\"url\":");
     optional_text(&mut out, plan.url.as_deref())?;

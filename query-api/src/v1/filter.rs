@@ -48,6 +48,8 @@ pub(super) struct PlanView<'a> {
     sell_from: Option<Timestamp>,
     sell_to: Option<Timestamp>,
     sold_out: bool,
+    /// Places left in all zones together.
+    capacity: i64,
     #[serde(borrow)]
     min_price: Option<&'a serde_json::value::RawValue>,
     #[serde(borrow)]
@@ -68,12 +70,13 @@ impl PlanView<'_> {
         self.max_price?.get().parse().ok()
     }
 
-    /// Over once it began; otherwise sold out, not yet or no longer on sale, or on.
+    /// Over once it ended or is no longer sold; otherwise sold out, by the provider's word or because
+    /// no zone has a place left, not yet on sale, or on.
     fn sale(&self, now: Timestamp) -> Sale {
         let ended = self.ends_at.unwrap_or(self.starts_at) <= now;
         if ended || self.sell_to.is_some_and(|to| to <= now) {
             Sale::Over
-        } else if self.sold_out {
+        } else if self.sold_out || self.capacity == 0 {
             Sale::SoldOut
         } else if self.sell_from.is_some_and(|from| from > now) {
             Sale::Upcoming
@@ -223,5 +226,33 @@ impl Filter {
         }
         let title = words(title);
         self.words.iter().all(|wanted| title.iter().any(|word| word.starts_with(wanted)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_bought_has_places_left() {
+        let plan = |more: &str| {
+            format!(
+                r#"{{"id":"a","provider":"p","base_plan_id":"1","organizer_id":null,"title":"t",
+                "starts_at":"2031-06-30T21:00:00+02:00","ends_at":null,"sell_to":null,
+                "min_price":null,"max_price":null,"listed":true,{more}}}"#
+            )
+        };
+        let now: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
+        for (more, expected) in [
+            (r#""sold_out":false,"capacity":1,"sell_from":null"#, Sale::On),
+            (r#""sold_out":false,"capacity":0,"sell_from":null"#, Sale::SoldOut),
+            (r#""sold_out":true,"capacity":1,"sell_from":null"#, Sale::SoldOut),
+            (r#""sold_out":false,"capacity":1,"sell_from":"2031-02-01T00:00:00Z""#, Sale::Upcoming),
+        ] {
+            let text = plan(more);
+            let view: PlanView<'_> = serde_json::from_str(&text).unwrap();
+            assert_eq!(view.sale(now), expected, "{more}");
+            assert_eq!(view.sale("2032-01-01T00:00:00Z".parse().unwrap()), Sale::Over);
+        }
     }
 }

@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn last_seen_follows_the_provider() {
-        let plan = r#"{"id":"a","provider":"p","base_plan_id":"1","organizer_id":null,"title":",\"last_seen_at\":\"x","starts_at":"2021-06-30T19:00:00Z","ends_at":null,"sell_from":null,"sell_to":null,"sold_out":false,"min_price":null,"max_price":null,"listed":true,"last_seen_at":"2021-01-01T00:00:00.000Z","sequence":1}"#;
+        let plan = r#"{"id":"a","provider":"p","base_plan_id":"1","organizer_id":null,"title":",\"last_seen_at\":\"x","starts_at":"2021-06-30T19:00:00Z","ends_at":null,"sell_from":null,"sell_to":null,"sold_out":false,"min_price":null,"max_price":null,"capacity":3,"listed":true,"last_seen_at":"2021-01-01T00:00:00.000Z","sequence":1}"#;
         let seen = HashMap::from([("p".to_owned(), "2022-01-01T00:00:00.000Z".to_owned())]);
         let patched: serde_json::Value =
             serde_json::from_str(&with_last_seen(plan, &seen)).unwrap();

@@ -56,6 +56,7 @@ pub(crate) fn provider(address: SocketAddr) -> ProviderConfig {
         headers: Default::default(),
         header_files: Default::default(),
         allow_redirects_to_other_hosts: false,
+        obey_cache_headers: false,
         paused: false,
     }
 }

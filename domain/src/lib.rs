@@ -1,5 +1,6 @@
 //! The domain of Almanac: what is true of plans and recipes, without I/O and without a wire format.
 
+pub mod addresses;
 mod check;
 pub mod plans;
 pub mod recipes;

@@ -15,7 +15,7 @@ use almanac_schemas::{
     plans::{PlanEncoder, PlanRecord},
 };
 use jiff::Timestamp;
-use std::{collections::BTreeSet, io::BufRead, sync::mpsc};
+use std::{collections::BTreeSet, io::BufRead, sync::mpsc, time::Duration};
 use uuid::Uuid;
 
 /// CloudEvents types by [`Step::Plan`]'s `kind`.
@@ -74,6 +74,8 @@ pub(crate) struct Context<'a> {
     pub(crate) encoder: &'a PlanEncoder,
     pub(crate) now: Timestamp,
     pub(crate) payload_id: &'a str,
+    /// What the body's Content-Type said of its encoding.
+    pub(crate) charset: Option<&'a str>,
     /// Off for a body that was published before: its faults are in quarantine already.
     pub(crate) record_faults: bool,
 }
@@ -81,6 +83,8 @@ pub(crate) struct Context<'a> {
 /// Items handed from the parser to the comparison at once, and how many such batches may wait.
 const BATCH: usize = 256;
 const WAITING_BATCHES: usize = 8;
+/// A batch is handed on with fewer items when these are large.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Blocks: reads the body and the local state. The parser has a thread of its own, so that a large
 /// body takes the longer of the two works and not their sum.
@@ -90,16 +94,17 @@ pub(crate) fn compare(
 ) -> Result<Comparison, CompareError> {
     let mut run = Run {
         context,
-        outbox: Outbox::new(),
+        outbox: Outbox::new(&context.options.spool_dir()),
         counts: Counts::default(),
         faults: Vec::new(),
+        first_unrecorded: None,
         seen: Bits::default(),
         plans: context.provider.plans.max(0) as u64,
         known_listed_seen: 0,
     };
     let (items, waiting) = mpsc::sync_channel::<Vec<FeedItem>>(WAITING_BATCHES);
     std::thread::scope(|scope| {
-        let parsing = scope.spawn(move || parse(body, context.settings, &items));
+        let parsing = scope.spawn(move || parse(body, context, &items));
         for item in waiting.iter().flatten() {
             // Returning drops the channel, which ends the parser.
             run.take(item)?;
@@ -113,17 +118,19 @@ pub(crate) fn compare(
 /// Nothing that is handed out may be believed before this returns `Ok`.
 fn parse(
     body: impl BufRead,
-    settings: &FeedSettings,
+    context: &Context<'_>,
     items: &mpsc::SyncSender<Vec<FeedItem>>,
 ) -> Result<(), BodyError> {
     let nobody_listens =
         |_| BodyError::Io { place: Place::default(), detail: "the comparison ended".to_owned() };
-    let mut batch = Vec::with_capacity(BATCH);
-    fever_plans::read(body, settings, &mut |item| {
+    let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
+    fever_plans::read(body, context.charset, context.settings, &mut |item| {
+        bytes += item.size();
         batch.push(item);
-        if batch.len() < BATCH {
+        if batch.len() < BATCH && bytes < BATCH_BYTES {
             return Ok(());
         }
+        bytes = 0;
         let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
         items.send(full).map_err(nobody_listens)
     })?;
@@ -135,6 +142,8 @@ struct Run<'c, 'a> {
     outbox: Outbox,
     counts: Counts,
     faults: Vec<Fault>,
+    /// Where the first stands that was only counted.
+    first_unrecorded: Option<Place>,
     /// Ordinals of the plans in this body.
     seen: Bits,
     plans: u64,
@@ -217,23 +226,44 @@ impl Run<'_, '_> {
 
     fn take_fault(&mut self, fault: Fault) -> Result<(), CompareError> {
         self.counts.quarantined += 1;
-        if self.context.record_faults {
-            let record = QuarantinedRecord {
-                provider: self.context.settings.provider.clone(),
-                observed_at: self.context.now.as_millisecond(),
-                payload_id: Some(self.context.payload_id.to_owned()),
-                place: fault.place.to_string(),
-                subject: fault.subject.clone(),
-                reason: fault.reason.clone(),
-                fragment: fault.fragment.clone(),
-            };
-            let record = self.context.codec.encode(QUARANTINED, &record)?.to_vec();
-            self.outbox.push(&Step::Quarantine { record })?;
+        if self.counts.quarantined <= self.context.options.max_quarantined {
+            self.quarantine(&fault)?;
+        } else {
+            self.first_unrecorded.get_or_insert(fault.place);
         }
         if self.faults.len() < NAMED_FAULTS {
             self.faults.push(fault);
         }
         Ok(())
+    }
+
+    fn quarantine(&mut self, fault: &Fault) -> Result<(), CompareError> {
+        if !self.context.record_faults {
+            return Ok(());
+        }
+        let record = QuarantinedRecord {
+            provider: self.context.settings.provider.clone(),
+            observed_at: self.context.now.as_millisecond(),
+            payload_id: Some(self.context.payload_id.to_owned()),
+            place: fault.place.to_string(),
+            subject: fault.subject.clone(),
+            reason: fault.reason.clone(),
+            fragment: fault.fragment.clone(),
+        };
+        let record = self.context.codec.encode(QUARANTINED, &record)?.to_vec();
+        Ok(self.outbox.push(&Step::Quarantine { record })?)
+    }
+
+    /// A small body may hold a million faults: beyond a bound only their number is recorded.
+    fn quarantine_the_rest(&mut self) -> Result<(), CompareError> {
+        let Some(place) = self.first_unrecorded else { return Ok(()) };
+        let recorded = self.context.options.max_quarantined;
+        let reason = format!(
+            "{} more of its plans and zones were refused from here on; the first {recorded} are recorded one by one",
+            self.counts.quarantined - recorded
+        );
+        let (subject, fragment) = ("body".to_owned(), String::new());
+        self.quarantine(&Fault { place, subject, reason, fragment })
     }
 
     fn emit(
@@ -280,19 +310,15 @@ impl Run<'_, '_> {
         let missing = listed_before.saturating_sub(self.known_listed_seen);
         let implausible = listed_before >= options.suspect_min_plans
             && missing as f64 > options.suspect_share * listed_before as f64;
-        let times = self.context.provider.suspect_bodies.max(0) as u64 + 1;
-        if implausible && times < options.suspect_repeats {
-            let suspect = format!(
-                "{missing} of {listed_before} listed plans are missing; believed when it comes {} times in a row, this is time {times}",
-                options.suspect_repeats
-            );
+        if implausible && let Some(suspect) = self.disbelief(missing, listed_before) {
             return Ok(Comparison {
-                outbox: Outbox::new(),
+                outbox: Outbox::new(&options.spool_dir()),
                 counts: Counts::default(),
                 faults: self.faults,
                 suspect: Some(suspect),
             });
         }
+        self.quarantine_the_rest()?;
         if missing > 0 {
             self.delist_missing()?;
         }
@@ -302,6 +328,27 @@ impl Run<'_, '_> {
             faults: self.faults,
             suspect: None,
         })
+    }
+
+    /// Why an implausible body is not believed yet: it has to come so often in a row, and over such
+    /// a time, that neither a provider's hiccup nor an operator's quick fetches are enough.
+    fn disbelief(&self, missing: u64, listed_before: u64) -> Option<String> {
+        let (options, provider) = (self.context.options, self.context.provider);
+        let times = provider.suspect_bodies.max(0) as u64 + 1;
+        let since = provider.suspect_since.filter(|_| times > 1);
+        let lasted_ms = since.map_or(0, |since| self.context.now.as_millisecond() - since);
+        let is_long = u128::try_from(lasted_ms).unwrap_or(0) >= options.suspect_for.as_millis();
+        if times >= options.suspect_repeats && is_long {
+            return None;
+        }
+        Some(format!(
+            "{missing} of {listed_before} listed plans are missing; believed when it comes {} times in a row over at least {}, this is time {times} after {}",
+            options.suspect_repeats,
+            humantime_serde::re::humantime::format_duration(options.suspect_for),
+            humantime_serde::re::humantime::format_duration(Duration::from_secs(
+                u64::try_from(lasted_ms / 1_000).unwrap_or(0)
+            )),
+        ))
     }
 
     fn delist_missing(&mut self) -> Result<(), CompareError> {
@@ -347,3 +394,6 @@ impl Bits {
         word & (1 << (ordinal % 64)) != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

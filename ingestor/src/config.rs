@@ -38,8 +38,12 @@ pub struct ProviderConfig {
     /// Header name to the file that holds its value: for credentials.
     #[serde(default)]
     pub header_files: BTreeMap<String, PathBuf>,
+    /// Neither headers nor keys go to the other host.
     #[serde(default)]
     pub allow_redirects_to_other_hosts: bool,
+    /// Cache headers may ask for longer pauses than `max_interval` and `freshness` allow.
+    #[serde(default)]
+    pub obey_cache_headers: bool,
     #[serde(default)]
     pub paused: bool,
 }
@@ -100,8 +104,13 @@ pub struct IngestOptions {
     /// A body without this share of at least `suspect_min_plans` listed plans is suspect.
     pub suspect_share: f64,
     pub suspect_min_plans: u64,
-    /// A suspect body is believed when it comes so often in a row.
+    /// A suspect body is believed when it comes so often in a row ...
     pub suspect_repeats: u64,
+    /// ... over so long.
+    #[serde(with = "humantime_serde")]
+    pub suspect_for: Duration,
+    /// Faults of one body that are recorded one by one; of more, only the number is.
+    pub max_quarantined: u64,
     /// Events and bytes of one transaction.
     pub transaction_events: usize,
     pub transaction_bytes: usize,
@@ -136,6 +145,8 @@ impl Default for IngestOptions {
             suspect_share: 0.9,
             suspect_min_plans: 20,
             suspect_repeats: 3,
+            suspect_for: Duration::from_secs(15 * 60),
+            max_quarantined: 1_000,
             transaction_events: 2_000,
             transaction_bytes: 2 << 20,
             payload_retention: Duration::from_secs(7 * 24 * 3600),
@@ -174,8 +185,9 @@ impl ProviderConfig {
         }
         match url::Url::parse(&self.url) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
-            Ok(_) => return wrong(format!("url {:?} is not http or https", self.url)),
-            Err(error) => return wrong(format!("url {:?}: {error}", self.url)),
+            // The address is not told: keys stand in it.
+            Ok(_) => return wrong("url is not http or https".to_owned()),
+            Err(error) => return wrong(format!("url: {error}")),
         }
         if let Err(error) = TimeZone::get(&self.timezone) {
             return wrong(format!("timezone {:?}: {error}", self.timezone));
@@ -207,21 +219,24 @@ impl ProviderConfig {
         })
     }
 
-    /// Changes when the same body would be read into other plans.
+    /// Changes when the same body would be read into other plans; the number first in it does when
+    /// the parser reads it otherwise.
     pub fn fingerprint(&self) -> String {
         let text = format!(
-            "1\0{}\0{}\0{:?}\0{:?}",
+            "2\0{}\0{}\0{:?}\0{:?}",
             self.url, self.timezone, self.currency, self.url_template
         );
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
     }
 }
 
+/// All but the unreserved characters of RFC 3986: right in a path and in a query.
+const ENCODED: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 impl FeedSettings {
     pub(crate) fn url_of(&self, identity: &PlanIdentity) -> Option<String> {
-        let encode = |text: &str| -> String {
-            url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
-        };
+        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, ENCODED).to_string();
         let template = self.url_template.as_deref()?;
         Some(
             template

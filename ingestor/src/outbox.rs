@@ -1,7 +1,10 @@
 //! What a body leads to, spooled until the body has been read to its end: in memory while it is
 //! small, in a temporary file beyond.
 
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::{
+    io::{self, BufReader, BufWriter, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
 use tempfile::SpooledTempFile;
 
 const IN_MEMORY: usize = 8 << 20;
@@ -24,18 +27,26 @@ pub(crate) enum Step {
 }
 
 pub(crate) struct Outbox {
+    folder: PathBuf,
     writer: BufWriter<SpooledTempFile>,
     pub(crate) steps: u64,
 }
 
 impl Outbox {
-    pub(crate) fn new() -> Self {
-        let file = SpooledTempFile::new(IN_MEMORY);
-        Self { writer: BufWriter::with_capacity(64 << 10, file), steps: 0 }
+    pub(crate) fn new(spool_dir: &Path) -> Self {
+        let file = SpooledTempFile::new_in(IN_MEMORY, spool_dir);
+        let writer = BufWriter::with_capacity(64 << 10, file);
+        Self { folder: spool_dir.to_owned(), writer, steps: 0 }
     }
 
     pub(crate) fn push(&mut self, step: &Step) -> io::Result<()> {
         self.steps += 1;
+        self.write(step).map_err(|error| {
+            io::Error::new(error.kind(), format!("in {}: {error}", self.folder.display()))
+        })
+    }
+
+    fn write(&mut self, step: &Step) -> io::Result<()> {
         match step {
             Step::Plan { id, sequence, kind, event, state, entry } => {
                 self.writer.write_all(&[1, *kind])?;
@@ -102,5 +113,31 @@ impl Steps {
         let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
         self.reader.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quarantine(bytes: usize) -> Step {
+        Step::Quarantine { record: vec![7; bytes] }
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_goes_to_the_configured_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::new(folder.path());
+        outbox.push(&quarantine(IN_MEMORY + 1)).unwrap();
+        outbox.push(&quarantine(3)).unwrap();
+        let mut steps = outbox.into_steps().unwrap();
+        assert_eq!(steps.next().unwrap(), Some(quarantine(IN_MEMORY + 1)));
+        assert_eq!(steps.next().unwrap(), Some(quarantine(3)));
+        assert_eq!(steps.next().unwrap(), None);
+
+        let mut nowhere = Outbox::new(&folder.path().join("missing"));
+        nowhere.push(&quarantine(3)).unwrap();
+        let error = nowhere.push(&quarantine(IN_MEMORY + 1)).unwrap_err();
+        assert!(error.to_string().contains("missing"), "{error}");
     }
 }

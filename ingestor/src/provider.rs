@@ -199,12 +199,21 @@ impl ProviderTask {
             Ok(Fetched::Body(body)) => self.take_body(body, &publisher).await?,
             Err(error) => Outcome::failed(error.to_string(), ended_by(&error)),
         };
+        let outcome = self.told(outcome);
         let chance = rand::rng().random_range(0.0..1.0);
         self.next = self.schedule.end(Timestamp::now(), outcome.ended, chance);
         self.measure(&outcome, started.elapsed());
         let observed = self.observation(outcome, observed_at, started.elapsed());
         let remembered = (self.state != before).then_some(&self.state);
         publisher.observation(&observed, remembered, handled).await
+    }
+
+    /// What is logged, published and served of it: bounded, and without the keys of the provider's
+    /// address and headers.
+    fn told(&self, mut outcome: Outcome) -> Outcome {
+        let fetcher = &self.provider.fetcher;
+        outcome.detail = outcome.detail.map(|detail| fetcher.tell(&detail));
+        outcome
     }
 
     fn publisher(&self, observed_at: Timestamp) -> Publisher {
@@ -217,6 +226,7 @@ impl ProviderTask {
             source: format!("/v1/providers/{provider}"),
             fetch_id: Uuid::new_v4().to_string(),
             observed_at,
+            spool_dir: self.options.spool_dir(),
             max_events: self.options.transaction_events,
             max_bytes: self.options.transaction_bytes,
         }
@@ -276,6 +286,7 @@ impl ProviderTask {
             },
         }
         (outcome.word, outcome.detail, outcome.payload_id) = ("replayed", Some(detail), Some(id));
+        let outcome = self.told(outcome);
         self.measure(&outcome, started.elapsed());
         let observed = self.observation(outcome, observed_at, started.elapsed());
         publisher.observation(&observed, Some(&self.state), None).await
@@ -292,7 +303,7 @@ impl ProviderTask {
         };
         let keep = is_news && self.kept.as_deref() != Some(body.hash.as_str());
         let keeping =
-            async { if keep { publisher.payload(&payload_id, &body.file).await } else { Ok(()) } };
+            async { if keep { publisher.payload(&payload_id, &body).await } else { Ok(()) } };
         let comparison = match compared {
             Ok(comparison) => comparison,
             Err(reason) => {
@@ -312,12 +323,16 @@ impl ProviderTask {
         let is_suspect = suspect.is_some();
         if is_suspect {
             keeping.await?;
+            if self.state.suspect_bodies == 0 || self.state.suspect_since.is_none() {
+                self.state.suspect_since = Some(publisher.observed_at.as_millisecond());
+            }
             self.state.suspect_bodies += 1;
         } else {
             tokio::try_join!(keeping, publisher.steps(comparison, &mut self.state))?;
             // Only now: after a crash in between, the same body must count as new.
             self.state.body_hash = Some(body.hash.clone());
             self.state.suspect_bodies = 0;
+            self.state.suspect_since = None;
             self.state.etag = body.validators.etag;
             self.state.last_modified = body.validators.last_modified;
         }
@@ -352,7 +367,7 @@ impl ProviderTask {
         let (settings, options) = (self.settings.clone(), self.options.clone());
         let (local, provider) = (self.local.clone(), self.state.clone());
         let (codec, encoder) = (self.codec.clone(), self.encoder.clone());
-        let payload_id = payload_id.to_owned();
+        let (payload_id, charset) = (payload_id.to_owned(), body.charset);
         let compared = tokio::task::spawn_blocking(move || {
             file.rewind()?;
             let context = Context {
@@ -364,6 +379,7 @@ impl ProviderTask {
                 encoder: &encoder,
                 now,
                 payload_id: &payload_id,
+                charset,
                 record_faults,
             };
             compare(BufReader::with_capacity(256 << 10, file), &context)

@@ -4,6 +4,7 @@
 use crate::{
     compare::{Comparison, PLAN_EVENTS},
     entry::{self, Entry},
+    fetch::Body,
     outbox::Step,
     role::{CommitRequest, Committer, Topics},
 };
@@ -19,6 +20,7 @@ use jiff::Timestamp;
 use std::{
     fs::File,
     io::{Read, Seek},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 use uuid::Uuid;
@@ -37,6 +39,7 @@ pub(crate) struct Publisher {
     /// Id of the fetch: cause and correlation of its events.
     pub(crate) fetch_id: String,
     pub(crate) observed_at: Timestamp,
+    pub(crate) spool_dir: PathBuf,
     pub(crate) max_events: usize,
     pub(crate) max_bytes: usize,
 }
@@ -184,10 +187,12 @@ impl Publisher {
     }
 
     /// Keeps a raw body for later: compressed, in chunks.
-    pub(crate) async fn payload(&self, payload_id: &str, body: &File) -> Result<(), RoleError> {
+    pub(crate) async fn payload(&self, payload_id: &str, body: &Body) -> Result<(), RoleError> {
         let io = |error: std::io::Error| RoleError::other(&error);
-        let body = body.try_clone().map_err(io)?;
-        let mut compressed = tokio::task::spawn_blocking(move || compress(body))
+        let charset = body.charset;
+        let body = body.file.try_clone().map_err(io)?;
+        let spool_dir = self.spool_dir.clone();
+        let mut compressed = tokio::task::spawn_blocking(move || compress(body, &spool_dir))
             .await
             .map_err(|error| RoleError::other(&error))?
             .map_err(io)?;
@@ -206,6 +211,7 @@ impl Publisher {
                 chunk,
                 chunks,
                 bytes: &bytes,
+                charset: charset.map(str::to_owned),
             };
             let value =
                 self.codec.encode(PAYLOAD_CHUNK, &record).map_err(|e| RoleError::other(&e))?;
@@ -232,9 +238,9 @@ impl Publisher {
     }
 }
 
-fn compress(mut body: File) -> std::io::Result<File> {
+fn compress(mut body: File, spool_dir: &Path) -> std::io::Result<File> {
     body.rewind()?;
-    let mut encoder = zstd::Encoder::new(tempfile::tempfile()?, 1)?;
+    let mut encoder = zstd::Encoder::new(tempfile::tempfile_in(spool_dir)?, 1)?;
     std::io::copy(&mut body, &mut encoder)?;
     body.rewind()?;
     encoder.finish()

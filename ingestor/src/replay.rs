@@ -10,6 +10,7 @@ use almanac_schemas::{
     Codec,
     ingest::{PAYLOAD_CHUNK, PayloadChunkRecord},
 };
+use encoding_rs::Encoding;
 use std::{
     fs::File,
     io::{self, BufReader, Read, Seek, Write},
@@ -25,6 +26,8 @@ const WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Payload {
     pub(crate) id: String,
     pub(crate) fetched_at_ms: i64,
+    /// The encoding that its Content-Type named.
+    charset: Option<&'static str>,
     file: File,
     /// Chunks that were written to the file, and how many there are.
     chunks: (i32, i32),
@@ -113,6 +116,10 @@ impl<'a> Payloads<'a> {
             self.open = Some(Payload {
                 id: chunk.payload_id.clone(),
                 fetched_at_ms: chunk.fetched_at,
+                charset: chunk
+                    .charset
+                    .and_then(|name| Encoding::for_label_no_replacement(name.as_bytes()))
+                    .map(Encoding::name),
                 file,
                 chunks: (0, chunk.chunks),
             });
@@ -152,10 +159,12 @@ impl Payload {
             )));
         }
         file.rewind()?;
+        hash.update(self.charset.unwrap_or_default().as_bytes());
         Ok(Body {
             file,
             bytes,
             hash: format!("{:032x}", hash.digest128()),
+            charset: self.charset,
             validators: Validators::default(),
             fresh_until: None,
         })

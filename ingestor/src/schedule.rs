@@ -44,6 +44,9 @@ pub(crate) enum Ended {
 pub(crate) struct Schedule {
     min: Duration,
     max: Duration,
+    /// The longest pause that cache headers may ask for, and what says so; none when they are
+    /// obeyed.
+    cache_bound: Option<(Duration, &'static str)>,
     backoff: Duration,
     breaker_failures: u32,
     breaker_pause: Duration,
@@ -59,6 +62,7 @@ impl Schedule {
         Self {
             min: provider.interval,
             max: provider.max_interval,
+            cache_bound: cache_bound(provider),
             backoff: options.backoff,
             breaker_failures: options.breaker_failures,
             breaker_pause: options.breaker_pause,
@@ -95,10 +99,12 @@ impl Schedule {
                 self.interval = wanted.clamp(self.min, self.max);
                 let at = after(now, self.interval);
                 match fresh_until {
-                    Some(until) if until > at => {
-                        let at = until.min(after(now, MAX_ASKED_PAUSE));
-                        Next { at, reason: "the provider's cache headers" }
-                    }
+                    Some(until) if until > at => match self.cache_bound {
+                        Some((bound, reason)) if until > after(now, bound) => {
+                            Next { at: at.max(after(now, bound)), reason }
+                        }
+                        _ => Next { at: until, reason: "the provider's cache headers" },
+                    },
                     _ if changed => Next { at, reason: "interval, shortened by changes" },
                     _ => Next { at, reason: "interval, stretched while nothing changes" },
                 }
@@ -139,6 +145,19 @@ impl Schedule {
         let ceiling = doubled(self.backoff, self.failures - 1, self.max);
         (ceiling.mul_f64(chance.clamp(0.0, 1.0)), "retry with exponential backoff and jitter")
     }
+}
+
+/// Hosts send headers for all their `.xml` files that keep them for a month: that says nothing of
+/// when a feed changes.
+fn cache_bound(provider: &ProviderConfig) -> Option<(Duration, &'static str)> {
+    if provider.obey_cache_headers {
+        return None;
+    }
+    Some(if provider.freshness < provider.max_interval {
+        (provider.freshness, "the provider's cache headers, bounded by freshness")
+    } else {
+        (provider.max_interval, "the provider's cache headers, bounded by max_interval")
+    })
 }
 
 fn after(now: Timestamp, pause: Duration) -> Timestamp {
@@ -191,13 +210,31 @@ mod tests {
     }
 
     #[test]
-    fn cache_headers_are_never_undercut() {
-        let until = now() + SignedDuration::from_secs(3_600);
-        let ended = Ended::Good { changed: true, fresh_until: Some(until) };
-        let next = schedule().end(now(), ended, 0.0);
-        assert_eq!((next.at, next.reason), (until, "the provider's cache headers"));
-        let past = Ended::Good { changed: true, fresh_until: Some(now()) };
-        assert_eq!(seconds(&schedule().end(now(), past, 0.0)), 30.0);
+    fn cache_headers_stretch_the_interval_within_bounds() {
+        let asked = |asked_s| {
+            let fresh_until = Some(now() + SignedDuration::from_secs(asked_s));
+            Ended::Good { changed: true, fresh_until }
+        };
+        let of = |change: fn(&mut ProviderConfig), asked_s| {
+            let mut provider = crate::tests::provider("p", "http://localhost/");
+            provider.freshness = Duration::from_secs(900);
+            change(&mut provider);
+            let mut schedule = Schedule::new(&provider, &IngestOptions::default());
+            let next = schedule.end(now(), asked(asked_s), 0.0);
+            (seconds(&next), next.reason)
+        };
+        let month = 2_592_000;
+        let bounded = "the provider's cache headers, bounded by max_interval";
+        assert_eq!(of(|_| {}, 0).0, 30.0);
+        assert_eq!(of(|_| {}, 300), (300.0, "the provider's cache headers"));
+        assert_eq!(of(|_| {}, 600), (600.0, "the provider's cache headers"));
+        assert_eq!(of(|_| {}, month), (600.0, bounded));
+        let by_freshness = of(|provider| provider.freshness = Duration::from_secs(120), month);
+        assert_eq!(by_freshness, (120.0, "the provider's cache headers, bounded by freshness"));
+        // What would be fetched later anyway is not fetched earlier for it.
+        assert_eq!(of(|provider| provider.freshness = Duration::from_secs(1), month).0, 30.0);
+        let obeyed = of(|provider| provider.obey_cache_headers = true, month);
+        assert_eq!(obeyed, (month as f64, "the provider's cache headers"));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub const ALL: &[SchemaFile] = &[
     schema!("commands", "almanac.commands", "Command", 2),
     schema!("replies", "almanac.commands", "Reply", 2),
     schema!("projections.changes", "almanac.projections", "PartitionsChanged", 2),
+    schema!("ingest.state", "almanac.ingest", "ProviderState", 2),
+    schema!("ingest.payloads", "almanac.ingest", "PayloadChunk", 2),
 ];
 
 impl SchemaFile {

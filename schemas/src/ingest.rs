@@ -38,6 +38,8 @@ pub struct ProviderStateRecord {
     pub listed_plans: i64,
     pub suspect_bodies: i64,
     pub body_hash: Option<String>,
+    #[serde(default)]
+    pub suspect_since: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ pub struct PayloadChunkRecord<'a> {
     pub chunks: i32,
     #[serde(borrow, with = "bytes_field")]
     pub bytes: &'a [u8],
+    #[serde(default)]
+    pub charset: Option<String>,
 }
 
 /// Serde would write a slice as a sequence of numbers.

@@ -148,6 +148,7 @@ async fn encoded(codec: &Codec) -> BTreeMap<String, Vec<u8>> {
         listed_plans: 3,
         suspect_bodies: 0,
         body_hash: Some("00ff".to_owned()),
+        suspect_since: Some(now().as_millisecond()),
     };
     put(PROVIDER_STATE, codec.encode(PROVIDER_STATE, &state));
     let chunk = PayloadChunkRecord {
@@ -158,6 +159,7 @@ async fn encoded(codec: &Codec) -> BTreeMap<String, Vec<u8>> {
         chunk: 0,
         chunks: 1,
         bytes: &[0, 1, 255],
+        charset: Some("windows-1252".to_owned()),
     };
     put(PAYLOAD_CHUNK, codec.encode(PAYLOAD_CHUNK, &chunk));
     let quarantined = QuarantinedRecord {
@@ -355,9 +357,15 @@ async fn golden_bytes_are_read() {
                 let replay = decoded.read::<ReplayRequestedRecord>().unwrap();
                 assert_eq!(replay.since, Some(replay.requested_at - 1));
             }
-            PROVIDER_STATE => drop(decoded.read::<ProviderStateRecord>().unwrap()),
+            PROVIDER_STATE => {
+                let state = decoded.read::<ProviderStateRecord>().unwrap();
+                let since = Some(now().as_millisecond()).filter(|_| file.version > 1);
+                assert_eq!((state.listed_plans, state.suspect_since), (3, since));
+            }
             PAYLOAD_CHUNK => {
-                assert_eq!(decoded.read::<PayloadChunkRecord<'_>>().unwrap().bytes, [0, 1, 255]);
+                let chunk = decoded.read::<PayloadChunkRecord<'_>>().unwrap();
+                let charset = Some("windows-1252".to_owned()).filter(|_| file.version > 1);
+                assert_eq!((chunk.bytes, chunk.charset), ([0, 1, 255].as_slice(), charset));
             }
             QUARANTINED => drop(decoded.read::<QuarantinedRecord>().unwrap()),
             COMMAND => {

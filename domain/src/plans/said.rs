@@ -44,10 +44,11 @@ impl SaidTime {
         let (said, zone) = match said.split_once('[') {
             None => (said.as_ref(), Cow::Borrowed(zone)),
             Some((before, name)) => {
-                let named = name.strip_suffix(']').and_then(|name| {
-                    read_zone(name.strip_prefix('!').unwrap_or(name))
-                });
-                let named = named.ok_or_else(|| LocalTimeError::UnknownZone { text: clip(text) })?;
+                let named = name
+                    .strip_suffix(']')
+                    .and_then(|name| read_zone(name.strip_prefix('!').unwrap_or(name)));
+                let named =
+                    named.ok_or_else(|| LocalTimeError::UnknownZone { text: clip(text) })?;
                 // An offset that the zone does not have then contradicts it.
                 if before.parse::<Timestamp>().is_ok() && said.parse::<Zoned>().is_err() {
                     return Err(not_a_time());
@@ -109,7 +110,9 @@ pub fn read_zone(name: &str) -> Option<TimeZone> {
 /// ISO 8601 also writes a midnight as 24:00 of the day before. Returns the text with the hour 00,
 /// and whether a day has to be added; `None` when anything follows the end of the day.
 fn end_of_day(text: &str) -> Option<(Cow<'_, str>, bool)> {
-    let Some(rest) = text[11..].strip_prefix("24") else { return Some((Cow::Borrowed(text), false)) };
+    let Some(rest) = text[11..].strip_prefix("24") else {
+        return Some((Cow::Borrowed(text), false));
+    };
     let is_midnight = rest
         .bytes()
         .take_while(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b','))

@@ -1,22 +1,35 @@
 //! One fetch: request, checks, and the body spooled to a file, whole or not at all.
 
+mod caching;
+mod coding;
+mod redirect;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
 use crate::config::{ConfigError, IngestOptions, ProviderConfig};
-use jiff::{SignedDuration, Timestamp};
+use caching::{fresh_until, retry_after};
+use coding::Coding;
+use encoding_rs::Encoding;
+use jiff::Timestamp;
 use reqwest::{
     Client, Response, StatusCode,
     header::{
-        AGE, CACHE_CONTROL, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
-        IF_NONE_MATCH, LAST_MODIFIED, RETRY_AFTER,
+        ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE,
+        IF_NONE_MATCH, LAST_MODIFIED,
     },
-    redirect,
 };
+use secrets::Secrets;
 use std::{
     fs::File,
     io::{BufWriter, Seek, Write},
     path::PathBuf,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
+use url::Url;
 use xxhash_rust::xxh3::Xxh3;
+
+const MAX_REDIRECTS: usize = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
@@ -30,6 +43,16 @@ pub(crate) enum FetchError {
     Network(String),
     #[error("redirected to {0}, which is another host; allow_redirects_to_other_hosts is off")]
     ForeignRedirect(String),
+    #[error("redirected to what is no http address")]
+    BadRedirect,
+    #[error("redirected more than {} times", MAX_REDIRECTS)]
+    TooManyRedirects,
+    #[error("the body has the unknown Content-Encoding {name:?}")]
+    UnknownCoding { name: String },
+    #[error("the body has more than {limit} content codings")]
+    TooManyCodings { limit: usize },
+    #[error("the compressed body is cut off or damaged: {detail}")]
+    Coded { detail: String },
     #[error("cannot spool the body to {folder}: {detail}")]
     Spool { folder: PathBuf, detail: String },
 }
@@ -39,8 +62,15 @@ impl FetchError {
     pub(crate) fn worth_retrying(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..=599),
-            Self::TimedOut { .. } | Self::Network(_) | Self::Spool { .. } => true,
-            Self::TooLarge { .. } | Self::ForeignRedirect(_) => false,
+            Self::TimedOut { .. } | Self::Network(_) | Self::Spool { .. } | Self::Coded { .. } => {
+                true
+            }
+            Self::TooLarge { .. }
+            | Self::ForeignRedirect(_)
+            | Self::BadRedirect
+            | Self::TooManyRedirects
+            | Self::UnknownCoding { .. }
+            | Self::TooManyCodings { .. } => false,
         }
     }
 
@@ -69,6 +99,8 @@ pub(crate) struct Body {
     /// Decompressed.
     pub(crate) bytes: u64,
     pub(crate) hash: String,
+    /// The encoding that the Content-Type names, by its name in the WHATWG's standard.
+    pub(crate) charset: Option<&'static str>,
     pub(crate) validators: Validators,
     pub(crate) fresh_until: Option<Timestamp>,
 }
@@ -76,9 +108,12 @@ pub(crate) struct Body {
 /// Fetches one provider.
 pub(crate) struct Fetcher {
     client: Client,
-    url: String,
+    url: Url,
     host: String,
+    /// Sent to the configured host only.
     headers: HeaderMap,
+    follow_anywhere: bool,
+    secrets: Secrets,
     options: IngestOptions,
 }
 
@@ -89,36 +124,49 @@ impl Fetcher {
     ) -> Result<Self, ConfigError> {
         let wrong = |detail: String| provider.wrong(detail);
         let mut headers = HeaderMap::new();
-        let mut put = |name: &str, value: &str, secret: bool| -> Result<(), ConfigError> {
+        let mut put = |name: &str, value: &str| -> Result<(), ConfigError> {
             let parsed = HeaderName::try_from(name)
                 .map_err(|_| wrong(format!("{name:?} is not a header name")))?;
             let mut value = HeaderValue::try_from(value)
                 .map_err(|_| wrong(format!("the value of header {name} is not allowed")))?;
-            value.set_sensitive(secret);
+            value.set_sensitive(true);
             headers.insert(parsed, value);
             Ok(())
         };
         for (name, value) in &provider.headers {
-            put(name, value, false)?;
+            put(name, value)?;
         }
         for (name, file) in &provider.header_files {
             let value = std::fs::read_to_string(file)
                 .map_err(|error| wrong(format!("header file {}: {error}", file.display())))?;
-            put(name, value.trim(), true)?;
+            put(name, value.trim())?;
         }
-        let host = url::Url::parse(&provider.url)
-            .ok()
-            .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))
+        // What is wrong with it is not told in the parser's words: they may repeat a key.
+        let url = Url::parse(&provider.url).map_err(|_| wrong("url is no address".to_owned()))?;
+        let host = url
+            .host_str()
+            .zip(url.port_or_known_default())
+            .map(|(host, port)| format!("{host}:{port}"))
             .ok_or_else(|| wrong("url has no host".to_owned()))?;
         let client = Client::builder()
             .user_agent(concat!("almanac/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect_timeout)
-            .redirect(redirect_policy(provider.allow_redirects_to_other_hosts))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_gzip()
+            .no_brotli()
             .pool_max_idle_per_host(1)
             .build()
-            .map_err(|error| wrong(error.to_string()))?;
-        let url = provider.url.clone();
-        Ok(Self { client, url, host, headers, options: options.clone() })
+            .map_err(|error| wrong(error.without_url().to_string()))?;
+        Ok(Self {
+            client,
+            host,
+            secrets: Secrets::of(&url, &headers),
+            url,
+            headers,
+            follow_anywhere: provider.allow_redirects_to_other_hosts,
+            options: options.clone(),
+        })
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -132,19 +180,17 @@ impl Fetcher {
         ))
     }
 
+    /// A text about a fetch as it may be told: bounded, and without keys.
+    pub(crate) fn tell(&self, text: &str) -> String {
+        self.secrets.hide(text)
+    }
+
     async fn fetch_in_time(&self, validators: &Validators) -> Result<Fetched, FetchError> {
-        let mut request = self.client.get(&self.url).headers(self.headers.clone());
-        if let Some(etag) = &validators.etag {
-            request = request.header(IF_NONE_MATCH, etag);
-        }
-        if let Some(last_modified) = &validators.last_modified {
-            request = request.header(IF_MODIFIED_SINCE, last_modified);
-        }
         let first_byte = self.options.first_byte_timeout;
-        let response = tokio::time::timeout(first_byte, request.send())
-            .await
-            .map_err(|_| FetchError::TimedOut { what: "answer", after_ms: first_byte.as_millis() })?
-            .map_err(|error| network_error(&error))?;
+        let response =
+            tokio::time::timeout(first_byte, self.answer(validators)).await.map_err(|_| {
+                FetchError::TimedOut { what: "answer", after_ms: first_byte.as_millis() }
+            })??;
         let fresh_until = fresh_until(response.headers(), Timestamp::now());
         match response.status() {
             StatusCode::NOT_MODIFIED => Ok(Fetched::NotModified { fresh_until }),
@@ -154,6 +200,39 @@ impl Fetcher {
                 retry_after: retry_after(response.headers()),
             }),
         }
+    }
+
+    /// The first answer that is no redirect. Followed here and not by the client, which sends
+    /// whatever it does not know as a credential to the other host, too.
+    async fn answer(&self, validators: &Validators) -> Result<Response, FetchError> {
+        let mut url = self.url.clone();
+        let mut at_home = true;
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request =
+                self.client.get(url.clone()).header(ACCEPT_ENCODING, coding::ACCEPTED);
+            if at_home {
+                request = request.headers(self.headers.clone());
+            }
+            if let Some(etag) = &validators.etag {
+                request = request.header(IF_NONE_MATCH, etag);
+            }
+            if let Some(last_modified) = &validators.last_modified {
+                request = request.header(IF_MODIFIED_SINCE, last_modified);
+            }
+            let response = request.send().await.map_err(|error| self.network_error(error))?;
+            let Some(mut target) = redirect::target(&response, &url)? else { return Ok(response) };
+            let same = redirect::is_same_host(&self.url, &target);
+            if !same && !self.follow_anywhere {
+                return Err(FetchError::ForeignRedirect(target.origin().ascii_serialization()));
+            }
+            // Who was sent away once is not trusted to say what is asked of the first host.
+            at_home &= same;
+            if at_home {
+                redirect::keep_userinfo(&self.url, &mut target);
+            }
+            url = target;
+        }
+        Err(FetchError::TooManyRedirects)
     }
 
     async fn spool(
@@ -170,6 +249,8 @@ impl Fetcher {
             (value.len() <= 512).then(|| value.to_owned())
         };
         let validators = Validators { etag: header(ETAG), last_modified: header(LAST_MODIFIED) };
+        let codings: Vec<Coding> = coding::named(response.headers())?;
+        let charset = charset(response.headers());
         let folder = self.options.spool_dir();
         let spool_error = |error: std::io::Error| FetchError::Spool {
             folder: folder.clone(),
@@ -179,7 +260,9 @@ impl Fetcher {
         let mut writer = BufWriter::with_capacity(256 << 10, file);
         let mut hash = Xxh3::new();
         let mut bytes = 0;
-        while let Some(chunk) = response.chunk().await.map_err(|error| network_error(&error))? {
+        let mut beginning = Vec::with_capacity(2);
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.network_error(error))? {
+            beginning.extend(chunk.iter().take(2 - beginning.len()));
             bytes += chunk.len() as u64;
             if bytes > limit {
                 return Err(FetchError::TooLarge { limit });
@@ -188,122 +271,46 @@ impl Fetcher {
             writer.write_all(&chunk).map_err(spool_error)?;
         }
         let mut file = writer.into_inner().map_err(|error| spool_error(error.into_error()))?;
-        file.rewind().map_err(spool_error)?;
+        if coding::is_coded(&codings, &beginning) {
+            let undoing =
+                tokio::task::spawn_blocking(move || coding::undo(file, &codings, &folder, limit));
+            let plain = undoing
+                .await
+                .map_err(|error| FetchError::Coded { detail: error.to_string() })??;
+            (file, bytes, hash) = (plain.file, plain.bytes, plain.hash);
+        } else {
+            file.rewind().map_err(spool_error)?;
+        }
+        // The same bytes in another encoding are another body.
+        hash.update(charset.unwrap_or_default().as_bytes());
         Ok(Body {
             file,
             bytes,
             hash: format!("{:032x}", hash.digest128()),
+            charset,
             validators,
             fresh_until,
         })
     }
+
+    fn network_error(&self, error: reqwest::Error) -> FetchError {
+        let error = error.without_url();
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            text = format!("{text}: {inner}");
+            cause = inner.source();
+        }
+        FetchError::Network(self.tell(&text))
+    }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("redirect to another host")]
-struct ForeignHost(String);
-
-fn redirect_policy(anywhere: bool) -> redirect::Policy {
-    redirect::Policy::custom(move |attempt| {
-        if attempt.previous().len() > 5 {
-            return attempt.error("too many redirects");
-        }
-        let first = attempt.previous().first();
-        let same = first.is_some_and(|first| {
-            first.host_str() == attempt.url().host_str()
-                && first.port_or_known_default() == attempt.url().port_or_known_default()
-        });
-        if anywhere || same {
-            return attempt.follow();
-        }
-        let host = attempt.url().host_str().unwrap_or("an unknown host").to_owned();
-        attempt.error(ForeignHost(host))
-    })
-}
-
-fn network_error(error: &reqwest::Error) -> FetchError {
-    let mut cause = std::error::Error::source(error);
-    let mut text = error.to_string();
-    while let Some(inner) = cause {
-        if let Some(ForeignHost(host)) = inner.downcast_ref() {
-            return FetchError::ForeignRedirect(host.clone());
-        }
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    FetchError::Network(text)
-}
-
-/// Seconds or an HTTP date (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()
-}
-
-/// Until when the answer stays fresh (RFC 9111, section 4.2), when it says so.
-fn fresh_until(headers: &HeaderMap, now: Timestamp) -> Option<Timestamp> {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let directives = text(CACHE_CONTROL).unwrap_or_default().to_ascii_lowercase();
-    let mut max_age = None;
-    for directive in directives.split(',').map(str::trim) {
-        if matches!(directive, "no-cache" | "no-store") {
-            return None;
-        }
-        if let Some(seconds) = directive.strip_prefix("max-age=") {
-            max_age = seconds.trim_matches('"').parse::<i64>().ok();
-        }
-    }
-    let age = text(AGE).and_then(|age| age.trim().parse::<i64>().ok()).unwrap_or(0);
-    if let Some(max_age) = max_age {
-        let seconds = max_age.saturating_sub(age).clamp(0, 10 * 365 * 86_400);
-        return now.checked_add(SignedDuration::from_secs(seconds)).ok();
-    }
-    let expires = httpdate::parse_http_date(text(EXPIRES)?).ok()?;
-    Timestamp::try_from(expires).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect()
-    }
-
-    #[test]
-    fn freshness_follows_the_headers() {
-        let now: Timestamp = "2021-06-30T19:00:00Z".parse().unwrap();
-        let seconds = |pairs: &[(&'static str, &'static str)]| {
-            fresh_until(&headers(pairs), now).map(|until| until.as_second() - now.as_second())
-        };
-        assert_eq!(seconds(&[]), None);
-        assert_eq!(seconds(&[("cache-control", "public, max-age=60")]), Some(60));
-        assert_eq!(seconds(&[("cache-control", "max-age=60"), ("age", "45")]), Some(15));
-        assert_eq!(seconds(&[("cache-control", "no-cache, max-age=60")]), None);
-        assert_eq!(seconds(&[("expires", "Wed, 30 Jun 2021 19:05:00 GMT")]), Some(300));
-        assert_eq!(
-            seconds(&[
-                ("cache-control", "max-age=0"),
-                ("expires", "Wed, 30 Jun 2021 19:05:00 GMT")
-            ]),
-            Some(0)
-        );
-        assert_eq!(seconds(&[("expires", "soon")]), None);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(retry_after(&headers(&[("retry-after", "17")])), Some(Duration::from_secs(17)));
-        assert_eq!(
-            retry_after(&headers(&[("retry-after", "Wed, 30 Jun 2021 19:05:00 GMT")])),
-            None
-        );
-        assert_eq!(retry_after(&headers(&[("retry-after", "later")])), None);
-    }
+/// The encoding that a Content-Type names. One that nobody knows says nothing.
+fn charset(headers: &HeaderMap) -> Option<&'static str> {
+    let content_type = String::from_utf8_lossy(headers.get(CONTENT_TYPE)?.as_bytes());
+    let label = content_type.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches(['"', '\'']))
+    })?;
+    Encoding::for_label_no_replacement(label.trim().as_bytes()).map(Encoding::name)
 }

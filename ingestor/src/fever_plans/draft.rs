@@ -1,8 +1,10 @@
 //! A plan while its element is open, and its zones.
 
-use super::{Base, Dialect, Fault, Place, fragment};
+use super::{Base, Dialect, Fault, Place, clipped, fragment};
 use crate::config::FeedSettings;
-use almanac_domain::plans::{LocalTime, Plan, PlanIdentity, SellMode, Zone};
+use almanac_domain::plans::{
+    Plan, PlanIdentity, SaidTime, SellMode, Zone, read_zone as read_timezone,
+};
 use quick_xml::{XmlVersion, events::BytesStart};
 use rust_decimal::Decimal;
 use std::borrow::Cow;
@@ -20,18 +22,24 @@ pub(super) fn attributes_of<'t>(
     mut take: impl FnMut(&str, Cow<'t, str>),
 ) -> Result<(), String> {
     for attribute in tag.attributes() {
-        let attribute = attribute.map_err(|error| format!("malformed attribute: {error}"))?;
+        let attribute =
+            attribute.map_err(|error| clipped(format!("malformed attribute: {error}")))?;
         let key = attribute.key;
         let name: &str = key.as_ref();
         let value = attribute
             .normalized_value(XmlVersion::Implicit1_0)
-            .map_err(|error| format!("{name} is malformed: {error}"))?;
+            .map_err(|error| clipped(format!("{name} is malformed: {error}")))?;
         if value.contains('\0') {
-            return Err(format!("{name} holds a NUL character"));
+            return Err(clipped(format!("{name} holds a NUL character")));
         }
         take(name, value);
     }
     Ok(())
+}
+
+/// Whether an attribute of a plan or base plan says in which time zone its times are.
+pub(super) fn names_timezone(name: &str) -> bool {
+    matches!(name, "timezone" | "time_zone" | "tz")
 }
 
 pub(super) struct PlanDraft {
@@ -47,6 +55,7 @@ pub(super) struct PlanDraft {
     sell_from: Option<String>,
     sell_to: Option<String>,
     sold_out: Option<String>,
+    timezone: Option<String>,
     zones: Vec<Zone>,
     zone_bytes: usize,
     fault: Option<String>,
@@ -67,6 +76,7 @@ impl PlanDraft {
             sell_from: None,
             sell_to: None,
             sold_out: None,
+            timezone: base.timezone.clone(),
             zones: Vec::new(),
             zone_bytes: 0,
             fault: base.fault.clone().map(|fault| format!("in its {}: {fault}", dialect.base())),
@@ -86,6 +96,7 @@ impl PlanDraft {
                 "sell_from" => &mut draft.sell_from,
                 "sell_to" => &mut draft.sell_to,
                 "sold_out" => &mut draft.sold_out,
+                _ if names_timezone(name) => &mut draft.timezone,
                 _ => return,
             };
             *slot = Some(value.into_owned());
@@ -152,14 +163,24 @@ impl PlanDraft {
     fn build(&mut self, identity: PlanIdentity, settings: &FeedSettings) -> Result<Plan, String> {
         let title = self.title.take().filter(|title| !title.trim().is_empty());
         let title = limited("title", title.ok_or("title is missing")?, MAX_TEXT)?;
-        let time = |name: &str, text: &Option<String>| match text.as_deref() {
+        // What the feed says of one plan or base plan goes before what holds for the provider.
+        let timezone = match self.timezone.as_deref().filter(|name| !name.trim().is_empty()) {
+            None => Cow::Borrowed(&settings.timezone),
+            Some(name) => Cow::Owned(read_timezone(name).ok_or_else(|| {
+                let name: String = name.chars().take(64).collect();
+                format!("time zone {name:?} is not known")
+            })?),
+        };
+        let said = |name: &str, text: &Option<String>| match text.as_deref() {
             None | Some("") => Ok(None),
-            Some(text) => LocalTime::parse(text, &settings.timezone)
+            Some(text) => SaidTime::parse(text, &timezone)
                 .map(Some)
                 .map_err(|error| format!("{name}: {error}")),
         };
-        let starts_at = time("start", &self.starts_at)?.ok_or("start is missing")?;
-        let ends_at = time("end", &self.ends_at)?;
+        let time = |name, text| said(name, text).map(|said| said.map(|said| said.time()));
+        let start = said("start", &self.starts_at)?.ok_or("start is missing")?;
+        let starts_at = start.time();
+        let ends_at = said("end", &self.ends_at)?.map(|end| end.ending(&start));
         if let Some(ends_at) = ends_at
             && ends_at < starts_at
         {

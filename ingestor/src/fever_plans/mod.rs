@@ -5,16 +5,16 @@
 //! [`FeedItem::Fault`] and the rest counts; what is wrong with the body as a whole is a
 //! [`BodyError`] and nothing of it counts.
 
+mod charset;
 mod draft;
 mod limit;
 
 use crate::config::FeedSettings;
-use almanac_domain::plans::{Plan, PlanIdentity};
+use almanac_domain::plans::{Plan, PlanIdentity, Zone};
 use draft::{PlanDraft, attributes_of, read_zone};
 use limit::LimitedReader;
 use quick_xml::{
     Reader,
-    encoding::DecodingReader,
     events::{BytesStart, Event},
 };
 use std::io::BufRead;
@@ -45,6 +45,10 @@ pub enum BodyError {
     TooDeep { place: Place, limit: usize },
     #[error("line {place}: a tag or text is longer than {limit} bytes")]
     TagTooLong { place: Place, limit: usize },
+    #[error("the body is in the unknown encoding {label:?}")]
+    UnknownEncoding { label: String },
+    #[error("line {place}: not in the encoding of the body: {detail}")]
+    NotDecodable { place: Place, detail: String },
     #[error("line {place}: cannot read the body: {detail}")]
     Io { place: Place, detail: String },
 }
@@ -73,8 +77,30 @@ pub enum FeedItem {
     },
 }
 
+impl FeedItem {
+    /// About how much memory it takes.
+    pub(crate) fn size(&self) -> usize {
+        let texts = match self {
+            Self::Plan { plan, .. } => {
+                let name = |zone: &Zone| zone.name.as_ref().map_or(0, String::len);
+                let zones = plan
+                    .zones
+                    .iter()
+                    .map(|zone| zone.zone_id.len() + name(zone) + size_of::<Zone>());
+                plan.title.len() + zones.sum::<usize>()
+            }
+            Self::Fault { fault, .. } => {
+                fault.subject.len() + fault.reason.len() + fault.fragment.len()
+            }
+        };
+        size_of::<Plan>() + texts
+    }
+}
+
 const MAX_DEPTH: usize = 32;
 pub(crate) const MAX_FRAGMENT: usize = 600;
+/// Of a reason: it may quote what is wrong, and a name may be as long as a tag.
+const MAX_REASON: usize = 400;
 
 /// Words of the feed family's dialects.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,13 +134,15 @@ impl Dialect {
 }
 
 /// Reads a body to its end and hands every plan and fault to `sink`. Nothing that was handed out
-/// may be believed before this returns `Ok`.
+/// may be believed before this returns `Ok`. `charset` is what its Content-Type said.
 pub fn read(
     body: impl BufRead,
+    charset: Option<&str>,
     settings: &FeedSettings,
     sink: &mut dyn FnMut(FeedItem) -> Result<(), BodyError>,
 ) -> Result<(), BodyError> {
-    let body = LimitedReader::new(DecodingReader::new(body), settings.max_tag_bytes);
+    let body = charset::decoded(body, charset)?;
+    let body = LimitedReader::new(body, settings.max_tag_bytes);
     let mut reader = Reader::from_reader(body);
     reader.config_mut().check_end_names = true;
     let mut parser = Parser {
@@ -168,9 +196,20 @@ fn body_error(place: Place, settings: &FeedSettings, error: &quick_xml::Error) -
         quick_xml::Error::Io(error) if limit::is_too_long(error) => {
             BodyError::TagTooLong { place, limit: settings.max_tag_bytes }
         }
+        quick_xml::Error::Encoding(error) => {
+            BodyError::NotDecodable { place, detail: error.to_string() }
+        }
         quick_xml::Error::Io(error) => BodyError::Io { place, detail: error.to_string() },
-        other => BodyError::NotXml { place, detail: other.to_string() },
+        other => BodyError::NotXml { place, detail: clipped(other.to_string()) },
     }
+}
+
+fn clipped(mut text: String) -> String {
+    if text.len() > MAX_REASON {
+        text.truncate(text.floor_char_boundary(MAX_REASON));
+        text.push('…');
+    }
+    text
 }
 
 struct Parser<'s> {
@@ -191,6 +230,7 @@ struct Base {
     title: Option<String>,
     sell_mode: Option<String>,
     organizer_id: Option<String>,
+    timezone: Option<String>,
     fault: Option<String>,
 }
 
@@ -265,6 +305,7 @@ impl Parser<'_> {
             "title" => base.title = Some(value.into_owned()),
             "sell_mode" => base.sell_mode = Some(value.into_owned()),
             "organizer_company_id" => base.organizer_id = Some(value.into_owned()),
+            _ if draft::names_timezone(name) => base.timezone = Some(value.into_owned()),
             _ => {}
         });
         base.fault = read.err();

@@ -138,7 +138,8 @@ fn observation_text(observed: &FeedObservedRecord) -> Option<String> {
         "name": observed.provider,
         "observed_at": time(observed.observed_at)?,
         "outcome": observed.outcome,
-        "detail": observed.detail,
+        // Events of earlier versions may name a provider's address with its keys.
+        "detail": observed.detail.as_deref().map(almanac_domain::addresses::without_secrets),
         "listed_plans": observed.listed_plans,
         "listed": observed.listed,
         "changed": observed.changed,

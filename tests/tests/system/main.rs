@@ -1,5 +1,6 @@
 //! The whole way on both engines: feed, log, projection, search; and what consumers see.
 
+mod feeds;
 mod folder;
 
 use almanac_tests::{
@@ -222,7 +223,9 @@ async fn both_engines_give_the_same_answers() {
 async fn bad_bodies_change_nothing() {
     let good = Provider::start().await;
     good.serve(feed(40, 1));
-    let installation = Installation::new(Engine::Embedded).with_provider("p", &good.url());
+    let installation = Installation::new(Engine::Embedded)
+        .with("ingest.suspect_for = \"100ms\"")
+        .with_provider("p", &good.url());
     let process = installation.up().await;
     observed(&process, "p", "unchanged").await;
     let before = process.search("").await;

@@ -31,6 +31,12 @@ pub(crate) async fn run(
         );
     }
     private::tighten(&config.data_dir);
+    if config.has_local_user() {
+        tracing::info!(
+            "requests from this machine need no token and act as admin; behind a proxy, which passes on \
+             requests of others, set identity.local_user = false"
+        );
+    }
     if config.identity.jwks_file.is_none() {
         almanac_edge::identity::make_key(&config.own_key_file())?;
     }

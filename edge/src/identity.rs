@@ -118,7 +118,8 @@ pub struct IdentityOptions {
     /// `iss` and `aud` that tokens must have, where these are set.
     pub issuer: Option<String>,
     pub audience: Option<String>,
-    /// Whether requests without a token act as the local user: on a loopback address only.
+    /// Whether requests without a token act as the local user: on a loopback address only, and
+    /// only those that come from this machine itself.
     pub local_user: bool,
     /// Origins whose pages may write.
     pub origins: Vec<String>,
@@ -199,6 +200,10 @@ impl Identity {
             return Err(format!("a token may have at most {MAX_TOKEN} bytes"));
         }
         let head = decode_header(token).map_err(|_| "the token is no JWT".to_owned())?;
+        // Whatever it asks to be understood (RFC 7515, section 4.1.11), nothing of it is here.
+        if head.crit.is_some() {
+            return Err("the token has critical headers that are not understood here".to_owned());
+        }
         let mut reason = "the token is signed with no key that is known here".to_owned();
         for key in &self.keys {
             let is_other = matches!((&head.kid, &key.id), (Some(one), Some(other)) if one != other);

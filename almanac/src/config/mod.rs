@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use roles::{CommandsConfig, HttpConfig, IdentityConfig};
+pub(crate) use roles::{CommandsConfig, HttpConfig, IdentityConfig, LocalUser};
 pub(crate) use servers::{KafkaConfig, RegistryConfig, ScyllaConfig};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -165,6 +165,14 @@ impl Config {
             .is_ok_and(|mut all| all.all(|one| one.ip().is_loopback()))
     }
 
+    /// Whether programs of this machine act as the local user, without a token.
+    pub(crate) fn has_local_user(&self) -> bool {
+        let identity = &self.identity;
+        identity.local_user == LocalUser::Loopback
+            && identity.jwks_file.is_none()
+            && self.is_loopback()
+    }
+
     /// Where the key stands that the first start makes.
     pub(crate) fn own_key_file(&self) -> PathBuf {
         let configured = self.identity.own_key_file.clone();
@@ -178,7 +186,7 @@ impl Config {
             files: vec![identity.jwks_file.clone().unwrap_or_else(|| self.own_key_file())],
             issuer: identity.issuer.clone(),
             audience: identity.audience.clone(),
-            local_user: self.is_loopback() && identity.jwks_file.is_none(),
+            local_user: self.has_local_user(),
             origins: self.http.origins.clone(),
         }
     }
@@ -230,6 +238,8 @@ mod tests {
             ("[schema_registry]\nurl = \"http://x\"\nca_file = \"a\"", "https"),
             ("[schema_registry]\npassword = \"a\"", "schema_registry.username"),
             ("[projector]\nbatch_events = 0", "projector.batch_events"),
+            ("[identity]\nlocal_user = true", "false or \"loopback\""),
+            ("[identity]\nlocal_user = \"anybody\"", "false or \"loopback\""),
             ("[http]\nevent_streams = 0", "event_streams"),
             ("[http]\nbody_bytes = 1000", "http.body_bytes"),
             ("[http]\nwrite_timeout = \"0s\"", "write_timeout"),
@@ -239,6 +249,25 @@ mod tests {
         ] {
             let error = format!("{:#}", load(text).unwrap_err());
             assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_local_user_is_for_a_loopback_without_an_identity_provider() {
+        for (text, expected) in [
+            ("", true),
+            ("[identity]\nlocal_user = \"loopback\"", true),
+            ("[identity]\nlocal_user = false", false),
+            ("[identity]\njwks_file = \"a\"", false),
+            ("[identity]\njwks_file = \"a\"\nlocal_user = \"loopback\"", false),
+            ("[http]\nlisten = \"0.0.0.0:8080\"", false),
+            ("[http]\nlisten = \"[::1]:8080\"", true),
+        ] {
+            let config = load(text).unwrap();
+            assert_eq!(config.identity_options().local_user, expected, "{text}");
+            let printed = toml::to_string(&config).unwrap();
+            let again = load(&printed).unwrap();
+            assert_eq!(again.has_local_user(), expected, "what is printed can be read: {text}");
         }
     }
 

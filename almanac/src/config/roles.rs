@@ -91,6 +91,59 @@ pub(crate) struct IdentityConfig {
     /// `iss` and `aud` that tokens must have.
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,
+    /// Who acts as the local user without a token.
+    pub(crate) local_user: LocalUser,
+}
+
+/// Whether anybody is believed without a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LocalUser {
+    /// Programs of this machine, while Almanac listens on a loopback address and no `jwks_file`
+    /// says who else there is.
+    #[default]
+    Loopback,
+    Nobody,
+}
+
+const LOOPBACK: &str = "loopback";
+
+impl Serialize for LocalUser {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Loopback => serializer.serialize_str(LOOPBACK),
+            Self::Nobody => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LocalUser {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = LocalUser;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "false or \"{LOOPBACK}\"")
+            }
+
+            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<LocalUser, E> {
+                match value {
+                    false => Ok(LocalUser::Nobody),
+                    true => Err(E::invalid_value(serde::de::Unexpected::Bool(true), &self)),
+                }
+            }
+
+            // In the environment everything is text.
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<LocalUser, E> {
+                match value {
+                    LOOPBACK => Ok(LocalUser::Loopback),
+                    "false" => Ok(LocalUser::Nobody),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 /// The write side.

@@ -132,6 +132,14 @@ fn a_providers_keys_decide() {
         let problem = identity.caller(&bearer(&token)).unwrap_err();
         assert_eq!(problem.status(), 401, "{what}");
     }
+    // RFC 7515, section 4.1.11: who does not understand a critical header refuses the token.
+    for names in [&["b64"][..], &["exp"], &["http://id.example/may-only-read"], &[]] {
+        let crit = Some(names.iter().map(|&name| name.to_owned()).collect());
+        let token = signed(Header { crit, ..head() }, &good);
+        let problem = identity.caller(&bearer(&token)).unwrap_err();
+        assert_eq!(problem.status(), 401, "critical: {names:?}");
+        assert!(problem.detail().contains("critical"), "{}", problem.detail());
+    }
     // The public key as a shared secret, and no signature at all.
     let shared = EncodingKey::from_secret(ED_PUBLIC.as_bytes());
     let head = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::HS256) };
@@ -167,6 +175,10 @@ fn the_local_user_needs_no_token() {
     assert_eq!((caller.subject.as_str(), caller.is_admin()), (LOCAL, true));
     let far = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("a.example"))]);
     assert_eq!(identity.caller(&far).unwrap_err().status(), 403);
+    let mut passed_on = local.clone();
+    passed_on.insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
+    let refused = identity.require(&passed_on, Scope::Admin).unwrap_err();
+    assert_eq!(refused.status(), 401, "a proxy on this machine is not its clients");
     // A token that is there and bad is no way to be the local user.
     let mut bad = bearer("x");
     bad.extend(local);

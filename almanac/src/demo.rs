@@ -45,7 +45,7 @@ pub(crate) fn provider(address: SocketAddr) -> ProviderConfig {
     ProviderConfig {
         name: "demo".to_owned(),
         kind: almanac_ingestor::config::ProviderKind::FeverPlans,
-        url: format!("http://{address}/plans.xml"),
+        url: format!("http://{address}/plans.xml").into(),
         timezone: "Europe/Madrid".to_owned(),
         interval: Duration::from_secs(2),
         max_interval: Duration::from_secs(20),

@@ -44,7 +44,8 @@ pub(crate) async fn open(
         }
         Engine::Cluster => {
             let options = config.scylla.options()?;
-            let what = format!("the read store at {}", options.nodes.join(", "));
+            let what =
+                format!("the read store at {}", almanac_read_store::scylla::shown(&options.nodes));
             let log =
                 KafkaLog::connect(config.kafka.options(&config.topic_prefix, &config.instance())?)?;
             let connect = || ScyllaStore::connect(&options);

@@ -1,6 +1,7 @@
 //! What an operator configures about providers.
 
 use almanac_domain::plans::PlanIdentity;
+use almanac_secrets::{Address, Secret};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -12,7 +13,7 @@ pub struct ProviderConfig {
     /// Lowercase letters, digits and `-`; part of every plan's identity, so never change it.
     pub name: String,
     pub kind: ProviderKind,
-    pub url: String,
+    pub url: Address,
     /// What times without an offset mean.
     #[serde(default = "utc")]
     pub timezone: String,
@@ -34,7 +35,7 @@ pub struct ProviderConfig {
     #[serde(default)]
     pub url_template: Option<String>,
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Secret>,
     /// Header name to the file that holds its value: for credentials.
     #[serde(default)]
     pub header_files: BTreeMap<String, PathBuf>,
@@ -183,7 +184,7 @@ impl ProviderConfig {
         if !name_fits {
             return wrong("name must be 1 to 48 lowercase letters, digits or -".to_owned());
         }
-        match url::Url::parse(&self.url) {
+        match url::Url::parse(self.url.expose()) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
             // The address is not told: keys stand in it.
             Ok(_) => return wrong("url is not http or https".to_owned()),
@@ -224,7 +225,10 @@ impl ProviderConfig {
     pub fn fingerprint(&self) -> String {
         let text = format!(
             "2\0{}\0{}\0{:?}\0{:?}",
-            self.url, self.timezone, self.currency, self.url_template
+            self.url.expose(),
+            self.timezone,
+            self.currency,
+            self.url_template
         );
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
     }

@@ -12,7 +12,7 @@ pub(crate) fn provider(name: &str, url: &str) -> ProviderConfig {
     ProviderConfig {
         name: name.to_owned(),
         kind: ProviderKind::FeverPlans,
-        url: url.to_owned(),
+        url: url.into(),
         timezone: "Europe/Madrid".to_owned(),
         interval: Duration::from_secs(30),
         max_interval: Duration::from_secs(600),

@@ -1,6 +1,7 @@
 //! Where schemas have ids.
 
 use crate::files::{ALL, SchemaFile};
+use almanac_secrets::{Address, Secret, masked_within};
 use async_trait::async_trait;
 use reqwest::{Certificate, ClientBuilder, Identity};
 use schema_registry_converter::{
@@ -76,7 +77,7 @@ impl Registry for BuiltInRegistry {
 
 /// Any registry that speaks Confluent's API.
 pub struct ConfluentRegistry {
-    url: String,
+    url: Address,
     prefix: String,
     settings: SrSettings,
 }
@@ -85,11 +86,11 @@ pub struct ConfluentRegistry {
 #[derive(Clone, Default)]
 pub struct RegistryOptions {
     /// The address that a Confluent client is given.
-    pub url: String,
+    pub url: Address,
     /// The installation's topic prefix.
     pub prefix: String,
     /// Username and password.
-    pub credentials: Option<(String, String)>,
+    pub credentials: Option<(String, Secret)>,
     /// Whom to trust, in PEM; the system's authorities when absent.
     pub ca_file: Option<PathBuf>,
     /// A certificate with its chain, and its key in PKCS #8, both in PEM.
@@ -101,17 +102,18 @@ impl ConfluentRegistry {
     pub fn new(options: RegistryOptions) -> Result<Self, RegistryError> {
         let client = client(&options)?;
         let RegistryOptions { url, prefix, credentials, timeout, .. } = options;
-        let mut builder = SrSettings::new_builder(url.trim_end_matches('/').to_owned());
+        let mut builder = SrSettings::new_builder(url.expose().trim_end_matches('/').to_owned());
         builder.set_timeout(timeout);
         if let Some((username, password)) = credentials {
-            builder.set_basic_authorization(&username, Some(&password));
+            builder.set_basic_authorization(&username, Some(password.expose()));
         }
         let settings = builder.build_with(client).map_err(|error| wrong(&"settings", &error))?;
         Ok(Self { url, prefix, settings })
     }
 
     fn unavailable(&self, error: &SRCError) -> RegistryError {
-        RegistryError::Unavailable { url: self.url.clone(), detail: with_causes(error) }
+        let detail = masked_within(&with_causes(error));
+        RegistryError::Unavailable { url: self.url.to_string(), detail }
     }
 }
 
@@ -174,9 +176,9 @@ impl Registry for ConfluentRegistry {
         match post_schema(&self.settings, subject.clone(), schema).await {
             Ok(registered) => Ok(registered.id),
             Err(error) if code(&error).is_some_and(is_refusal) => Err(RegistryError::Refused {
-                url: self.url.clone(),
+                url: self.url.to_string(),
                 subject,
-                detail: error.to_string(),
+                detail: masked_within(&error.to_string()),
             }),
             Err(error) => Err(self.unavailable(&error)),
         }
@@ -204,7 +206,7 @@ mod tests {
     /// A registry that answers everything in one way.
     async fn answering(status: &str, body: &str) -> ConfluentRegistry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("http://{}", listener.local_addr().unwrap()).into();
         let length = body.len();
         let answer = format!(
             "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"

@@ -105,7 +105,7 @@ pub(crate) async fn records_of(log: &dyn EventLog, topic: &str) -> Vec<StoredRec
 
 async fn codec(installation: &Installation) -> Codec {
     let registry = ConfluentRegistry::new(RegistryOptions {
-        url: crate::address("ALMANAC_TEST_REGISTRY"),
+        url: crate::address("ALMANAC_TEST_REGISTRY").into(),
         prefix: installation.topic(""),
         timeout: Duration::from_secs(10),
         ..Default::default()

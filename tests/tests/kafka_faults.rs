@@ -31,13 +31,13 @@ async fn a_transaction_without_a_position_fences_nothing() {
     tokio::task::spawn_blocking(move || {
         // A consumer that never joined any group has no generation to be checked.
         let outsider: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &options.bootstrap_servers)
+            .set("bootstrap.servers", options.bootstrap_servers.expose())
             .set("group.id", unique("outsider"))
             .create()
             .unwrap();
         let metadata = outsider.group_metadata().unwrap();
         let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", &options.bootstrap_servers)
+            .set("bootstrap.servers", options.bootstrap_servers.expose())
             .set("transactional.id", unique("careless"))
             .create()
             .unwrap();
@@ -72,7 +72,7 @@ async fn take_over_passes_an_open_transaction() {
     let (name, transactional_id) = (output.to_string(), id.clone());
     let dead = tokio::task::spawn_blocking(move || {
         let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", &options.bootstrap_servers)
+            .set("bootstrap.servers", options.bootstrap_servers.expose())
             .set("transactional.id", &transactional_id)
             .set("transaction.timeout.ms", "60000")
             .create()
@@ -325,8 +325,10 @@ async fn a_position_that_retention_overtook_is_an_error() {
     for number in 0..5 {
         log.append(vec![append(&topic, 1, &number.to_string())]).await.unwrap();
     }
-    let admin: AdminClient<_> =
-        ClientConfig::new().set("bootstrap.servers", &options.bootstrap_servers).create().unwrap();
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", options.bootstrap_servers.expose())
+        .create()
+        .unwrap();
     let mut removed = TopicPartitionList::new();
     removed.add_partition_offset(&topic, 1, Offset::Offset(3)).unwrap();
     admin.delete_records(&removed, &AdminOptions::new()).await.unwrap();

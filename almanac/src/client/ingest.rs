@@ -41,6 +41,6 @@ pub(crate) async fn run(ingest: &Ingest, config: &Config) -> anyhow::Result<()> 
     let request = client.request(Method::POST, &["v1", "providers", provider, verb], &query);
     client.send(request).await?;
     let page = client.url(&["v1", "providers", provider], &[]);
-    println!("asked for; `curl {page}` shows what comes of it");
+    println!("asked for; `curl {}` shows what comes of it", almanac_secrets::masked(page.as_str()));
     Ok(())
 }

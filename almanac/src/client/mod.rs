@@ -5,6 +5,7 @@ pub(crate) mod recipes;
 mod show;
 
 use crate::config::Config;
+use almanac_secrets::{Address, Secret, masked};
 use anyhow::{Context, bail};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde_json::Value;
@@ -17,26 +18,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Target {
     /// Address of the installation; by default the one that the configuration listens on
-    #[arg(long, value_name = "URL", env = "ALMANAC_URL")]
-    url: Option<String>,
+    #[arg(long, value_name = "URL", env = "ALMANAC_URL", hide_env_values = true)]
+    url: Option<Address>,
     /// Bearer token, such as `almanac token` mints; on this machine the local user needs none
     #[arg(long, env = "ALMANAC_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    token: Option<Secret>,
 }
 
 pub(crate) struct Client {
     base: Url,
-    token: Option<String>,
+    token: Option<Secret>,
     http: reqwest::Client,
 }
 
 impl Client {
     pub(crate) fn new(target: &Target, config: &Config) -> anyhow::Result<Self> {
         let listen = format!("http://{}", config.http.listen);
-        let base = target.url.clone().unwrap_or(listen);
-        let base = Url::parse(&base).with_context(|| format!("{base} is no address"))?;
+        let named = target.url.clone().unwrap_or(listen.into());
+        let base = Url::parse(named.expose()).with_context(|| format!("{named} is no address"))?;
         if base.cannot_be_a_base() {
-            bail!("{base} is no address to ask at");
+            bail!("{named} is no address to ask at");
         }
         let http = reqwest::Client::builder().timeout(PATIENCE).build()?;
         Ok(Self { base, token: target.token.clone(), http })
@@ -56,15 +57,17 @@ impl Client {
     fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
         let request = self.http.request(method, self.url(path, query));
         match &self.token {
-            Some(token) => request.bearer_auth(token),
+            Some(token) => request.bearer_auth(token.expose()),
             None => request,
         }
     }
 
     /// The answer, or what the server says is wrong.
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        let answer = request.send().await;
-        let answer = answer.with_context(|| format!("no installation answers at {}", self.base))?;
+        let answer = request.send().await.map_err(reqwest::Error::without_url);
+        let answer = answer.with_context(|| {
+            format!("no installation answers at {}", masked(self.base.as_str()))
+        })?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

@@ -1,5 +1,6 @@
 //! Configuration: defaults, then one TOML file, then the environment. Unknown keys are errors.
 
+mod properties;
 mod roles;
 mod servers;
 
@@ -207,6 +208,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use almanac_secrets::Secret;
 
     fn load(text: &str) -> anyhow::Result<Config> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -238,17 +240,22 @@ mod tests {
             ("[schema_registry]\nurl = \"http://x\"\nca_file = \"a\"", "https"),
             ("[schema_registry]\npassword = \"a\"", "schema_registry.username"),
             ("[projector]\nbatch_events = 0", "projector.batch_events"),
+            ("[scylla]\npassword = 20211231", "text in quotes, not a number"),
             ("[identity]\nlocal_user = true", "false or \"loopback\""),
             ("[identity]\nlocal_user = \"anybody\"", "false or \"loopback\""),
             ("[http]\nevent_streams = 0", "event_streams"),
             ("[http]\nbody_bytes = 1000", "http.body_bytes"),
             ("[http]\nwrite_timeout = \"0s\"", "write_timeout"),
             ("[[providers]]\nname = \"A b\"\nkind = \"fever-plans\"\nurl = \"http://x/\"", "A b"),
-            ("[[providers]]\nname = \"a\"\nkind = \"fever-plans\"\nurl = \"ftp://x/\"", "ftp"),
+            (
+                "[[providers]]\nname = \"a\"\nkind = \"fever-plans\"\nurl = \"ftp://x/\"",
+                "http or https",
+            ),
             ("[[providers]]\nname = \"a\"\nkind = \"psychic\"\nurl = \"http://x/\"", "psychic"),
         ] {
             let error = format!("{:#}", load(text).unwrap_err());
             assert!(error.contains(part), "{text}: {error}");
+            assert!(!error.contains("20211231"), "{error}");
         }
     }
 
@@ -273,13 +280,62 @@ mod tests {
 
     #[test]
     fn secrets_are_masked() {
+        // Where none of them is a reason to refuse.
         let config = load(
-            "[kafka]\nsasl_mechanism = \"PLAIN\"\nsasl_username = \"a\"\nsasl_password = \"hunter2\"",
+            r#"
+            [kafka]
+            bootstrap_servers = "SASL_SSL://u:hunter2@kafka-1:9092,SASL_SSL://u:hunter2@kafka-2:9092"
+            sasl_mechanism = "PLAIN"
+            sasl_username = "a"
+            sasl_password = "hunter2"
+            [kafka.properties]
+            "ssl.key.password" = "hunter2"
+            "sasl.oauthbearer.client.secret" = "hunter2"
+            "sasl.oauthbearer.token.endpoint.url" = "https://u:hunter2@id.example/token?k=hunter2"
+            "client.rack" = "rack-7"
+            "socket.timeout.ms" = 12345
+            [schema_registry]
+            url = "https://u:hunter2@registry.example/apis?key=hunter2"
+            username = "a"
+            password = "hunter2"
+            [scylla]
+            nodes = ["u:hunter2@scylla-1:9042"]
+            username = "a"
+            password = "hunter2"
+            [[providers]]
+            name = "a"
+            kind = "fever-plans"
+            url = "https://u:hunter2@provider.example/plans.xml?apikey=hunter2"
+            headers = { Authorization = "Basic hunter2", X-Api-Key = "hunter2" }
+            "#,
         )
         .unwrap();
-        assert!(!toml::to_string(&config).unwrap().contains("hunter2"));
-        assert!(!format!("{config:?}").contains("hunter2"));
-        let options = config.kafka.options("", "").unwrap();
-        assert_eq!(options.security.sasl_password.as_deref(), Some("hunter2"));
+        let printed = toml::to_string(&config).unwrap();
+        for text in [&printed, &format!("{config:?}")] {
+            assert!(!text.contains("hunter2"), "{text}");
+            for shown in [
+                "kafka-2:9092",
+                "registry.example/apis",
+                "X-Api-Key",
+                "https://********@provider.example/plans.xml?********",
+            ] {
+                assert!(text.contains(shown), "{shown}: {text}");
+            }
+        }
+        assert!(
+            printed.contains("rack-7")
+                && printed.contains("12345")
+                && printed.contains("https://********@id.example/token")
+        );
+        let kafka = config.kafka.options("", "").unwrap();
+        assert_eq!(kafka.security.sasl_password.as_ref().map(Secret::expose), Some("hunter2"));
+        assert_eq!(kafka.properties["ssl.key.password"].expose(), "hunter2");
+        assert!(!format!("{kafka:?}").contains("hunter2"));
+        let scylla = config.scylla.options().unwrap();
+        assert_eq!(scylla.nodes, ["u:hunter2@scylla-1:9042"]);
+        assert!(!almanac_read_store::scylla::shown(&scylla.nodes).contains("hunter2"));
+        let registry = config.schema_registry.options("").unwrap();
+        assert!(registry.url.expose().starts_with("https://u:hunter2@"));
+        assert_eq!(config.providers[0].headers["X-Api-Key"].expose(), "hunter2");
     }
 }

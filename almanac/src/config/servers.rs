@@ -1,43 +1,28 @@
 //! The servers of the cluster engine: where they are, and how to be let in.
 
+use super::properties::Properties;
 use almanac_event_log::kafka::{KafkaOptions, KafkaSecurity};
 use almanac_read_store::scylla::ScyllaOptions;
 use almanac_schemas::RegistryOptions;
+use almanac_secrets::{Address, Secret};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
-
-/// Text that is masked wherever the configuration is shown.
-#[derive(Clone, Default, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct Secret(String);
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(if self.0.is_empty() { "" } else { "********" })
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("********")
-    }
-}
+use std::{path::PathBuf, time::Duration};
 
 /// A secret from the configuration, or from the file that it names instead.
-fn secret(inline: &Secret, file: Option<&PathBuf>) -> anyhow::Result<Option<String>> {
+fn secret(inline: &Secret, file: Option<&PathBuf>) -> anyhow::Result<Option<Secret>> {
     if let Some(file) = file {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the secret in {}", file.display()))?;
-        return Ok(Some(text.trim().to_owned()));
+        return Ok(Some(text.trim().into()));
     }
-    Ok(Some(inline.0.clone()).filter(|text| !text.is_empty()))
+    Ok(Some(inline.clone()).filter(|text| !text.is_empty()))
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct KafkaConfig {
-    pub(crate) bootstrap_servers: String,
+    pub(crate) bootstrap_servers: Address,
     pub(crate) replication_factor: i32,
     pub(crate) min_insync_replicas: i32,
     #[serde(with = "humantime_serde")]
@@ -56,13 +41,13 @@ pub(crate) struct KafkaConfig {
     pub(crate) sasl_password: Secret,
     pub(crate) sasl_password_file: Option<PathBuf>,
     /// librdkafka properties for what is not named here; they win.
-    pub(crate) properties: BTreeMap<String, String>,
+    pub(crate) properties: Properties,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RegistryConfig {
-    pub(crate) url: String,
+    pub(crate) url: Address,
     pub(crate) username: Option<String>,
     pub(crate) password: Secret,
     pub(crate) password_file: Option<PathBuf>,
@@ -76,7 +61,7 @@ pub(crate) struct RegistryConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ScyllaConfig {
-    pub(crate) nodes: Vec<String>,
+    pub(crate) nodes: Vec<Address>,
     pub(crate) keyspace: String,
     pub(crate) replication: String,
     pub(crate) datacenter: Option<String>,
@@ -97,7 +82,7 @@ impl Default for KafkaConfig {
     fn default() -> Self {
         let options = KafkaOptions::new("");
         Self {
-            bootstrap_servers: String::new(),
+            bootstrap_servers: Address::default(),
             replication_factor: 3,
             min_insync_replicas: 2,
             call_timeout: options.call_timeout,
@@ -112,7 +97,7 @@ impl Default for KafkaConfig {
             sasl_username: None,
             sasl_password: Secret::default(),
             sasl_password_file: None,
-            properties: BTreeMap::new(),
+            properties: Properties::default(),
         }
     }
 }
@@ -120,7 +105,7 @@ impl Default for KafkaConfig {
 impl Default for RegistryConfig {
     fn default() -> Self {
         Self {
-            url: String::new(),
+            url: Address::default(),
             username: None,
             password: Secret::default(),
             password_file: None,
@@ -176,7 +161,7 @@ impl KafkaConfig {
                 sasl_username: self.sasl_username.clone(),
                 sasl_password,
             },
-            properties: self.properties.clone(),
+            properties: self.properties.all(),
             client_id: format!("{prefix}almanac-{instance}"),
             ..KafkaOptions::new(self.bootstrap_servers.clone())
         })
@@ -185,6 +170,7 @@ impl KafkaConfig {
 
 impl ScyllaConfig {
     pub(crate) fn options(&self) -> anyhow::Result<ScyllaOptions> {
+        let nodes = self.nodes.iter().map(|node| node.expose().to_owned());
         Ok(ScyllaOptions {
             replication: self.replication.clone(),
             datacenter: self.datacenter.clone(),
@@ -197,7 +183,7 @@ impl ScyllaConfig {
             request_timeout: self.request_timeout,
             write_concurrency: self.write_concurrency,
             write_attempts: self.write_attempts,
-            ..ScyllaOptions::new(self.nodes.clone(), self.keyspace.clone())
+            ..ScyllaOptions::new(nodes.collect(), self.keyspace.clone())
         })
     }
 }
@@ -222,8 +208,8 @@ pub(crate) fn validate(
     scylla: &ScyllaConfig,
     registry: &RegistryConfig,
 ) -> anyhow::Result<()> {
-    let has = |secret: &Secret, file: &Option<PathBuf>| !secret.0.is_empty() || file.is_some();
-    let registry_tls = registry.url.starts_with("https://");
+    let has = |secret: &Secret, file: &Option<PathBuf>| !secret.is_empty() || file.is_some();
+    let registry_tls = registry.url.expose().starts_with("https://");
     for (section, tls, ca, certificate, key) in [
         (
             "kafka",

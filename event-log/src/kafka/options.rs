@@ -1,5 +1,6 @@
 //! Client settings, each set on purpose: librdkafka's defaults are for bulk throughput.
 
+use almanac_secrets::{Address, Secret};
 use rdkafka::ClientConfig;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +9,7 @@ pub(super) const MESSAGE_MAX_BYTES: usize = 1_000_000;
 
 #[derive(Clone, Debug)]
 pub struct KafkaOptions {
-    pub bootstrap_servers: String,
+    pub bootstrap_servers: Address,
     pub client_id: String,
     /// For topics that Almanac creates.
     pub replication_factor: i32,
@@ -29,7 +30,7 @@ pub struct KafkaOptions {
     pub gather_from: u32,
     pub security: KafkaSecurity,
     /// librdkafka properties for what is not named here; they win.
-    pub properties: BTreeMap<String, String>,
+    pub properties: BTreeMap<String, Secret>,
 }
 
 /// TLS and SASL. The defaults mean plain text without authentication.
@@ -42,11 +43,11 @@ pub struct KafkaSecurity {
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub sasl_mechanism: Option<String>,
     pub sasl_username: Option<String>,
-    pub sasl_password: Option<String>,
+    pub sasl_password: Option<Secret>,
 }
 
 impl KafkaOptions {
-    pub fn new(bootstrap_servers: impl Into<String>) -> Self {
+    pub fn new(bootstrap_servers: impl Into<Address>) -> Self {
         Self {
             bootstrap_servers: bootstrap_servers.into(),
             client_id: "almanac".to_owned(),
@@ -66,7 +67,7 @@ impl KafkaOptions {
     pub(super) fn common(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
-            .set("bootstrap.servers", &self.bootstrap_servers)
+            .set("bootstrap.servers", self.bootstrap_servers.expose())
             .set("client.id", &self.client_id)
             // A broker that comes back is found within a second, not ten.
             .set("reconnect.backoff.ms", "50")
@@ -89,12 +90,14 @@ impl KafkaOptions {
             ("ssl.key.location", &security.key_file),
             ("sasl.mechanism", &security.sasl_mechanism),
             ("sasl.username", &security.sasl_username),
-            ("sasl.password", &security.sasl_password),
         ];
         for (name, value) in optional {
             if let Some(value) = value {
                 config.set(name, value);
             }
+        }
+        if let Some(password) = &security.sasl_password {
+            config.set("sasl.password", password.expose());
         }
         config
     }
@@ -102,7 +105,7 @@ impl KafkaOptions {
     /// What is configured by name wins over everything above.
     pub(super) fn overridden(&self, mut config: ClientConfig) -> ClientConfig {
         for (name, value) in &self.properties {
-            config.set(name, value);
+            config.set(name, value.expose());
         }
         config
     }

@@ -134,7 +134,7 @@ impl Fetcher {
             Ok(())
         };
         for (name, value) in &provider.headers {
-            put(name, value)?;
+            put(name, value.expose())?;
         }
         for (name, file) in &provider.header_files {
             let value = std::fs::read_to_string(file)
@@ -142,7 +142,8 @@ impl Fetcher {
             put(name, value.trim())?;
         }
         // What is wrong with it is not told in the parser's words: they may repeat a key.
-        let url = Url::parse(&provider.url).map_err(|_| wrong("url is no address".to_owned()))?;
+        let url =
+            Url::parse(provider.url.expose()).map_err(|_| wrong("url is no address".to_owned()))?;
         let host = url
             .host_str()
             .zip(url.port_or_known_default())

@@ -77,7 +77,7 @@ async fn errors_do_not_tell_keys() {
     for address in [address, cut_off.address, garbage.address, nowhere.address, away.address] {
         let url = format!("http://mary:s3cret@{address}/t0ken/plans.xml?apikey=k3y-in-query");
         let fetcher = fetcher(&url, |provider| {
-            provider.headers.insert("X-Api-Key".to_owned(), "k3y-in-header".to_owned());
+            provider.headers.insert("X-Api-Key".to_owned(), "k3y-in-header".into());
         });
         let error = text(&fetcher).await.unwrap_err().to_string();
         for secret in
@@ -88,7 +88,7 @@ async fn errors_do_not_tell_keys() {
     }
     let mut wrong = provider("p", "ftp://mary:s3cret@h.example/?apikey=k3y");
     for url in ["ftp://mary:s3cret@h/?apikey=s3cret", "http://mary:s3cret@:x/", "s3cret"] {
-        wrong.url = url.to_owned();
+        wrong.url = url.into();
         let error = wrong.validate().unwrap_err().to_string();
         assert!(!error.contains("s3cret") && !error.contains("mary"), "{error}");
     }
@@ -114,8 +114,8 @@ async fn keys_go_to_the_configured_host_only() {
     .await;
     let at = |path: &str, anywhere| {
         fetcher(&format!("http://mary:s3cret@{}{path}", home.address), |provider| {
-            provider.headers.insert("X-Api-Key".to_owned(), "k3y".to_owned());
-            provider.headers.insert("Accept-Encoding".to_owned(), "identity".to_owned());
+            provider.headers.insert("X-Api-Key".to_owned(), "k3y".into());
+            provider.headers.insert("Accept-Encoding".to_owned(), "identity".into());
             provider.allow_redirects_to_other_hosts = anywhere;
         })
     };

@@ -8,7 +8,7 @@ mod options;
 mod retries;
 mod statements;
 
-pub use options::ScyllaOptions;
+pub use options::{ScyllaOptions, shown};
 
 use crate::{
     Change, ReadStore, Retry, Row, Slice, StoreError, StoreResult, Table, Write, port::key_fault,

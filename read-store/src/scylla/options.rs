@@ -2,6 +2,7 @@
 
 use super::retries::Patient;
 use crate::{StoreError, StoreResult};
+use almanac_secrets::{Secret, masked};
 use openssl::ssl::{SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use scylla::{
     client::{
@@ -22,7 +23,7 @@ pub struct ScyllaOptions {
     /// Prefer nodes of this datacenter.
     pub datacenter: Option<String>,
     pub username: Option<String>,
-    pub password: Option<String>,
+    pub password: Option<Secret>,
     pub tls: bool,
     pub ca_file: Option<String>,
     pub certificate_file: Option<String>,
@@ -33,6 +34,12 @@ pub struct ScyllaOptions {
     pub write_concurrency: usize,
     /// How often each of them is sent while the servers do not take it, before `write` fails.
     pub write_attempts: usize,
+}
+
+/// The nodes as they may be told.
+pub fn shown(nodes: &[String]) -> String {
+    let nodes: Vec<String> = nodes.iter().map(|node| masked(node)).collect();
+    nodes.join(", ")
 }
 
 impl ScyllaOptions {
@@ -56,7 +63,7 @@ impl ScyllaOptions {
     }
 
     pub(super) async fn connect(&self) -> StoreResult<Session> {
-        let what = format!("read store at {}", self.nodes.join(", "));
+        let what = format!("read store at {}", shown(&self.nodes));
         let fits = (1..=48).contains(&self.keyspace.len())
             && self.keyspace.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         if !fits {
@@ -82,7 +89,7 @@ impl ScyllaOptions {
             .fetch_full_schema_metadata(false)
             .default_execution_profile_handle(profile.into_handle());
         if let (Some(username), Some(password)) = (&self.username, &self.password) {
-            builder = builder.user(username, password);
+            builder = builder.user(username, password.expose());
         }
         if self.tls {
             let context = self.tls_context().map_err(|error| StoreError::Refused {

@@ -1,9 +1,10 @@
-//! The domain of Almanac: what is true of plans and recipes, without I/O and without a wire format.
+//! The domain of Almanac: what is true of plans, recipes and weather windows, without I/O and without a wire format.
 
 pub mod addresses;
 mod check;
 pub mod plans;
 pub mod recipes;
 pub mod text;
+pub mod weather;
 
 pub use check::Fault;

@@ -6,6 +6,7 @@ mod merge;
 pub mod recipes;
 pub mod thumbnail;
 mod walk;
+pub mod weather;
 
 pub use any::AnyJson;
 pub use merge::merge_patch;

@@ -1,6 +1,6 @@
 //! The public JSON of a recipe.
 
-use super::walk::{NotJson, Object, Part, Walk, parse};
+use super::walk::{NotJson, Object, Part, Walk, merged, parse};
 use almanac_domain::{
     Fault,
     recipes::{
@@ -14,28 +14,8 @@ use std::{collections::BTreeMap, fmt::Write};
 pub fn read(body: &[u8]) -> Result<Result<Recipe, Vec<Fault>>, NotJson> {
     let raw = parse(body)?;
     let mut walk = Walk::default();
-    let draft = draft(&mut walk, raw);
-    let Some(draft) = draft else { return Ok(Err(walk.faults)) };
-    let mut faults = walk.faults;
-    match draft.check() {
-        Ok(recipe) if faults.is_empty() => return Ok(Ok(recipe)),
-        Ok(_) => {}
-        Err(rules) => {
-            // What could not be read is not also missing.
-            let is_new = |rule: &Fault| {
-                let covers = |fault: &Fault| {
-                    fault.place.starts_with(&rule.place) || rule.place.starts_with(&fault.place)
-                };
-                !faults.iter().any(covers)
-            };
-            let rules: Vec<Fault> = rules.into_iter().filter(is_new).collect();
-            faults.extend(rules);
-        }
-    }
-    faults.sort();
-    // An unknown property may be there twice.
-    faults.dedup();
-    Ok(Err(faults))
+    let Some(draft) = draft(&mut walk, raw) else { return Ok(Err(walk.faults)) };
+    Ok(merged(walk.faults, draft.check()))
 }
 
 const PROPERTIES: [&str; 12] = [

@@ -2,10 +2,12 @@
 //! Numbers stay text until they are decimals: nothing passes through binary floating point.
 
 use almanac_domain::Fault;
+use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
+use uuid::Uuid;
 
 /// Refused before any rule is looked at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,16 +157,33 @@ impl Walk {
     }
 
     pub(super) fn decimal(&mut self, raw: &RawValue) -> Option<Decimal> {
-        let text = raw.get();
-        let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-        let exact = is_number.then(|| match text.contains(['e', 'E']) {
-            true => Decimal::from_scientific(text).ok(),
-            false => Decimal::from_str_exact(text).ok(),
-        });
-        if exact.flatten().is_none() {
+        let exact = decimal(raw.get());
+        if exact.is_none() {
             self.fault("it must be a decimal number of at most 28 digits");
         }
-        exact.flatten()
+        exact
+    }
+
+    pub(super) fn uuid(&mut self, raw: &RawValue) -> Option<Uuid> {
+        self.read(raw, "a UUID")
+    }
+
+    /// A time with an offset.
+    pub(super) fn instant(&mut self, raw: &RawValue) -> Option<Timestamp> {
+        let instant = self.text(raw)?.parse().ok();
+        if instant.is_none() {
+            self.fault(
+                "it must be a time of RFC 3339 with an offset, such as 2026-03-10T06:00:00Z",
+            );
+        }
+        instant
+    }
+
+    /// Takes a fault over whose place begins here.
+    pub(super) fn fault_below(&mut self, fault: Fault) {
+        let mut place: Vec<String> = self.place.iter().map(Part::to_string).collect();
+        place.extend(fault.place);
+        self.faults.push(Fault { place, rule: fault.rule });
     }
 
     /// Seconds of an ISO 8601 duration without years and months.
@@ -195,4 +214,40 @@ impl Walk {
         }
         Some(found)
     }
+}
+
+/// The number as written, or `None` where it is none or has more digits than a decimal keeps.
+pub(super) fn decimal(text: &str) -> Option<Decimal> {
+    let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let exact = is_number.then(|| match text.contains(['e', 'E']) {
+        true => Decimal::from_scientific(text).ok(),
+        false => Decimal::from_str_exact(text).ok(),
+    });
+    exact.flatten()
+}
+
+/// Whether one fault is at the place of the other, or around it.
+pub(super) fn covers(fault: &Fault, rule: &Fault) -> bool {
+    fault.place.starts_with(&rule.place) || rule.place.starts_with(&fault.place)
+}
+
+/// What was read and checked, unless something could not be read or breaks a rule. What could not be
+/// read is not also missing.
+pub(super) fn merged<T>(
+    mut faults: Vec<Fault>,
+    checked: Result<T, Vec<Fault>>,
+) -> Result<T, Vec<Fault>> {
+    match checked {
+        Ok(checked) if faults.is_empty() => return Ok(checked),
+        Ok(_) => {}
+        Err(rules) => {
+            let is_new = |rule: &Fault| !faults.iter().any(|fault| covers(fault, rule));
+            let rules: Vec<Fault> = rules.into_iter().filter(is_new).collect();
+            faults.extend(rules);
+        }
+    }
+    faults.sort();
+    // An unknown property may be there twice.
+    faults.dedup();
+    Err(faults)
 }

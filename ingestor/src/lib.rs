@@ -6,6 +6,7 @@ pub mod config;
 mod entry;
 mod fetch;
 pub mod fever_plans;
+pub mod forecasts;
 mod metrics;
 mod outbox;
 mod provider;

@@ -76,6 +76,8 @@ enum Verb {
     Ingest(client::ingest::Ingest),
     /// Create, find and change recipes of a running installation
     Recipes(client::recipes::Recipes),
+    /// Find when the tasks of a schedule can start, given limits and a forecast
+    Analyse(client::analyse::Analyse),
     /// Mint a bearer token for development, signed with the key that Almanac made
     Token(token::Token),
     /// Check and register event schemas
@@ -141,6 +143,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Verb::Ingest(ingest) => runtime.block_on(client::ingest::run(ingest, &config)),
         Verb::Recipes(recipes) => runtime.block_on(client::recipes::run(recipes, &config)),
+        Verb::Analyse(analyse) => client::analyse::run(analyse),
         Verb::Token(token) => token::run(token, &config),
         Verb::Schemas(command) => runtime.block_on(schemas::run(command, &config)),
     };

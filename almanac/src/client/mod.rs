@@ -1,5 +1,6 @@
 //! The operator's and the user's commands, sent to a running installation over HTTP.
 
+pub(crate) mod analyse;
 pub(crate) mod ingest;
 pub(crate) mod recipes;
 mod show;

@@ -1,6 +1,7 @@
 //! What clients of recipes rely on beside the recipes: tokens for consistency and identity,
 //! pictures, the words in use, and the commands of the binary.
 
+mod analyse;
 mod bounds;
 mod containers;
 

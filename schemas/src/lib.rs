@@ -9,6 +9,7 @@ pub mod commands;
 pub mod files;
 pub mod ingest;
 pub mod json;
+mod levels;
 pub mod plans;
 pub mod projections;
 pub mod recipes;

@@ -1,6 +1,9 @@
 //! Where schemas have ids.
 
-use crate::files::{ALL, SchemaFile};
+use crate::{
+    files::{ALL, SchemaFile},
+    levels::Levels,
+};
 use almanac_secrets::{Address, Secret, masked_within};
 use async_trait::async_trait;
 use reqwest::{Certificate, ClientBuilder, Identity};
@@ -80,6 +83,7 @@ pub struct ConfluentRegistry {
     url: Address,
     prefix: String,
     settings: SrSettings,
+    levels: Levels,
 }
 
 /// Where a registry is, and how to be let in.
@@ -100,15 +104,17 @@ pub struct RegistryOptions {
 
 impl ConfluentRegistry {
     pub fn new(options: RegistryOptions) -> Result<Self, RegistryError> {
-        let client = client(&options)?;
+        let (client, own) = (client(&options)?, client(&options)?);
         let RegistryOptions { url, prefix, credentials, timeout, .. } = options;
+        let own = own.build().map_err(|error| wrong(&"settings", &error))?;
+        let levels = Levels::new(own, url.clone(), credentials.clone(), timeout);
         let mut builder = SrSettings::new_builder(url.expose().trim_end_matches('/').to_owned());
         builder.set_timeout(timeout);
         if let Some((username, password)) = credentials {
             builder.set_basic_authorization(&username, Some(password.expose()));
         }
         let settings = builder.build_with(client).map_err(|error| wrong(&"settings", &error))?;
-        Ok(Self { url, prefix, settings })
+        Ok(Self { url, prefix, settings, levels })
     }
 
     fn unavailable(&self, error: &SRCError) -> RegistryError {
@@ -141,7 +147,7 @@ fn wrong(setting: &dyn Display, detail: &dyn Display) -> RegistryError {
 }
 
 /// A connection that fails says why three causes further down.
-fn with_causes(error: &SRCError) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -171,10 +177,20 @@ fn is_refusal(code: u32) -> bool {
 impl Registry for ConfluentRegistry {
     async fn register(&self, file: &SchemaFile) -> Result<u32, RegistryError> {
         let subject = file.subject(&self.prefix);
+        // Before, so that this schema has to fit, too. Some registries only have it for subjects
+        // that are there.
+        let before = self.levels.ensure(&subject).await;
         let name = Some(file.record.to_owned());
         let schema = SuppliedSchema::new(name, SchemaType::Avro, file.text.to_owned());
         match post_schema(&self.settings, subject.clone(), schema).await {
-            Ok(registered) => Ok(registered.id),
+            Ok(registered) => {
+                if before.is_err()
+                    && let Err(detail) = self.levels.ensure(&subject).await
+                {
+                    self.levels.tell(&subject, &detail);
+                }
+                Ok(registered.id)
+            }
             Err(error) if code(&error).is_some_and(is_refusal) => Err(RegistryError::Refused {
                 url: self.url.to_string(),
                 subject,

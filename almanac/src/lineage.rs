@@ -3,8 +3,12 @@
 //! could be read, and what would be written beside them could not be told apart from them.
 
 use almanac_event_log::{EventLog, Isolation, LogError, ReadLimit, StoredRecord};
-use almanac_schemas::{Registry, RegistryError, files::ALL, schema_id};
-use std::{collections::BTreeSet, time::Duration};
+use almanac_schemas::{
+    Registry, RegistryError,
+    files::{ALL, event_topics},
+    schema_id,
+};
+use std::time::Duration;
 
 /// Of a partition, as many from its end: what others wrote there says nothing.
 const TAIL: u64 = 64;
@@ -52,9 +56,7 @@ pub(crate) async fn check(
     name: &str,
     prefix: &str,
 ) -> Result<(), LineageError> {
-    let topics: BTreeSet<&str> =
-        ALL.iter().map(|file| file.topic).filter(|topic| topic.ends_with(".events")).collect();
-    for topic in topics {
+    for topic in event_topics() {
         let topic = format!("{prefix}{topic}");
         for partition in 0..log.topic(&topic).await?.partitions {
             let mut differing = None;

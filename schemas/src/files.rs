@@ -1,6 +1,8 @@
 //! Every schema version that ever landed. Lines are appended, never changed: the position of a
 //! file in this list is its id in the built-in registry.
 
+use std::collections::BTreeSet;
+
 /// One version of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchemaFile {
@@ -89,4 +91,9 @@ impl SchemaFile {
     pub fn all_newest() -> impl Iterator<Item = &'static Self> {
         ALL.iter().filter(|file| Self::newest(file.record) == Some(file))
     }
+}
+
+/// The topics that hold domain facts, without the installation's prefix.
+pub fn event_topics() -> BTreeSet<&'static str> {
+    ALL.iter().map(|file| file.topic).filter(|topic| topic.ends_with(".events")).collect()
 }

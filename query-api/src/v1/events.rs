@@ -9,7 +9,7 @@ use almanac_edge::{
 use almanac_event_log::{
     Isolation, LogError, LogReader, Offset, ReadLimit, Retry, StoredRecord, TopicId,
 };
-use almanac_schemas::{CONSISTENCY_TOKEN, CodecError, json::AnyJson};
+use almanac_schemas::{CONSISTENCY_TOKEN, CodecError, files::event_topics, json::AnyJson};
 use axum::{
     body::Body,
     extract::{Path, RawQuery, State},
@@ -91,10 +91,11 @@ pub(crate) async fn get(
     state.identity.require(&headers, Scope::EventsRead)?;
     let known = ["after", "key", "type", "since", "limit"];
     let parameters = Parameters::parse(query.as_deref(), &known)?;
-    if !topic.ends_with(".events") || topic.len() > 200 {
-        let detail = "only topics of domain events are served, such as plans.events";
-        return Err(Problem::new(ProblemType::NotFound, detail));
-    }
+    let topic = served(&topic).ok_or_else(|| {
+        let topics: Vec<&str> = event_topics().into_iter().collect();
+        let detail = format!("only topics of domain events are served: {}", topics.join(", "));
+        Problem::new(ProblemType::NotFound, detail)
+    })?;
     let topic = format!("{}{topic}", state.options.prefix);
     let limit = parameters.limit()?;
     let wanted = Wanted {
@@ -121,7 +122,22 @@ pub(crate) async fn get(
     let positions = start(&state, &topic, after).await?;
     let (items, positions) = page(&state, &topic, positions, &wanted, limit).await?;
     let body = json!({"items": items, "next_cursor": positions.encode()});
-    Ok(conditional::json(&headers, body.to_string()))
+    Ok(of_the_caller(conditional::json(&headers, body.to_string())))
+}
+
+/// Of topics with other names nothing is told, whoever writes to them: without a prefix, those of
+/// other applications lie beside ours.
+fn served(topic: &str) -> Option<&'static str> {
+    event_topics().into_iter().find(|known| *known == topic)
+}
+
+/// Who may read events was decided for this caller, and no cache on the way decides it for another.
+fn of_the_caller(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    let vary = "Authorization, Accept, Accept-Encoding";
+    headers.insert(header::VARY, HeaderValue::from_static(vary));
+    response
 }
 
 async fn start(state: &ApiState, topic: &str, after: Option<&str>) -> Result<Positions, Problem> {
@@ -272,8 +288,31 @@ async fn stream(
         },
     );
     let mut response = Response::new(Body::from_stream(events));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    let kind = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(of_the_caller(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_topics_of_the_catalogue_are_served() {
+        for ours in ["plans.events", "recipes.events"] {
+            assert_eq!(served(ours), Some(ours));
+        }
+        for other in ["payroll.events", ".events", "commands", "ingest.state", "x.plans.events", ""]
+        {
+            assert_eq!(served(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn no_cache_keeps_events_for_others() {
+        let page = of_the_caller(conditional::json(&HeaderMap::new(), "{}"));
+        assert_eq!(page.headers()[header::CACHE_CONTROL], "private, no-store");
+        let vary = page.headers()[header::VARY].to_str().unwrap().to_owned();
+        assert!(vary.starts_with("Authorization, Accept,"), "{vary}");
+    }
 }

@@ -8,12 +8,14 @@
 pub mod conformance;
 pub mod embedded;
 mod error;
+mod excerpt;
 pub mod kafka;
 pub mod partitioner;
 pub mod port;
 mod record;
 
 pub use error::{LogError, LogResult, Retry};
+pub use excerpt::Excerpt;
 pub use port::{
     Append, Durability, EventLog, GroupEvent, GroupMember, GroupOptions, InputPosition, Isolation,
     LogReader, Offset, Ownership, ReadBatch, ReadLimit, Retention, Revocation, TopicDescription,

@@ -1,9 +1,11 @@
 //! Logs: for people on a terminal, plain lines elsewhere, JSON on demand.
 
+mod bounded;
 mod throttle;
 
 pub(crate) use throttle::Throttle;
 
+use bounded::Bounded;
 use std::io::IsTerminal;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
@@ -19,12 +21,13 @@ pub(crate) fn start(format: Format, filter: &str, throttle: &Throttle) -> anyhow
     let throttle = throttle.clone();
     match format {
         Format::Json => {
-            let layer = fmt::layer().json().with_writer(std::io::stderr);
+            let layer = fmt::layer().json().with_writer(|| Bounded::json(std::io::stderr()));
             registry.with(layer.with_filter(throttle)).init();
         }
         Format::Text => {
             let on_terminal = std::io::stderr().is_terminal();
-            let layer = fmt::layer().with_ansi(on_terminal).with_writer(std::io::stderr);
+            let writer = || Bounded::text(std::io::stderr());
+            let layer = fmt::layer().with_ansi(on_terminal).with_writer(writer);
             registry.with(layer.with_target(false).with_filter(throttle)).init();
         }
     }

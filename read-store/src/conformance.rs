@@ -113,6 +113,17 @@ async fn slices_have_bounds_directions_and_limits(store: &dyn ReadStore) {
 async fn many_partitions_come_in_order(store: &dyn ReadStore) {
     let table = fresh(store, "many").await;
     let names: Vec<String> = (0..40).map(|n| format!("2021-01-{n:02}")).collect();
+    for (from, until, limit, expected) in [
+        (None, None, 0, &[][..]),
+        (None, None, 3, &["k0", "k1", "k2"]),
+        (None, bound("k2"), 3, &["k0", "k1"]),
+        (bound("k8"), None, 3, &["k8", "k9"]),
+        (bound("k1"), bound("k9"), 2, &["k1", "k2"]),
+        (bound("k8"), None, i32::MAX as usize + 1, &["k8", "k9"]),
+    ] {
+        let slice = Slice { from, until, limit, ..Slice::all() };
+        assert_eq!(keys(store.slice(&table, "p", &slice).await.unwrap()), expected, "{slice:?}");
+    }
     let writes =
         names.iter().enumerate().map(|(n, name)| put(&table, name, "k", 1, &n.to_string()));
     store.write(writes.collect()).await.unwrap();

@@ -1,7 +1,13 @@
 //! A CQL server that fails on demand: what is sent to it goes on to a real one, except that it
 //! answers some executions and batches with an error.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -22,6 +28,7 @@ pub enum Fault {
 pub struct FaultyCql {
     pub address: SocketAddr,
     faults: Faults,
+    answered: Arc<AtomicU64>,
 }
 
 /// The fault, and how many requests are yet to meet it.
@@ -33,7 +40,8 @@ impl FaultyCql {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let faults = Faults::new(parking_lot::Mutex::new((Fault::Unprepared, 0)));
-        let faulty = Self { address, faults: faults.clone() };
+        let answered = Arc::<AtomicU64>::default();
+        let faulty = Self { address, faults: faults.clone(), answered: answered.clone() };
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.expect("the real server");
@@ -41,8 +49,10 @@ impl FaultyCql {
                 let (mut from_server, to_server) = server.into_split();
                 let to_client = Arc::new(Mutex::new(to_client));
                 tokio::spawn(requests(from_client, to_server, to_client.clone(), faults.clone()));
+                let answered = answered.clone();
                 tokio::spawn(async move {
                     while let Some(frame) = Frame::read(&mut from_server).await {
+                        answered.fetch_add(frame.body.len() as u64, Ordering::Relaxed);
                         frame.write(&mut *to_client.lock().await).await;
                     }
                 });
@@ -54,6 +64,11 @@ impl FaultyCql {
     /// So many requests that may meet it do so from now on.
     pub fn fail(&self, fault: Fault, requests: u32) {
         *self.faults.lock() = (fault, requests);
+    }
+
+    /// Bytes that the server answered with until now.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// Requests that are yet to fail.

@@ -5,8 +5,9 @@ use almanac_read_store::{
     Change, ReadStore, Slice, StoreError, Table, Write,
     scylla::{ScyllaOptions, ScyllaStore},
 };
+use almanac_schemas::{ConfluentRegistry, Registry, RegistryOptions, files::SchemaFile};
 use almanac_tests::faulty_cql::{Fault, FaultyCql};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_keeps_the_event_log_contract() {
@@ -85,4 +86,55 @@ async fn cassandra_may_be_late() {
     let late = store.write(vec![put(&table, "q", "k")]).await.unwrap_err();
     assert!(matches!(late, StoreError::Unavailable { .. }), "{late}");
     assert!(server.left() > 900, "{} left: tried without end", server.left());
+}
+
+/// A server reads, and sends, as much as a slice takes and not a page of thousands.
+#[tokio::test(flavor = "multi_thread")]
+async fn cassandra_reads_no_more_than_a_slice_takes() {
+    const ROWS: usize = 5_200;
+    let (server, store, table) = faulty().await;
+    let keys: Vec<String> = (0..ROWS).map(|n| format!("{n:0100}")).collect();
+    store.write(keys.iter().map(|key| put(&table, "p", key)).collect()).await.unwrap();
+    let prefix = Slice { limit: 10, ..Slice::prefix("0") };
+    for slice in [Slice { limit: 10, ..Slice::all() }, prefix] {
+        let before = server.answered();
+        assert_eq!(store.slice(&table, "p", &slice).await.unwrap().len(), 10);
+        let sent = server.answered() - before;
+        assert!(sent < 50_000, "{sent} bytes for ten rows of about 120");
+    }
+    let most = Slice { limit: ROWS - 1, ..Slice::all() };
+    assert_eq!(store.slice(&table, "p", &most).await.unwrap().len(), ROWS - 1);
+    assert_eq!(store.slice(&table, "p", &Slice::all()).await.unwrap().len(), ROWS);
+}
+
+/// Whoever registers a schema that does not fit is refused, whatever the registry's own rule is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registry_holds_subjects_to_what_consumers_are_promised() {
+    let url = almanac_tests::address("ALMANAC_TEST_REGISTRY");
+    let prefix = format!("{}.", almanac_tests::unique('r'));
+    let options = RegistryOptions {
+        url: url.as_str().into(),
+        prefix: prefix.clone(),
+        timeout: Duration::from_secs(10),
+        ..Default::default()
+    };
+    let registry = ConfluentRegistry::new(options).unwrap();
+    let file = SchemaFile::newest("almanac.recipes.RecipeDeleted").unwrap();
+    let id = registry.register(file).await.unwrap();
+    let subject = file.subject(&prefix);
+    let client = reqwest::Client::new();
+    let level = client.get(format!("{url}/config/{subject}")).send().await.unwrap();
+    let level = level.text().await.unwrap();
+    assert!(level.contains("BACKWARD_TRANSITIVE"), "{level}");
+    let text = r#"{"type":"record","name":"Other","fields":[{"name":"new","type":"int"}]}"#;
+    let body = serde_json::json!({ "schema": text }).to_string();
+    let posted = client
+        .post(format!("{url}/subjects/{subject}/versions"))
+        .header("content-type", "application/vnd.schemaregistry.v1+json")
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(posted.status(), reqwest::StatusCode::CONFLICT);
+    assert_eq!(registry.register(file).await.unwrap(), id, "again, and as before");
 }

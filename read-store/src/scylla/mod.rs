@@ -221,19 +221,17 @@ impl ReadStore for ScyllaStore {
     }
 
     async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
-        if !slice.check(table, partition)? {
+        if !slice.check(table, partition)? || slice.limit == 0 {
             return Ok(Vec::new());
         }
         let cql = statements::slice_cql(&self.0.keyspace, table, slice);
-        let statement = self.0.prepare(table, cql).await?;
+        let mut statement = self.0.prepare(table, cql).await?.as_ref().clone();
+        statement.set_page_size(statements::page_rows(slice));
         let name = table.to_string();
-        let mut values = vec![partition];
-        values.extend(slice.from.as_deref());
-        values.extend(slice.until.as_deref());
         let mut rows = self
             .0
             .session
-            .execute_iter(statement.as_ref().clone(), values)
+            .execute_iter(statement, statements::Bounds { partition, slice })
             .await
             .map_err(|error| server_error(&name, &error))?
             .rows_stream::<(String, i64, String)>()

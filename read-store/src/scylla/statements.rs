@@ -94,11 +94,59 @@ pub(super) fn slice_cql(keyspace: &str, table: &Table, slice: &Slice) -> String 
     if slice.direction == Direction::Descending {
         cql.push_str(" ORDER BY item DESC");
     }
-    // Small limits are told to the server; their number is small, so that few statements exist.
-    if slice.limit <= 1 {
-        cql.push_str(" LIMIT 1");
+    // Bound like the others, so that few statements exist.
+    if server_limit(slice).is_some() {
+        cql.push_str(" LIMIT ?");
     }
     cql
+}
+
+/// Rows that one answer of a server holds; the next ones are asked for as they are wanted.
+const PAGE_ROWS: i32 = 5_000;
+
+/// The limit as the server is told it, where there is one that it can be told.
+fn server_limit(slice: &Slice) -> Option<i32> {
+    i32::try_from(slice.limit).ok().filter(|limit| *limit > 0)
+}
+
+/// How many rows a server reads ahead of a slice: no more than the slice takes.
+pub(super) fn page_rows(slice: &Slice) -> i32 {
+    server_limit(slice).map_or(PAGE_ROWS, |limit| limit.min(PAGE_ROWS))
+}
+
+/// The bound values of a slice.
+pub(super) struct Bounds<'a> {
+    pub(super) partition: &'a str,
+    pub(super) slice: &'a Slice,
+}
+
+impl SerializeRow for Bounds<'_> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter<'_>,
+    ) -> Result<(), SerializationError> {
+        let Self { partition, slice } = self;
+        let limit = server_limit(slice);
+        match (&slice.from, &slice.until, limit) {
+            (None, None, None) => (partition,).serialize(context, writer),
+            (Some(bound), None, None) | (None, Some(bound), None) => {
+                (partition, bound).serialize(context, writer)
+            }
+            (Some(from), Some(until), None) => (partition, from, until).serialize(context, writer),
+            (None, None, Some(limit)) => (partition, limit).serialize(context, writer),
+            (Some(bound), None, Some(limit)) | (None, Some(bound), Some(limit)) => {
+                (partition, bound, limit).serialize(context, writer)
+            }
+            (Some(from), Some(until), Some(limit)) => {
+                (partition, from, until, limit).serialize(context, writer)
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
 }
 
 /// The bound values of a write; puts and deletes differ in number and order.

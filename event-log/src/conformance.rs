@@ -270,6 +270,15 @@ async fn ends_are_reached_past_control_records(log: &dyn EventLog) {
     let mut reader = log.read_to(&output, 0, end, end).await.unwrap();
     let batch = reader.next(LIMIT, PATIENCE).await.unwrap();
     assert!(batch.records.is_empty() && !batch.at_end.is_empty(), "nothing left is told at once");
+    // Who reads on knows that nothing is left, too: its position lies behind the control records.
+    let mut reader = log.read(&output, &[(0, 0)]).await.unwrap();
+    assert_eq!(take(&mut *reader, 5).await.len(), 5);
+    let standing = async {
+        while reader.position(0) != Some(end) {
+            assert!(reader.next(LIMIT, PATIENCE).await.unwrap().records.is_empty());
+        }
+    };
+    tokio::time::timeout(PATIENCE, standing).await.expect("the end in time");
     member.leave().await.unwrap();
 }
 

@@ -218,6 +218,11 @@ pub trait LogReader: Send {
     /// What is there, up to the limit; waits for news, not longer than `wait`. An empty batch
     /// means that the wait passed, or that an end was reached.
     async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch>;
+
+    /// Where it stands in a partition (index into what it was opened with), as it was when the last
+    /// batch told that its end was reached: what lies below was handed out by then, or is nothing
+    /// that readers see, such as marks of transactions. `None` before that, or when it is not known.
+    fn position(&self, place: usize) -> Option<Offset>;
 }
 
 #[async_trait]

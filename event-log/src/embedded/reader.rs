@@ -87,6 +87,10 @@ impl LogReader for EmbeddedReader {
             }
         }
     }
+
+    fn position(&self, place: usize) -> Option<Offset> {
+        self.cursors.get(place)?.told_end
+    }
 }
 
 /// Neighbouring blocks of one partition, each with its file, and its bytes where memory has them.

@@ -79,23 +79,38 @@ pub(super) fn open(
         batches,
         left: VecDeque::new(),
         at_end: Vec::new(),
+        ends: vec![None; from.len()],
+        positions: vec![None; from.len()],
         failed: None,
         stop,
     }))
 }
 
+/// What is handed over: a batch, and the positions at the ends that it tells of.
+#[derive(Default)]
+struct HandOver {
+    batch: ReadBatch,
+    ends: Vec<(usize, Offset)>,
+}
+
 struct KafkaReader {
-    batches: mpsc::Receiver<LogResult<ReadBatch>>,
+    batches: mpsc::Receiver<LogResult<HandOver>>,
     /// Records of the last hand-over that did not fit the caller's limit.
     left: VecDeque<StoredRecord>,
     at_end: Vec<usize>,
+    /// Positions at the ends, as they arrived and as they were told.
+    ends: Vec<Option<Offset>>,
+    positions: Vec<Option<Offset>>,
     failed: Option<LogError>,
     stop: Arc<AtomicBool>,
 }
 
 impl KafkaReader {
-    fn take(&mut self, batch: ReadBatch) {
+    fn take(&mut self, HandOver { batch, ends }: HandOver) {
         self.left.extend(batch.records);
+        for (place, position) in ends {
+            self.ends[place] = Some(position);
+        }
         for place in batch.at_end {
             if !self.at_end.contains(&place) {
                 self.at_end.push(place);
@@ -144,8 +159,13 @@ impl LogReader for KafkaReader {
         }
         if self.left.is_empty() {
             batch.at_end = std::mem::take(&mut self.at_end);
+            self.positions.clone_from(&self.ends);
         }
         Ok(batch)
+    }
+
+    fn position(&self, place: usize) -> Option<Offset> {
+        self.positions.get(place).copied().flatten()
     }
 }
 
@@ -159,10 +179,14 @@ struct Poller {
 }
 
 impl Poller {
-    fn run(self, sender: &mpsc::Sender<LogResult<ReadBatch>>) {
+    fn run(self, sender: &mpsc::Sender<LogResult<HandOver>>) {
         while !self.stop.load(Ordering::Relaxed) {
             let batch = match self.gather() {
-                Ok(batch) if batch.records.is_empty() && batch.at_end.is_empty() => continue,
+                Ok(HandOver { batch, .. })
+                    if batch.records.is_empty() && batch.at_end.is_empty() =>
+                {
+                    continue;
+                }
                 other => other,
             };
             let failed = batch.is_err();
@@ -172,8 +196,8 @@ impl Poller {
         }
     }
 
-    fn gather(&self) -> LogResult<ReadBatch> {
-        let mut batch = ReadBatch::default();
+    fn gather(&self) -> LogResult<HandOver> {
+        let (mut batch, mut ends) = (ReadBatch::default(), Vec::new());
         let mut bytes = 0;
         let mut wait = POLL;
         while batch.records.len() < self.hand_over.records && bytes < self.hand_over.bytes {
@@ -187,16 +211,24 @@ impl Poller {
                 }
                 Err(KafkaError::PartitionEOF(partition)) => {
                     let place = self.from.iter().position(|(known, _)| *known as i32 == partition);
-                    if let Some(place) = place
-                        && !batch.at_end.contains(&place)
-                    {
-                        batch.at_end.push(place);
+                    if let Some(place) = place {
+                        ends.extend(self.position_of(partition).map(|position| (place, position)));
+                        if !batch.at_end.contains(&place) {
+                            batch.at_end.push(place);
+                        }
                     }
                 }
                 Err(error) => self.judge(&error)?,
             }
         }
-        Ok(batch)
+        Ok(HandOver { batch, ends })
+    }
+
+    /// Behind what was polled, marks of transactions included.
+    fn position_of(&self, partition: i32) -> Option<Offset> {
+        let all = self.consumer.position().ok()?;
+        let element = all.find_partition(&self.topic, partition)?;
+        Offset::try_from(element.offset().to_raw()?).ok()
     }
 
     /// librdkafka goes on by itself after most errors; the others end the reader.
@@ -222,13 +254,8 @@ impl Poller {
 
     /// Says which position lies outside the log; the error itself does not.
     fn out_of_range(&self, error: &KafkaError) -> LogError {
-        let reached = self.consumer.position().ok();
         for (partition, from) in &self.from {
-            let reached = reached
-                .as_ref()
-                .and_then(|all| all.find_partition(&self.topic, *partition as i32))
-                .and_then(|element| Offset::try_from(element.offset().to_raw()?).ok());
-            let offset = reached.unwrap_or(*from);
+            let offset = self.position_of(*partition as i32).unwrap_or(*from);
             let found = bounds(&self.consumer, &self.topic, *partition, self.call_timeout);
             let Ok((start, end)) = found else { continue };
             if offset < start || offset > end {
@@ -273,6 +300,10 @@ impl LogReader for Finished {
     async fn next(&mut self, _: ReadLimit, _: Duration) -> LogResult<ReadBatch> {
         Ok(ReadBatch { records: Vec::new(), at_end: vec![0] })
     }
+
+    fn position(&self, _: usize) -> Option<Offset> {
+        None
+    }
 }
 
 /// Ends at an offset that was stable before the inner reader was opened: whatever end the inner
@@ -309,5 +340,9 @@ impl LogReader for Bounded {
             batch.at_end = if batch.records.is_empty() { vec![0] } else { Vec::new() };
         }
         Ok(batch)
+    }
+
+    fn position(&self, place: usize) -> Option<Offset> {
+        self.inner.position(place)
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Through<'a> {
     pub(crate) position: Offset,
     /// Of the newest command whose event is folded.
     pub(crate) token: Option<&'a str>,
+    /// Id of the tables that the rows are in.
+    pub(crate) tables: &'a str,
 }
 
 /// What of the folded rows readers keep, each once.
@@ -51,6 +53,7 @@ pub(crate) fn records(
             position: through.position as i64,
             tables: by_table(some),
             consistency_token: None,
+            tables_id: Some(through.tables.to_owned()),
         })
         .collect();
     if let Some(last) = records.last_mut() {

@@ -3,6 +3,7 @@
 mod announce;
 pub mod history;
 mod metrics;
+pub mod parked;
 pub mod plans;
 pub mod positions;
 mod projection;

@@ -19,6 +19,9 @@ pub struct Position {
     /// Of the newest event that a command caused: the position of that command.
     #[serde(default)]
     pub consistency_token: Option<String>,
+    /// When the position moved here, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub moved_at_ms: Option<i64>,
 }
 
 pub fn table() -> StoreResult<Table> {

@@ -21,8 +21,9 @@ pub trait Projection: Send + Sync + 'static {
     /// What readers keep of this table, and are told when it changes.
     fn announced(&self, table: &Table) -> Announced;
 
-    /// Whether rows of this table say nothing but that they are there: one write of each is enough.
-    fn is_a_set(&self, table: &Table) -> bool;
+    /// Whether many events write the same into a row of this table, so that one write is enough for
+    /// as long as no other comes between. Nothing is ever deleted from such a table.
+    fn is_repeated(&self, table: &Table) -> bool;
 
     /// Folds the event at `position` of `source_partition`: a function of the event alone.
     fn fold(

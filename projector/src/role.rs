@@ -6,23 +6,30 @@
 
 use crate::{
     announce::{self, Through},
-    metrics::{PartitionLabels, ProjectorMetrics},
+    metrics::{PartitionLabels, PartitionMetrics, ProjectorMetrics},
+    parked,
     positions::{self, Position},
     projection::{Folded, Projection},
 };
 use almanac_event_log::{
-    Append, Durability, Headers, Offset, ReadBatch, ReadLimit, Record, Retention, StoredRecord,
-    TopicId, TopicSpec,
+    Append, Durability, Excerpt, Headers, Isolation, LogReader, Offset, ReadBatch, ReadLimit,
+    Record, Retention, StoredRecord, TopicId, TopicSpec,
 };
 use almanac_processor::{Owned, Role, RoleError};
-use almanac_read_store::{Change, ReadStore, Slice, StoreError, Write, timestamp};
+use almanac_read_store::{Change, ReadStore, StoreError, Write};
 use almanac_schemas::{
     CONSISTENCY_TOKEN, Codec,
     projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord},
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -102,14 +109,17 @@ impl Projector {
 impl Role for Projector {
     async fn own(&self, owned: Owned) -> Result<(), RoleError> {
         let partition = owned.partition();
+        let labels = PartitionLabels { projection: self.projection.name(), partition };
+        let metrics = self.metrics.own(labels, &owned.cancelled);
         let topic_id = owned.log.topic(&self.topics.source).await?.id;
+        let other = |error: StoreError| RoleError::other(&error);
+        // Readers have to know whether what they are told of is in the tables that they read.
+        let tables = self.store.table_id(&positions::table().map_err(other)?).await;
+        let tables = tables.map_err(other)?.to_string();
         let saved =
-            positions::read(&*self.store, self.projection.name(), self.projection.version())
-                .await
-                .map_err(|error| RoleError::other(&error))?;
-        let saved = saved.get(&partition);
-        let token = saved.and_then(|saved| saved.consistency_token.clone());
-        let from = match saved {
+            positions::read(&*self.store, self.projection.name(), self.projection.version());
+        let saved = saved.await.map_err(other)?.remove(&partition);
+        let from = match &saved {
             Some(saved) if saved.topic_id != topic_id => {
                 return Err(RoleError::Other(format!(
                     "the tables were folded from topic {} with id {}, which now has id {topic_id}; drop the tables to fold them anew",
@@ -119,7 +129,12 @@ impl Role for Projector {
             Some(saved) => saved.next_offset,
             None => owned.log.start(&self.topics.source, partition).await?,
         };
-        let parked = self.load_parked(partition).await?;
+        let parked = parked::of_partition(&*self.store, &*self.projection, partition).await;
+        let parked = parked.map_err(other)?;
+        metrics.update(|progress| {
+            progress.resume(from, saved.as_ref().and_then(|saved| saved.moved_at_ms));
+            progress.parked = parked.len();
+        });
         let reader = owned.log.read(&self.topics.source, &[(partition, from)]).await?;
         tracing::info!(
             projection = self.projection.name(),
@@ -128,61 +143,128 @@ impl Role for Projector {
             parked = parked.len(),
             "folding a partition"
         );
-        let known = HashSet::new();
-        Run { projector: self, owned, topic_id, parked, known, token, told: None }.run(reader).await
+        let token = saved.and_then(|saved| saved.consistency_token);
+        let (told, known, written) = (None, HashMap::new(), from);
+        let run = Run {
+            projector: self,
+            owned,
+            topic_id,
+            tables,
+            parked,
+            known,
+            token,
+            told,
+            written,
+            metrics,
+        };
+        run.run(reader).await
     }
-}
-
-impl Projector {
-    async fn load_parked(&self, partition: u32) -> Result<HashSet<Vec<u8>>, RoleError> {
-        let prefix = parked_prefix(partition);
-        let slice = Slice::prefix(&prefix);
-        let rows = self
-            .store
-            .slice(self.projection.parked(), self.projection.name(), &slice)
-            .await
-            .map_err(|error| RoleError::other(&error))?;
-        Ok(rows.iter().map(|row| row.clustering.as_bytes()[prefix.len()..].to_vec()).collect())
-    }
-}
-
-fn parked_prefix(partition: u32) -> String {
-    format!("{partition:06}/")
 }
 
 struct Run<'a> {
     projector: &'a Projector,
     owned: Owned,
     topic_id: TopicId,
-    parked: HashSet<Vec<u8>>,
-    /// Rows of tables that are sets, by table, partition and clustering key: written once by a run.
-    known: HashSet<(String, String, String)>,
+    /// Id of the tables that are written.
+    tables: String,
+    /// Names of the keys that are set aside.
+    parked: HashSet<String>,
+    /// Rows that are written again and again, by table, partition and clustering key: their bodies
+    /// as this run wrote them last.
+    known: HashMap<(String, String, String), Bytes>,
     /// Position of the newest command whose event was folded.
     token: Option<String>,
     /// What readers were told of it.
     told: Option<String>,
+    /// The position as it is saved.
+    written: Offset,
+    metrics: PartitionMetrics,
 }
 
 /// Rows remembered before the memory is emptied: the days of ten years are 3,650.
 const MAX_KNOWN: usize = 10_000;
+/// How long a reader waits for news.
+const WAIT: Duration = Duration::from_secs(5);
+/// Once nothing came for so long, the position moves over what follows the last event: marks of
+/// transactions. Readers hold it against the end of the topic.
+const REST: Duration = Duration::from_millis(100);
+/// How often the end of the topic is asked for.
+const LOOK: Duration = Duration::from_secs(5);
+/// Of a fault, in the log.
+const REASON: usize = 500;
+
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
 
 impl Run<'_> {
-    async fn run(
-        mut self,
-        mut reader: Box<dyn almanac_event_log::LogReader>,
-    ) -> Result<(), RoleError> {
+    async fn run(mut self, mut reader: Box<dyn LogReader>) -> Result<(), RoleError> {
         let options = &self.projector.options;
         let limit = ReadLimit { records: options.batch_events, bytes: options.batch_bytes };
+        let mut next_look = Instant::now();
+        // Where the reader stands at the end of the topic, if that is behind what is saved.
+        let mut at_end: Option<Offset> = None;
         loop {
+            if next_look <= Instant::now() {
+                self.look_at_end().await;
+                next_look = Instant::now() + LOOK;
+            }
+            let wait = if at_end.is_some() { REST } else { WAIT };
             let batch = tokio::select! {
                 () = self.owned.cancelled.cancelled() => return Ok(()),
-                batch = reader.next(limit, Duration::from_secs(5)) => batch?,
+                batch = reader.next(limit, wait) => batch?,
             };
-            self.measure(&batch);
-            let Some(last) = batch.records.last() else { continue };
-            let next_offset = last.offset + 1;
-            self.fold(&batch.records, next_offset).await?;
+            if let Some(last) = batch.records.last() {
+                let next_offset = last.offset + 1;
+                self.fold_batch(&batch, next_offset).await?;
+                at_end = None;
+            } else if batch.at_end.is_empty()
+                && let Some(position) = at_end.take()
+            {
+                self.save(position).await?;
+            }
+            if !batch.at_end.is_empty()
+                && let Some(position) = reader.position(0)
+                && position > self.written
+            {
+                // Everything below is folded, or nothing to fold.
+                self.metrics.update(|progress| progress.reach(position, None, now_ms()));
+                at_end = Some(position);
+            }
         }
+    }
+
+    /// For the metrics alone: an outage is noticed by the reader.
+    async fn look_at_end(&self) {
+        let (topic, partition) = (&self.projector.topics.source, self.owned.partition());
+        match self.owned.log.end(topic, partition, Isolation::Uncommitted).await {
+            Ok(end) => self.metrics.update(|progress| progress.see_end(end, now_ms())),
+            Err(error) => tracing::debug!(%error, %topic, partition, "the end is not known"),
+        }
+    }
+
+    async fn fold_batch(
+        &mut self,
+        batch: &ReadBatch,
+        next_offset: Offset,
+    ) -> Result<(), RoleError> {
+        let times = batch.records.iter().map(|record| record.record.timestamp_ms);
+        let (oldest, newest) = (times.clone().next(), times.last());
+        self.metrics.update(|progress| {
+            progress.see_end(next_offset, now_ms());
+            if let Some(oldest) = oldest {
+                progress.see_event(oldest);
+            }
+        });
+        self.fold(&batch.records, next_offset).await?;
+        let left = newest.filter(|_| batch.at_end.is_empty());
+        let parked = self.parked.len();
+        self.metrics.folded(batch.records.len());
+        self.metrics.update(|progress| {
+            progress.reach(next_offset, left, now_ms());
+            progress.parked = parked;
+        });
+        Ok(())
     }
 
     async fn fold(
@@ -195,7 +277,7 @@ impl Run<'_> {
             if let Some(token) = record.record.headers.get_str(CONSISTENCY_TOKEN) {
                 self.token = Some(token.to_owned());
             }
-            if self.parked.contains(record.record.key.as_ref()) {
+            if !self.parked.is_empty() && self.parked.contains(&*parked::name(&record.record.key)) {
                 continue;
             }
             match self.fold_one(record).await? {
@@ -218,6 +300,7 @@ impl Run<'_> {
                     partition: self.owned.partition(),
                     position: next_offset,
                     token: self.token.as_deref(),
+                    tables: &self.tables,
                 };
                 announce::records(&**projection, &changed, &folded_through)
             }
@@ -228,16 +311,27 @@ impl Run<'_> {
         store.write(folded.own).await.map_err(failed)?;
         self.announce(&announcements).await?;
         self.told.clone_from(&self.token);
-        let consistency_token = self.token.clone();
-        let position = Position { topic_id: self.topic_id, next_offset, consistency_token };
-        let write = positions::write(
-            projection.name(),
-            projection.version(),
-            self.owned.partition(),
-            &position,
-        )
-        .map_err(failed)?;
-        store.write(vec![write]).await.map_err(failed)
+        self.save(next_offset).await
+    }
+
+    /// Everything below `next_offset` is folded and told.
+    async fn save(&mut self, next_offset: Offset) -> Result<(), RoleError> {
+        let position = Position {
+            topic_id: self.topic_id,
+            next_offset,
+            consistency_token: self.token.clone(),
+            moved_at_ms: Some(now_ms()),
+        };
+        let projection = &self.projector.projection;
+        let (name, version) = (projection.name(), projection.version());
+        let write = positions::write(name, version, self.owned.partition(), &position);
+        let saved = match write {
+            Ok(write) => self.projector.store.write(vec![write]).await,
+            Err(error) => Err(error),
+        };
+        saved.map_err(|error| RoleError::other(&error))?;
+        self.written = next_offset;
+        Ok(())
     }
 
     /// The inner error is the event's fault, the outer one an outage.
@@ -265,39 +359,35 @@ impl Run<'_> {
 
     /// Sets a key aside: its later events are passed over, others go on.
     fn park(&mut self, record: &StoredRecord, reason: &str) -> Result<Write, RoleError> {
-        let key = String::from_utf8_lossy(&record.record.key).replace('\0', "\u{fffd}");
+        let shown = Excerpt::of(reason).at_most(REASON);
         tracing::error!(
-            topic = %record.topic, partition = record.partition, offset = record.offset, key,
-            reason, "parking a key whose event cannot be folded"
+            topic = %record.topic, partition = record.partition, offset = record.offset,
+            key = %Excerpt::of(&record.record.key), reason = %shown,
+            "parking a key whose event cannot be folded"
         );
-        self.parked.insert(record.record.key.to_vec());
+        self.parked.insert(parked::name(&record.record.key).into_owned());
         if self.parked.len() > self.projector.options.max_parked {
             return Err(RoleError::Other(format!(
-                "more than {} keys of {}/{} are parked, the last at offset {}: {reason}",
+                "more than {} keys of {}/{} are parked, the last at offset {}: {shown}",
                 self.projector.options.max_parked, record.topic, record.partition, record.offset
             )));
         }
-        let body = serde_json::json!({ "offset": record.offset, "reason": reason });
-        Ok(Write {
-            table: self.projector.projection.parked().clone(),
-            change: Change::Put {
-                partition: self.projector.projection.name().to_owned(),
-                clustering: format!("{}{key}", parked_prefix(record.partition)),
-                timestamp: timestamp(record.offset, 0, true),
-                body: body.to_string().into(),
-            },
-        })
+        Ok(parked::write(&*self.projector.projection, record, reason))
     }
 
+    /// Drops writes of what stands in its row already.
     fn drop_known(&mut self, writes: &mut Vec<Write>) {
         if self.known.len() > MAX_KNOWN {
             self.known.clear();
         }
         let projection = &self.projector.projection;
         writes.retain(|write| match &write.change {
-            Change::Put { partition, clustering, .. } if projection.is_a_set(&write.table) => {
+            Change::Put { partition, clustering, body, .. }
+                if projection.is_repeated(&write.table) =>
+            {
                 let table = write.table.name().to_owned();
-                self.known.insert((table, partition.clone(), clustering.clone()))
+                let row = (table, partition.clone(), clustering.clone());
+                self.known.insert(row, body.clone()).as_ref() != Some(body)
             }
             _ => true,
         });
@@ -320,22 +410,5 @@ impl Run<'_> {
             self.owned.log.append(appends).await?;
         }
         Ok(())
-    }
-
-    fn measure(&self, batch: &ReadBatch) {
-        let labels = PartitionLabels {
-            projection: self.projector.projection.name(),
-            partition: self.owned.partition(),
-        };
-        let metrics = &self.projector.metrics;
-        metrics.events.get_or_create(&labels).inc_by(batch.records.len() as u64);
-        if let Some(last) = batch.records.last() {
-            metrics.position.get_or_create(&labels).set(last.offset as i64 + 1);
-        }
-        if !batch.records.is_empty() || !batch.at_end.is_empty() {
-            let now = jiff::Timestamp::now().as_second();
-            metrics.last_progress.get_or_create(&labels).set(now);
-        }
-        metrics.parked.get_or_create(&labels).set(self.parked.len() as i64);
     }
 }

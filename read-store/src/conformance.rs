@@ -61,12 +61,17 @@ async fn tables_are_created_listed_and_dropped(store: &dyn ReadStore) {
     let table = fresh(store, "listed").await;
     store.create_table(&table).await.expect("creating again does nothing");
     assert!(store.tables().await.unwrap().contains(&table));
+    let id = store.table_id(&table).await.unwrap();
     store.write(vec![put(&table, "p", "k", 1, "{}")]).await.unwrap();
+    assert_eq!(store.table_id(&table).await.unwrap(), id, "whatever is in it");
     store.drop_table(&table).await.unwrap();
+    let gone = store.table_id(&table).await.unwrap_err();
+    assert!(matches!(gone, StoreError::UnknownTable { .. }), "{gone}");
     assert!(!store.tables().await.unwrap().contains(&table));
     store.drop_table(&table).await.expect("dropping again does nothing");
     store.create_table(&table).await.unwrap();
     assert_eq!(body(store, &table, "p", "k").await, None, "a new table is empty");
+    assert_ne!(store.table_id(&table).await.unwrap(), id, "a new table is another one");
     store.drop_table(&table).await.unwrap();
     assert!(store.slice(&table, "p", &Slice::all()).await.is_err());
 }
@@ -108,11 +113,6 @@ async fn slices_have_bounds_directions_and_limits(store: &dyn ReadStore) {
     let reversed = Slice { from: bound("k6"), until: bound("k3"), ..Slice::all() };
     assert!(store.slice(&table, "p", &reversed).await.unwrap().is_empty());
     assert_eq!(keys(store.slice(&table, "p", &Slice::prefix("k7")).await.unwrap()), ["k7"]);
-}
-
-async fn many_partitions_come_in_order(store: &dyn ReadStore) {
-    let table = fresh(store, "many").await;
-    let names: Vec<String> = (0..40).map(|n| format!("2021-01-{n:02}")).collect();
     for (from, until, limit, expected) in [
         (None, None, 0, &[][..]),
         (None, None, 3, &["k0", "k1", "k2"]),
@@ -124,6 +124,11 @@ async fn many_partitions_come_in_order(store: &dyn ReadStore) {
         let slice = Slice { from, until, limit, ..Slice::all() };
         assert_eq!(keys(store.slice(&table, "p", &slice).await.unwrap()), expected, "{slice:?}");
     }
+}
+
+async fn many_partitions_come_in_order(store: &dyn ReadStore) {
+    let table = fresh(store, "many").await;
+    let names: Vec<String> = (0..40).map(|n| format!("2021-01-{n:02}")).collect();
     let writes =
         names.iter().enumerate().map(|(n, name)| put(&table, name, "k", 1, &n.to_string()));
     store.write(writes.collect()).await.unwrap();

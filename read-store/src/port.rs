@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use std::{fmt, sync::Arc};
+use uuid::Uuid;
 
 /// A table with its version: a new version of a projection fills tables of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -193,6 +194,10 @@ pub trait ReadStore: Send + Sync + 'static {
     async fn create_table(&self, table: &Table) -> StoreResult<()>;
 
     async fn tables(&self) -> StoreResult<Vec<Table>>;
+
+    /// Which table this is. Everybody who has the same rows before him is told the same, for as
+    /// long as the store is open; a table of this name elsewhere, or made anew, is another one.
+    async fn table_id(&self, table: &Table) -> StoreResult<Uuid>;
 
     /// Does nothing when the table does not exist.
     async fn drop_table(&self, table: &Table) -> StoreResult<()>;

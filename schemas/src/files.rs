@@ -56,6 +56,7 @@ pub const ALL: &[SchemaFile] = &[
     schema!("projections.changes", "almanac.projections", "PartitionsChanged", 2),
     schema!("ingest.state", "almanac.ingest", "ProviderState", 2),
     schema!("ingest.payloads", "almanac.ingest", "PayloadChunk", 2),
+    schema!("projections.changes", "almanac.projections", "PartitionsChanged", 3),
 ];
 
 impl SchemaFile {

@@ -23,4 +23,6 @@ pub struct PartitionsChangedRecord {
     pub tables: Vec<TableChangeRecord>,
     #[serde(default)]
     pub consistency_token: Option<String>,
+    #[serde(default)]
+    pub tables_id: Option<String>,
 }

@@ -184,6 +184,7 @@ async fn encoded(codec: &Codec) -> BTreeMap<String, Vec<u8>> {
             keys: vec!["k".to_owned()],
         }],
         consistency_token: Some("t".to_owned()),
+        tables_id: Some("u".to_owned()),
     };
     put(PARTITIONS_CHANGED, codec.encode(PARTITIONS_CHANGED, &changed));
     for (record, event) in recipe_events() {

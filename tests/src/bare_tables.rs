@@ -13,7 +13,7 @@ use almanac_schemas::{BuiltInRegistry, Codec};
 use bytes::Bytes;
 use fjall::{Database, KeyspaceCreateOptions, compaction::Leveled};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -77,19 +77,19 @@ async fn rows_of(
     let codec = Codec::new(Arc::new(BuiltInRegistry)).await.unwrap();
     let mut events = records_of(&log, &installation.topic(projection.topic())).await;
     events.truncate(most);
-    let (mut batches, mut known) = (Vec::new(), HashSet::new());
+    let (mut batches, mut known) = (Vec::new(), HashMap::new());
     for chunk in events.chunks(EVENTS_PER_FOLD) {
         let mut rows: Vec<Row> = Vec::new();
         for event in chunk {
             let folded = fold(&codec, projection, event).await;
             for write in folded.index.into_iter().chain(folded.own) {
-                let is_a_set = projection.is_a_set(&write.table);
+                let is_repeated = projection.is_repeated(&write.table);
                 let Change::Put { partition, clustering, body, .. } = write.change else {
                     continue;
                 };
                 let key = format!("{partition}\0{clustering}").into_bytes();
-                // The projector writes the rows of a set once.
-                if !is_a_set || known.insert(key.clone()) {
+                // The projector writes what stands there already no second time.
+                if !is_repeated || known.insert(key.clone(), body.clone()).as_ref() != Some(&body) {
                     rows.push((write.table.to_string(), key, body));
                 }
             }

@@ -91,7 +91,7 @@ impl Projection for Tables {
         }
     }
 
-    fn is_a_set(&self, table: &Table) -> bool {
+    fn is_repeated(&self, table: &Table) -> bool {
         *table == self.days
     }
 

@@ -142,7 +142,7 @@ impl Projection for Tables {
     }
 
     fn announced(&self, table: &Table) -> Announced {
-        if *table == self.recipes {
+        if *table == self.recipes || *table == self.parked {
             Announced::Rows
         } else if self.questions.contains(table) {
             Announced::Partitions
@@ -151,7 +151,7 @@ impl Projection for Tables {
         }
     }
 
-    fn is_a_set(&self, table: &Table) -> bool {
+    fn is_repeated(&self, table: &Table) -> bool {
         *table == self.vocabulary
     }
 

@@ -307,6 +307,10 @@ mod tests {
             unreachable!("the cache only reads")
         }
 
+        async fn table_id(&self, _: &Table) -> StoreResult<uuid::Uuid> {
+            unreachable!("the cache only reads")
+        }
+
         async fn drop_table(&self, _: &Table) -> StoreResult<()> {
             unreachable!("the cache only reads")
         }

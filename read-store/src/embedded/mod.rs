@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::Semaphore;
+use uuid::Uuid;
 
 /// A table's memtable is written out at this size; all of them together are kept below that one.
 const MEMTABLE_BYTES: u64 = 8 << 20;
@@ -45,6 +46,8 @@ pub struct EmbeddedStore(Arc<Inner>);
 
 struct Inner {
     folder: PathBuf,
+    /// Nobody else has these tables open: they need no ids that last longer.
+    ids: Mutex<HashMap<Table, Uuid>>,
     database: Database,
     /// Open tables. Its lock also makes read-compare-write of a row one step: all writes take it.
     tables: Mutex<HashMap<Table, Keyspace>>,
@@ -69,6 +72,7 @@ impl EmbeddedStore {
             .map_err(|error| storage_error("open", folder, &error))?;
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),
+            ids: Mutex::default(),
             database,
             tables: Mutex::new(HashMap::new()),
             writing: Mutex::new(()),
@@ -269,6 +273,16 @@ impl ReadStore for EmbeddedStore {
         .await
     }
 
+    async fn table_id(&self, table: &Table) -> StoreResult<Uuid> {
+        let table = table.clone();
+        self.blocking(move |inner| {
+            inner.open_table(&table)?;
+            let mut ids = inner.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            Ok(*ids.entry(table).or_insert_with(Uuid::new_v4))
+        })
+        .await
+    }
+
     async fn drop_table(&self, table: &Table) -> StoreResult<()> {
         let table = table.clone();
         self.blocking(move |inner| {
@@ -278,6 +292,7 @@ impl ReadStore for EmbeddedStore {
                 Err(error) => return Err(error),
             };
             inner.tables.lock().unwrap_or_else(PoisonError::into_inner).remove(&table);
+            inner.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&table);
             inner
                 .database
                 .delete_keyspace(keyspace)

@@ -27,6 +27,7 @@ use scylla::{
 };
 use statements::Statements;
 use std::{collections::HashMap, sync::Arc, time::Duration};
+use uuid::Uuid;
 
 /// Servers warn and refuse by the size of a batch; this stays below the smaller default (50 kB).
 const BATCH_BYTES: usize = 40_000;
@@ -155,6 +156,19 @@ impl ReadStore for ScyllaStore {
         }
         tables.sort();
         Ok(tables)
+    }
+
+    async fn table_id(&self, table: &Table) -> StoreResult<Uuid> {
+        const OF: &str = "system_schema.tables";
+        let name = table.to_string();
+        let cql = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
+        let found = self.0.session.query_unpaged(cql, (&self.0.keyspace, &name)).await;
+        let rows = found
+            .map_err(|error| server_error(OF, &error))?
+            .into_rows_result()
+            .map_err(|error| unreadable(OF, &error))?;
+        let id = rows.maybe_first_row::<(Uuid,)>().map_err(|error| unreadable(OF, &error))?;
+        id.map(|(id,)| id).ok_or(StoreError::UnknownTable { table: name })
     }
 
     async fn drop_table(&self, table: &Table) -> StoreResult<()> {

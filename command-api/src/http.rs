@@ -21,6 +21,7 @@ use almanac_schemas::{
     Codec, Token,
     commands::{COMMAND, CommandRecord, ReplyRecord},
     json::merge_patch,
+    recipes,
 };
 use axum::{
     Router,
@@ -222,7 +223,7 @@ impl CommandApi {
         let command = CommandRecord {
             outcome_id: keyed.map_or_else(|| request_id.clone(), |id| id.to_string()),
             request_id,
-            context: "recipes".to_owned(),
+            context: recipes::CONTEXT.to_owned(),
             aggregate_id,
             verb: verb.to_owned(),
             caller: asked.caller.subject.clone(),
@@ -250,9 +251,10 @@ impl CommandApi {
         let reply = if wait.is_zero() { None } else { waiting.wait(wait).await };
         let mut response = match reply {
             Some(reply) => answer(&reply, self.token_of(&reply)),
-            None => {
-                accepted(&command, offset.map(|offset| self.token(&command.aggregate_id, offset)))
-            }
+            None => accepted(
+                &command,
+                offset.map(|offset| self.token(&command.context, &command.aggregate_id, offset)),
+            ),
         };
         if let Some(applied) = preference.applied_to_write() {
             response.headers_mut().insert(PREFERENCE_APPLIED, applied);
@@ -261,16 +263,16 @@ impl CommandApi {
     }
 
     /// What a reader waits for to see a command's events.
-    fn token(&self, aggregate_id: &str, offset: Offset) -> Token {
+    fn token(&self, context: &str, aggregate_id: &str, offset: Offset) -> Token {
         let partition = partition_of(aggregate_id.as_bytes(), self.topics.partitions);
-        Token { topic: self.commands.0, partition, offset }
+        Token { context: context.into(), topic: self.commands.0, partition, offset }
     }
 
     /// The same once the command is decided: it may have led to nothing, and then there is no more
     /// to wait for than before.
     fn token_of(&self, reply: &ReplyRecord) -> Option<Token> {
         let through = u64::try_from(reply.events_through?).ok()?;
-        Some(self.token(&reply.aggregate_id, through))
+        Some(self.token(&reply.context, &reply.aggregate_id, through))
     }
 
     /// Its offset is known, most of the time. An error says that the command was not written and

@@ -1,14 +1,16 @@
-//! Reads that carry consistency tokens: they wait until the tables have reached them.
+//! Reads that carry consistency tokens: they wait until the tables have reached them. And rows of
+//! keys that are set aside: they are older than they seem, and say so.
 
-use crate::state::ApiState;
+use crate::{parked::Parked, state::ApiState};
 use almanac_edge::{
     Problem,
     prefer::{PREFERENCE_APPLIED, Preference},
     query::bad,
 };
 use almanac_schemas::Token;
-use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::time::Duration;
 
 const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 const CONSISTENCY: HeaderName = HeaderName::from_static("consistency");
@@ -19,7 +21,7 @@ fn tokens(state: &ApiState, headers: &HeaderMap) -> Result<Vec<Token>, Problem> 
     let mut tokens = Vec::new();
     for value in headers.get_all(CONSISTENCY_TOKEN) {
         for text in value.to_str().unwrap_or_default().split(',') {
-            let token = text.trim().parse().ok().filter(|token| state.progress.is_ours(*token));
+            let token = text.trim().parse().ok().filter(|token| state.progress.is_ours(token));
             let wrong = "it must hold tokens that this installation gave out";
             tokens.push(token.ok_or_else(|| bad("consistency-token", wrong))?);
         }
@@ -30,37 +32,101 @@ fn tokens(state: &ApiState, headers: &HeaderMap) -> Result<Vec<Token>, Problem> 
     Ok(tokens)
 }
 
-/// For reads of tables that no command changes: tokens are checked, and there is nothing to wait
-/// for.
-pub(crate) fn check(state: &ApiState, headers: &HeaderMap) -> Result<(), Problem> {
-    tokens(state, headers).map(drop)
+/// The key in an address such as `/v1/recipes/{id}/history`.
+fn key_in(path: &str) -> Option<&str> {
+    path.split('/').nth(3).filter(|key| !key.is_empty())
 }
 
-/// For reads of recipes: waits for what the tokens of a request name, as long as it prefers.
-pub(crate) async fn wait(state: &ApiState, headers: &HeaderMap) -> Result<Awaited, Problem> {
+/// Whether what this address names is set aside.
+fn is_parked(parked: &Parked, path: &str) -> bool {
+    // Ids are read in capitals, too; what is no id is no key.
+    parked.has_any()
+        && key_in(path).is_some_and(|key| parked.has(key.to_ascii_lowercase().as_bytes()))
+}
+
+/// For reads of tables that no command changes: tokens are checked, and there is nothing to wait
+/// for.
+pub(crate) fn check(state: &ApiState, path: &str, headers: &HeaderMap) -> Result<Awaited, Problem> {
+    tokens(state, headers)?;
+    let is_plan = path.starts_with("/v1/plans/");
+    let is_stale = is_plan && is_parked(&state.parked_plans, path);
+    Ok(Awaited { is_stale, ..Awaited::default() })
+}
+
+/// For reads of a context's tables: waits for what the tokens of a request name, as long as it
+/// prefers. Tokens of other contexts ask nothing of these tables.
+pub(crate) async fn wait(
+    state: &ApiState,
+    context: &str,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<Awaited, Problem> {
     let tokens = tokens(state, headers)?;
+    let is_parked = is_parked(&state.parked_recipes, path);
     if tokens.is_empty() {
-        return Ok(Awaited::default());
+        return Ok(Awaited { is_stale: is_parked, ..Awaited::default() });
     }
     let preference = Preference::read(headers);
     let wait = preference.wait.unwrap_or(state.options.wait);
-    let is_reached = state.progress.reached(&*state.log, &state.codec, &tokens, wait).await;
+    let awaited: Vec<&Token> = tokens.iter().filter(|token| &*token.context == context).collect();
+    let is_reached = reached(state, &awaited, path, is_parked, wait).await;
     if !is_reached && preference.is_strict {
-        return Err(Problem::busy("the tables have not reached the consistency token"));
+        let detail = match is_parked {
+            false => "the tables have not reached the consistency token",
+            true => "an event of this cannot be folded: its newest state is not in the tables",
+        };
+        return Err(Problem::busy(detail));
     }
-    Ok(Awaited { is_stale: !is_reached, applied: preference.applied_to_read() })
+    let applied = preference.applied_to_read();
+    Ok(Awaited { is_stale: !is_reached || is_parked, is_unreached: !is_reached, applied })
+}
+
+async fn reached(
+    state: &ApiState,
+    tokens: &[&Token],
+    path: &str,
+    is_parked: bool,
+    wait: Duration,
+) -> bool {
+    if tokens.is_empty() {
+        return true;
+    }
+    if is_parked {
+        return false;
+    }
+    let all = async {
+        state.progress.reached(&*state.log, &state.codec, tokens).await;
+        // What is folded may have passed over the key of a command. An address with a key has been
+        // looked at, and may have been set aside meanwhile.
+        if self::is_parked(&state.parked_recipes, path) {
+            return false;
+        }
+        let parked = &state.parked_recipes;
+        let names_one = key_in(path).is_some_and(|key| key.len() == 36);
+        names_one
+            || !parked.has_any()
+            || !parked.has_of_commands(&*state.log, state.progress.commands(), tokens).await
+    };
+    tokio::time::timeout(wait, all).await.unwrap_or(false)
 }
 
 /// How waiting ended.
 #[derive(Default)]
 pub(crate) struct Awaited {
     is_stale: bool,
+    /// Whether a token asked for more than there is.
+    is_unreached: bool,
     applied: Option<HeaderValue>,
 }
 
 impl Awaited {
     /// Says so in the answer.
     pub(crate) fn told_by(self, mut answer: Response) -> Response {
+        // Who has a token knows better than tables that lack what it is of.
+        if self.is_unreached && answer.status() == StatusCode::NOT_FOUND {
+            answer =
+                Problem::busy("the tables have not reached the consistency token").into_response();
+        }
         let headers = answer.headers_mut();
         if self.is_stale {
             headers.insert(CONSISTENCY, HeaderValue::from_static("stale"));

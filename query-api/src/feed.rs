@@ -3,7 +3,7 @@
 use crate::state::ApiState;
 use almanac_event_log::{Isolation, LogError, LogReader, ReadLimit};
 use almanac_projector::{plans, positions, recipes};
-use almanac_read_store::StoreError;
+use almanac_read_store::{StoreError, StoreResult};
 use almanac_schemas::projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord};
 use std::{
     sync::atomic::Ordering,
@@ -13,6 +13,8 @@ use std::{
 const LIMIT: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
 const PAUSE: Duration = Duration::from_millis(250);
 const MAX_PAUSE: Duration = Duration::from_secs(4);
+/// How long a reader waits for news.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// Follows the feed for as long as it is polled, through outages.
 pub(crate) async fn follow(state: &ApiState) {
@@ -35,19 +37,40 @@ async fn follow_once(state: &ApiState) -> Result<(), LogError> {
     for partition in 0..partitions {
         from.push((partition, state.log.end(&topic, partition, Isolation::Committed).await?));
     }
+    state.readiness.note_ends(&*state.log).await?;
     let mut reader = state.log.read(&topic, &from).await?;
     // From here on nothing is missed; what was at hand before may have been.
-    state.recipe_cache.clear();
-    let folded = positions::read(&*state.store, recipes::PROJECTION, recipes::VERSION).await;
-    for position in folded.map_err(unread)?.values() {
-        state.progress.raise(position.consistency_token.as_deref());
-    }
+    let mut feed = Feed { tables_id: resume(state).await.map_err(unread)?, is_told: false };
     warm(state).await?;
     state.feed_alive.store(true, Ordering::Relaxed);
-    *state.unready.write() = None;
-    loop {
-        take(state, &mut *reader).await?;
+    while state.unready.read().is_some() {
+        let missing = state.readiness.missing(&*state.store).await.map_err(unread)?;
+        let is_missing = missing.is_some();
+        *state.unready.write() = missing;
+        if is_missing {
+            // Meanwhile nothing else waits.
+            feed.take(state, &mut *reader, PAUSE).await?;
+        }
     }
+    loop {
+        feed.take(state, &mut *reader, WAIT).await?;
+    }
+}
+
+/// Learns how far the tables are, and forgets what is older; the id of the tables.
+///
+/// In this order: what is read after the positions has their rows in it. Were they read after the
+/// cache was cleared, a row that was read between would be taken for one that has them.
+async fn resume(state: &ApiState) -> StoreResult<String> {
+    let tables_id = state.store.table_id(&positions::table()?).await?.to_string();
+    let folded = positions::read(&*state.store, recipes::PROJECTION, recipes::VERSION).await?;
+    state.parked_recipes.load(&*state.store).await?;
+    state.parked_plans.load(&*state.store).await?;
+    state.recipe_cache.clear();
+    for position in folded.values() {
+        state.progress.raise(position.consistency_token.as_deref());
+    }
+    Ok(tables_id)
 }
 
 fn unavailable(what: &str, error: &dyn std::fmt::Display) -> LogError {
@@ -64,45 +87,89 @@ async fn warm(state: &ApiState) -> Result<(), LogError> {
     state.search.warm(state.options.warm_up).await.map_err(unread)
 }
 
-async fn take(state: &ApiState, reader: &mut dyn LogReader) -> Result<(), LogError> {
-    let batch = reader.next(LIMIT, Duration::from_secs(5)).await?;
-    for record in batch.records {
-        let Some(value) = &record.record.value else { continue };
-        let changed = match state.codec.decode(value).await {
-            Ok(decoded) if decoded.record() == PARTITIONS_CHANGED => {
-                decoded.read::<PartitionsChangedRecord>()
+struct Feed {
+    /// Of the tables that this process reads.
+    tables_id: String,
+    /// Whether it was said that there are others.
+    is_told: bool,
+}
+
+impl Feed {
+    async fn take(
+        &mut self,
+        state: &ApiState,
+        reader: &mut dyn LogReader,
+        wait: Duration,
+    ) -> Result<(), LogError> {
+        let batch = reader.next(LIMIT, wait).await?;
+        for record in batch.records {
+            let Some(value) = &record.record.value else { continue };
+            let changed = match state.codec.decode(value).await {
+                Ok(decoded) if decoded.record() == PARTITIONS_CHANGED => {
+                    decoded.read::<PartitionsChangedRecord>()
+                }
+                Ok(_) => continue,
+                // Started over, nothing is missed.
+                Err(error) if error.is_outage() => {
+                    return Err(unavailable("schema registry", &error));
+                }
+                Err(error) => Err(error),
+            };
+            match changed {
+                Ok(changed) => self.apply(state, &changed).await.map_err(unread)?,
+                Err(_) => tracing::warn!(
+                    topic = %record.topic, partition = record.partition, offset = record.offset,
+                    "passing over a change that cannot be read"
+                ),
             }
-            Ok(_) => continue,
-            // Started over, nothing is missed.
-            Err(error) if error.is_outage() => return Err(unavailable("schema registry", &error)),
-            Err(error) => Err(error),
-        };
-        let Ok(changed) = changed else {
-            tracing::warn!(
-                topic = %record.topic, partition = record.partition, offset = record.offset,
-                "passing over a change that cannot be read"
-            );
-            continue;
-        };
-        if changed.projection == recipes::PROJECTION && changed.version == recipes::VERSION as i32 {
-            // What is kept ends before anybody learns how far the tables are.
-            changed.tables.iter().for_each(|table| state.recipe_cache.changed(table));
-            state.progress.raise(changed.consistency_token.as_deref());
-            continue;
         }
-        if changed.projection != plans::PROJECTION || changed.version != plans::VERSION as i32 {
-            continue;
-        }
-        let by_start =
-            changed.tables.iter().filter(|table| table.table == state.tables.by_start.name());
-        for partition in by_start.flat_map(|table| &table.partitions) {
-            state.search.changed(partition);
-        }
+        let used = state.search.used_bytes() as u64 + state.recipe_cache.used_bytes();
+        state.metrics.cache_bytes.set(used as i64);
+        state.metrics.out_of_date.set(state.search.out_of_date() as i64);
+        Ok(())
     }
-    let used = state.search.used_bytes() as u64 + state.recipe_cache.used_bytes();
-    state.metrics.cache_bytes.set(used as i64);
-    state.metrics.out_of_date.set(state.search.out_of_date() as i64);
-    Ok(())
+
+    async fn apply(
+        &mut self,
+        state: &ApiState,
+        changed: &PartitionsChangedRecord,
+    ) -> StoreResult<()> {
+        // What a projector folds into other tables is not in these. Earlier versions do not say.
+        if changed.tables_id.as_ref().is_some_and(|id| *id != self.tables_id) {
+            if !std::mem::replace(&mut self.is_told, true) {
+                tracing::warn!(
+                    projection = changed.projection,
+                    theirs = changed.tables_id,
+                    ours = self.tables_id,
+                    "a projector fills other tables than this process reads: do all name the same \
+                     scylla.keyspace?"
+                );
+            }
+            return Ok(());
+        }
+        match (changed.projection.as_str(), u32::try_from(changed.version)) {
+            (recipes::PROJECTION, Ok(recipes::VERSION)) => {
+                // What is kept ends before anybody learns how far the tables are, and what is set
+                // aside is known by then.
+                changed.tables.iter().for_each(|table| state.recipe_cache.changed(table));
+                if changed.tables.iter().any(|table| state.parked_recipes.is_in(&table.table)) {
+                    state.parked_recipes.load(&*state.store).await?;
+                }
+                state.progress.raise(changed.consistency_token.as_deref());
+            }
+            (plans::PROJECTION, Ok(plans::VERSION)) => {
+                for table in &changed.tables {
+                    if table.table == state.tables.by_start.name() {
+                        table.partitions.iter().for_each(|day| state.search.changed(day));
+                    } else if state.parked_plans.is_in(&table.table) {
+                        state.parked_plans.load(&*state.store).await?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// Reloads what changed, through outages of the read store.
@@ -121,4 +188,163 @@ pub(crate) async fn refresh(state: &ApiState) {
 /// An outage that lasts is said less and less often.
 fn next_pause(pause: Duration, started: Instant) -> Duration {
     if started.elapsed() > MAX_PAUSE { PAUSE } else { (pause * 2).min(MAX_PAUSE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Installation, installation};
+    use almanac_event_log::{Append, EventLog, Headers, Offset, Record, TopicId};
+    use almanac_projector::recipes::id_bucket;
+    use almanac_schemas::{Token, projections::TableChangeRecord};
+    use uuid::Uuid;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    impl Installation {
+        async fn recipe(&self, version: u64) {
+            let (id, body) = (ID.to_string(), format!("{{\"id\":\"{ID}\",\"version\":{version}}}"));
+            let table = &self.state.recipes.recipes;
+            self.store.put(table, id_bucket(&id), &id, version, &body).await;
+        }
+
+        async fn token(&self, offset: Offset) -> Token {
+            let topic = self.log.topic("commands").await.unwrap().id.0;
+            Token { context: "recipes".into(), topic, partition: 1, offset }
+        }
+
+        async fn save(
+            &self,
+            projection: (&str, u32),
+            topic: TopicId,
+            next_offset: Offset,
+            offset: Offset,
+        ) {
+            let consistency_token = Some(self.token(offset).await.to_string());
+            let position = positions::Position {
+                topic_id: topic,
+                next_offset,
+                consistency_token,
+                moved_at_ms: None,
+            };
+            let write = positions::write(projection.0, projection.1, 1, &position).unwrap();
+            almanac_read_store::ReadStore::write(&*self.store, vec![write]).await.unwrap();
+        }
+
+        async fn is_reached(&self, offset: Offset) -> bool {
+            let token = self.token(offset).await;
+            let tokens = [&token];
+            let reached = self.state.progress.reached(&*self.state.log, &self.state.codec, &tokens);
+            tokio::time::timeout(Duration::from_millis(100), reached).await.is_ok()
+        }
+
+        async fn version(&self) -> String {
+            let document = self.state.recipe_cache.document(&self.state, ID).await.ok().unwrap();
+            document.unwrap().tag.to_str().unwrap().to_owned()
+        }
+    }
+
+    const RECIPES: (&str, u32) = (recipes::PROJECTION, recipes::VERSION);
+
+    /// Whatever happens while this process learns how far the tables are: who has the token of what
+    /// it learnt is not answered from a row that it read before.
+    #[tokio::test]
+    async fn what_was_read_before_the_positions_is_not_served_to_their_tokens() {
+        let installation = std::sync::Arc::new(installation().await);
+        let topic = installation.log.topic("recipes.events").await.unwrap().id;
+        installation.recipe(1).await;
+        installation.save(RECIPES, topic, 1, 1).await;
+        let meanwhile = installation.clone();
+        let interruption = async move {
+            // A request reads the old row, and a projector folds further.
+            assert_eq!(meanwhile.version().await, "\"1\"");
+            meanwhile.recipe(2).await;
+            meanwhile.save(RECIPES, topic, 2, 2).await;
+        };
+        let table = positions::table().unwrap();
+        installation.store.before_slice_of(&table, Box::new(|| Box::pin(interruption)));
+        resume(&installation.state).await.unwrap();
+        installation.state.feed_alive.store(true, Ordering::Relaxed);
+        assert!(installation.is_reached(2).await);
+        assert_eq!(installation.version().await, "\"2\"", "loaded again");
+    }
+
+    /// What is kept ends, and what is set aside is known, before a token is reached; and only what
+    /// is in these tables counts.
+    #[tokio::test]
+    async fn progress_is_of_the_tables_that_are_read() {
+        let installation = installation().await;
+        let state = &installation.state;
+        installation.recipe(1).await;
+        let mut feed = Feed { tables_id: resume(state).await.unwrap(), is_told: false };
+        state.feed_alive.store(true, Ordering::Relaxed);
+        assert_eq!(installation.version().await, "\"1\"");
+        installation.recipe(2).await;
+        let parked = state.recipes.clone();
+        let parked = almanac_projector::Projection::parked(&parked).clone();
+        installation.store.put(&parked, recipes::PROJECTION, "000001/aside", 1, "{}").await;
+        let change = |tables_id: Option<String>, offset: Token| PartitionsChangedRecord {
+            projection: recipes::PROJECTION.to_owned(),
+            version: recipes::VERSION as i32,
+            source_topic: "recipes.events".to_owned(),
+            source_partition: 1,
+            position: 2,
+            tables: [("recipes", ID.to_string()), (parked.name(), "000001/aside".to_owned())]
+                .map(|(table, key)| TableChangeRecord {
+                    table: table.to_owned(),
+                    partitions: Vec::new(),
+                    keys: vec![key],
+                })
+                .into(),
+            consistency_token: Some(offset.to_string()),
+            tables_id,
+        };
+        let token = installation.token(5).await;
+        let other = change(Some(Uuid::nil().to_string()), token.clone());
+        feed.apply(state, &other).await.unwrap();
+        assert!(!installation.is_reached(5).await, "they are of other tables");
+        assert_eq!(installation.version().await, "\"1\"");
+        assert!(!state.parked_recipes.has(b"aside"));
+        let ours = change(Some(feed.tables_id.clone()), token);
+        feed.apply(state, &ours).await.unwrap();
+        assert!(installation.is_reached(5).await);
+        assert_eq!(installation.version().await, "\"2\"");
+        assert!(state.parked_recipes.has(b"aside") && !state.parked_recipes.has(b"other"));
+    }
+
+    /// Tables that are folded anew are not answered from before they are as far as the log was.
+    #[tokio::test]
+    async fn a_reader_is_ready_once_its_tables_reach_the_ends_of_its_start() {
+        let installation = installation().await;
+        let state = &installation.state;
+        let append = async || {
+            let record = Record {
+                key: "k".into(),
+                value: Some("v".into()),
+                headers: Headers::default(),
+                timestamp_ms: 0,
+            };
+            let appends = vec![Append { topic: "recipes.events".into(), partition: 1, record }];
+            installation.log.append(appends).await.unwrap();
+        };
+        let missing = async || state.readiness.missing(&*state.store).await.unwrap();
+        append().await;
+        append().await;
+        state.readiness.note_ends(&*state.log).await.unwrap();
+        let told = missing().await.unwrap();
+        assert!(
+            told.contains("recipes is folded to 0 of recipes.events/1, which ended at 2"),
+            "{told}"
+        );
+        let topic = installation.log.topic("recipes.events").await.unwrap().id;
+        installation.save(RECIPES, topic, 1, 1).await;
+        assert!(missing().await.is_some());
+        installation.save(RECIPES, TopicId(Uuid::nil()), 2, 1).await;
+        assert!(missing().await.is_some(), "a position in another topic means nothing");
+        // What comes later is not waited for.
+        append().await;
+        state.readiness.note_ends(&*state.log).await.unwrap();
+        installation.save(RECIPES, topic, 3, 1).await;
+        assert_eq!(missing().await, None);
+    }
 }

@@ -23,7 +23,8 @@ pub(crate) enum Tokens {
     Ignored,
     /// The tables follow no commands: tokens must be ours, and there is nothing to wait for.
     Checked,
-    Awaited,
+    /// The tables follow the commands of this context.
+    Awaited(&'static str),
 }
 
 pub(crate) struct Front {
@@ -50,14 +51,20 @@ pub(crate) async fn front(
     let brotli = &front.state.brotli;
     cors::reads(&front.origins, request, async |request| match tokens {
         Tokens::Ignored => packed(brotli, request, next).await,
-        Tokens::Checked => match consistency::check(&front.state, request.headers()) {
-            Ok(()) => packed(brotli, request, next).await,
-            Err(problem) => problem.into_response(),
-        },
-        Tokens::Awaited => match consistency::wait(&front.state, request.headers()).await {
-            Ok(awaited) => awaited.told_by(packed(brotli, request, next).await),
-            Err(problem) => problem.into_response(),
-        },
+        Tokens::Checked => {
+            let (path, headers) = (request.uri().path(), request.headers());
+            match consistency::check(&front.state, path, headers) {
+                Ok(awaited) => awaited.told_by(packed(brotli, request, next).await),
+                Err(problem) => problem.into_response(),
+            }
+        }
+        Tokens::Awaited(context) => {
+            let (path, headers) = (request.uri().path(), request.headers());
+            match consistency::wait(&front.state, context, path, headers).await {
+                Ok(awaited) => awaited.told_by(packed(brotli, request, next).await),
+                Err(problem) => problem.into_response(),
+            }
+        }
     })
     .await
 }

@@ -5,15 +5,20 @@ mod feed;
 mod front;
 mod health;
 mod metrics;
+mod parked;
 mod progress;
+mod readiness;
 mod search;
 mod state;
+#[cfg(test)]
+mod testing;
 mod v1;
 
 pub use metrics::QueryMetrics;
 pub use state::{ApiState, QueryOptions, StateError};
 
 use almanac_edge::{Problem, ProblemType, cors, method_not_allowed};
+use almanac_schemas::recipes::CONTEXT;
 use axum::{Router, middleware, routing::get};
 use front::{Front, Tokens, front, packing};
 use http::StatusCode;
@@ -37,7 +42,7 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .route("/v1/recipes/{id}/history", get(v1::recipes::history))
         .route("/v1/recipes/{id}/thumbnail", get(v1::recipes::thumbnail))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(reading(Tokens::Awaited));
+        .layer(reading(Tokens::Awaited(CONTEXT)));
     let tables = Router::new()
         .route("/v1/plans", get(v1::plans::list))
         .route("/v1/plans/{id}", get(v1::plans::one))

@@ -6,7 +6,11 @@ use almanac_schemas::{
     Codec, Token,
     commands::{REPLIES, REPLY, ReplyRecord, TOPIC},
 };
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{Mutex, watch};
 
 /// A token that is not reached by then may be of a command that led to nothing.
@@ -17,10 +21,12 @@ const LIMIT: ReadLimit = ReadLimit { records: 256, bytes: 4 << 20 };
 const TAIL_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Progress {
-    commands: TopicId,
+    commands: String,
+    commands_id: TopicId,
     replies: String,
-    /// By partition: the newest command whose events are folded.
-    folded: Vec<watch::Sender<Option<Offset>>>,
+    partitions: u32,
+    /// By context and partition: the newest command whose events are folded.
+    folded: HashMap<&'static str, Vec<watch::Sender<Option<Offset>>>>,
     /// By partition. Who looks holds the lock: each look is a reader of its own, and all who wait
     /// want to know the same.
     decided: Vec<Mutex<Option<Look>>>,
@@ -29,38 +35,80 @@ pub(crate) struct Progress {
 /// What the newest reply of a partition told, if there was one.
 struct Look {
     at: Instant,
-    found: Option<Decided>,
+    found: Option<Arc<Decided>>,
 }
 
-/// Up to `command` everything is decided; `events_through` was the last to lead to an event.
-#[derive(Clone, Copy)]
+/// Up to `command` everything is decided; `through` are, by context, the last to lead to an event.
 struct Decided {
     command: Offset,
-    events_through: Option<Offset>,
+    through: BTreeMap<String, i64>,
+}
+
+impl Decided {
+    fn of(reply: ReplyRecord) -> Option<Self> {
+        let command = u64::try_from(reply.command_offset).ok()?;
+        let through = match (reply.through, reply.events_through) {
+            (Some(through), _) => through,
+            // From when there was one context.
+            (None, Some(offset)) => BTreeMap::from([(reply.context, offset)]),
+            (None, None) => BTreeMap::new(),
+        };
+        Some(Self { command, through })
+    }
+
+    fn through(&self, context: &str) -> Option<Offset> {
+        u64::try_from(*self.through.get(context)?).ok()
+    }
 }
 
 impl Progress {
-    /// Needs the topics to be there.
-    pub(crate) async fn open(log: &dyn EventLog, prefix: &str) -> LogResult<Self> {
-        let described = log.topic(&format!("{prefix}{TOPIC}")).await?;
+    /// Needs the topics to be there. `contexts` are those whose tables this process reads.
+    pub(crate) async fn open(
+        log: &dyn EventLog,
+        prefix: &str,
+        contexts: &[&'static str],
+    ) -> LogResult<Self> {
+        let commands = format!("{prefix}{TOPIC}");
+        let described = log.topic(&commands).await?;
+        let partitions = described.partitions;
+        let nothing = || (0..partitions).map(|_| watch::Sender::new(None)).collect();
         Ok(Self {
-            commands: described.id,
+            commands,
+            commands_id: described.id,
             replies: format!("{prefix}{REPLIES}"),
-            folded: (0..described.partitions).map(|_| watch::Sender::new(None)).collect(),
-            decided: (0..described.partitions).map(|_| Mutex::new(None)).collect(),
+            partitions,
+            folded: contexts.iter().map(|context| (*context, nothing())).collect(),
+            decided: (0..partitions).map(|_| Mutex::new(None)).collect(),
         })
     }
 
+    /// Of every topic of the installation.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    /// The topic of commands.
+    pub(crate) fn commands(&self) -> &str {
+        &self.commands
+    }
+
     /// Whether the token is of this installation.
-    pub(crate) fn is_ours(&self, token: Token) -> bool {
-        token.topic == self.commands.0 && (token.partition as usize) < self.folded.len()
+    pub(crate) fn is_ours(&self, token: &Token) -> bool {
+        token.topic == self.commands_id.0
+            && token.partition < self.partitions
+            && self.folded.contains_key(&*token.context)
+    }
+
+    fn folded(&self, token: &Token) -> Option<&watch::Sender<Option<Offset>>> {
+        self.folded.get(&*token.context)?.get(token.partition as usize)
     }
 
     /// Takes in what a projector reports. It never moves back.
     pub(crate) fn raise(&self, reported: Option<&str>) {
         let token = reported.and_then(|text| text.parse::<Token>().ok());
-        let Some(token) = token.filter(|token| self.is_ours(*token)) else { return };
-        self.folded[token.partition as usize].send_if_modified(|folded| {
+        let Some(token) = token.filter(|token| self.is_ours(token)) else { return };
+        let Some(folded) = self.folded(&token) else { return };
+        folded.send_if_modified(|folded| {
             let is_news = folded.is_none_or(|folded| folded < token.offset);
             if is_news {
                 *folded = Some(token.offset);
@@ -69,24 +117,17 @@ impl Progress {
         });
     }
 
-    /// Waits until the events of all these commands are folded; `false` when the time passes first.
-    pub(crate) async fn reached(
-        &self,
-        log: &dyn EventLog,
-        codec: &Codec,
-        tokens: &[Token],
-        wait: Duration,
-    ) -> bool {
-        let all = async {
-            for token in tokens {
-                self.reached_one(log, codec, *token).await;
-            }
-        };
-        tokio::time::timeout(wait, all).await.is_ok()
+    /// Waits until the events of all these commands are folded, for ever.
+    pub(crate) async fn reached(&self, log: &dyn EventLog, codec: &Codec, tokens: &[&Token]) {
+        for token in tokens {
+            self.reached_one(log, codec, token).await;
+        }
     }
 
-    async fn reached_one(&self, log: &dyn EventLog, codec: &Codec, token: Token) {
-        let mut folded = self.folded[token.partition as usize].subscribe();
+    async fn reached_one(&self, log: &dyn EventLog, codec: &Codec, token: &Token) {
+        // What is not ours was refused before.
+        let Some(folded) = self.folded(token) else { return };
+        let mut folded = folded.subscribe();
         // Everything up to here has to be folded; it may turn out to be less than the token says.
         let mut through = Some(token.offset);
         let mut is_decided = false;
@@ -104,7 +145,7 @@ impl Progress {
             match self.decided(log, codec, token.partition).await {
                 Ok(Some(decided)) if decided.command >= token.offset => {
                     // Later events than those of this command need not be waited for.
-                    through = decided.events_through.map(|last| last.min(token.offset));
+                    through = decided.through(&token.context).map(|last| last.min(token.offset));
                     is_decided = true;
                 }
                 Ok(_) => {}
@@ -120,16 +161,17 @@ impl Progress {
         log: &dyn EventLog,
         codec: &Codec,
         partition: u32,
-    ) -> LogResult<Option<Decided>> {
+    ) -> LogResult<Option<Arc<Decided>>> {
         let mut known = self.decided[partition as usize].lock().await;
         if let Some(look) = &*known
             && look.at.elapsed() < UNDECIDED_AFTER
         {
-            return Ok(look.found);
+            return Ok(look.found.clone());
         }
         let found = self.newest_reply(log, codec, partition).await;
+        let found = found.map(|newest| newest.map(Arc::new));
         // During an outage, too, the others do not ask one after the other.
-        *known = Some(Look { at: Instant::now(), found: found.as_ref().ok().copied().flatten() });
+        *known = Some(Look { at: Instant::now(), found: found.as_ref().ok().cloned().flatten() });
         found
     }
 
@@ -155,11 +197,7 @@ impl Progress {
                         continue;
                     }
                     let Ok(reply) = decoded.read::<ReplyRecord>() else { continue };
-                    let offset = |number: i64| u64::try_from(number).ok();
-                    newest = offset(reply.command_offset).map(|command| Decided {
-                        command,
-                        events_through: reply.events_through.and_then(offset),
-                    });
+                    newest = Decided::of(reply);
                 }
                 if batch.records.is_empty() {
                     break;
@@ -201,22 +239,47 @@ mod tests {
         };
         log.ensure_topics(&[spec(TOPIC), spec(REPLIES)]).await.unwrap();
         let codec = Codec::new(Arc::new(BuiltInRegistry)).await.unwrap();
-        let progress = Progress::open(&log, "").await.unwrap();
+        let progress = Progress::open(&log, "", &["recipes", "schedules"]).await.unwrap();
         Installation { log, codec, progress, _folder: folder }
     }
 
     impl Installation {
         fn token(&self, offset: u64) -> Token {
-            Token { topic: self.progress.commands.0, partition: 1, offset }
+            self.token_of("recipes", offset)
+        }
+
+        fn token_of(&self, context: &str, offset: u64) -> Token {
+            let topic = self.progress.commands_id.0;
+            Token { context: context.into(), topic, partition: 1, offset }
         }
 
         async fn reached(&self, offset: u64) -> bool {
-            let wait = Duration::from_millis(600);
-            let tokens = [self.token(offset)];
-            self.progress.reached(&self.log, &self.codec, &tokens, wait).await
+            self.reached_of("recipes", offset).await
         }
 
+        async fn reached_of(&self, context: &str, offset: u64) -> bool {
+            let wait = Duration::from_millis(600);
+            let token = self.token_of(context, offset);
+            let tokens = [&token];
+            let reached = self.progress.reached(&self.log, &self.codec, &tokens);
+            tokio::time::timeout(wait, reached).await.is_ok()
+        }
+
+        /// As an earlier version wrote it, or a later one with what each context led to.
         async fn reply(&self, command: i64, events_through: Option<i64>) {
+            self.reply_of("recipes", command, events_through, None).await;
+        }
+
+        async fn reply_of(
+            &self,
+            context: &str,
+            command: i64,
+            events_through: Option<i64>,
+            through: Option<&[(&str, i64)]>,
+        ) {
+            let through = through.map(|through| {
+                through.iter().map(|(context, offset)| ((*context).to_owned(), *offset)).collect()
+            });
             let reply = ReplyRecord {
                 request_id: String::new(),
                 outcome_id: String::new(),
@@ -231,6 +294,8 @@ mod tests {
                 version: None,
                 body: String::new(),
                 events_through,
+                context: context.to_owned(),
+                through,
             };
             let value = Some(self.codec.encode(REPLY, &reply).unwrap());
             let record =
@@ -253,7 +318,10 @@ mod tests {
         assert!(installation.reached(9).await, "it never moves back");
         let foreign = Token { topic: uuid::Uuid::from_u128(1), ..installation.token(1) };
         let beyond = Token { partition: 2, ..installation.token(1) };
-        assert!(!installation.progress.is_ours(foreign) && !installation.progress.is_ours(beyond));
+        let unknown = installation.token_of("elsewhere", 1);
+        for other in [foreign, beyond, unknown] {
+            assert!(!installation.progress.is_ours(&other), "{other}");
+        }
     }
 
     /// A command that was refused leads to no event: its token is reached all the same.
@@ -268,5 +336,28 @@ mod tests {
         installation.progress.raise(Some(&installation.token(7).to_string()));
         assert!(installation.reached(8).await);
         assert!(!installation.reached(9).await, "it is not decided");
+    }
+
+    /// Commands of all contexts lie in the same partitions; their events are in tables that know
+    /// nothing of each other.
+    #[tokio::test]
+    async fn a_context_waits_for_no_other() {
+        let installation = installation().await;
+        let raise = |context: &str, offset| {
+            let token = installation.token_of(context, offset);
+            installation.progress.raise(Some(&token.to_string()));
+        };
+        let through = [("recipes", 4), ("schedules", 8)];
+        installation.reply_of("schedules", 8, Some(8), Some(&through)).await;
+        raise("recipes", 4);
+        assert!(installation.reached(4).await);
+        assert!(installation.reached(7).await, "between 4 and 8 no recipe changed");
+        assert!(!installation.reached_of("schedules", 8).await, "its tables are not there yet");
+        raise("schedules", 8);
+        assert!(installation.reached_of("schedules", 8).await);
+        // The newest reply of the partition is of a command that changed nothing, of the other.
+        installation.reply_of("recipes", 9, Some(4), Some(&through)).await;
+        assert!(installation.reached(9).await);
+        assert!(installation.reached_of("schedules", 9).await);
     }
 }

@@ -1,12 +1,13 @@
 //! What every request has at hand.
 
 use crate::{
-    metrics::QueryMetrics, progress::Progress, search::cache::SearchCache,
-    v1::recipes::cache::RecipeCache,
+    metrics::QueryMetrics, parked::Parked, progress::Progress, readiness::Readiness,
+    search::cache::SearchCache, v1::recipes::cache::RecipeCache,
 };
 use almanac_edge::{Identity, Problem};
 use almanac_event_log::{EventLog, LogError};
 use almanac_projector::{
+    Projection,
     plans::{self, Tables},
     recipes,
 };
@@ -57,6 +58,8 @@ pub struct ApiState {
     pub(crate) search: SearchCache,
     pub(crate) recipe_cache: RecipeCache,
     pub(crate) progress: Progress,
+    pub(crate) parked_plans: Parked,
+    pub(crate) parked_recipes: Parked,
     pub(crate) identity: Arc<Identity>,
     /// Pictures made smaller at the same time.
     pub(crate) resizing: Arc<Semaphore>,
@@ -68,6 +71,7 @@ pub struct ApiState {
     pub(crate) metrics: QueryMetrics,
     /// What is not ready yet, in words.
     pub(crate) unready: RwLock<Option<String>>,
+    pub(crate) readiness: Readiness,
     pub(crate) feed_alive: AtomicBool,
 }
 
@@ -92,15 +96,20 @@ impl ApiState {
         registry: Arc<Registry>,
     ) -> Result<Arc<Self>, StateError> {
         let tables = Tables::of(plans::VERSION)?;
+        let recipes = recipes::Tables::of(recipes::VERSION)?;
         let search = SearchCache::new(store.clone(), tables.clone(), options.cache_bytes);
+        let contexts = [almanac_schemas::recipes::CONTEXT];
         Ok(Arc::new(Self {
+            readiness: Readiness::new(&options.prefix, &[&tables, &recipes]),
+            parked_plans: Parked::new(plans::PROJECTION, tables.parked.clone()),
+            parked_recipes: Parked::new(recipes::PROJECTION, recipes.parked().clone()),
             store,
             codec,
             tables,
-            recipes: recipes::Tables::of(recipes::VERSION)?,
+            recipes,
             search,
             recipe_cache: RecipeCache::new(options.recipe_cache_bytes),
-            progress: Progress::open(&*log, &options.prefix).await?,
+            progress: Progress::open(&*log, &options.prefix, &contexts).await?,
             identity,
             resizing: Arc::new(Semaphore::new(RESIZED_AT_ONCE)),
             listing: Semaphore::new(options.lists),

@@ -1,6 +1,7 @@
 //! Records of `commands` and `replies`.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 pub const TOPIC: &str = "commands";
 pub const REPLIES: &str = "replies";
@@ -26,6 +27,10 @@ pub struct CommandRecord {
     pub attachment: Option<Vec<u8>>,
 }
 
+fn first_context() -> String {
+    crate::recipes::CONTEXT.to_owned()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyRecord {
     pub request_id: String,
@@ -40,6 +45,12 @@ pub struct ReplyRecord {
     pub status: i32,
     pub version: Option<i64>,
     pub body: String,
+    /// Of the command's own context.
     #[serde(default)]
     pub events_through: Option<i64>,
+    #[serde(default = "first_context")]
+    pub context: String,
+    /// Of every context; none in records from when there was one.
+    #[serde(default)]
+    pub through: Option<BTreeMap<String, i64>>,
 }

@@ -57,6 +57,7 @@ pub const ALL: &[SchemaFile] = &[
     schema!("ingest.state", "almanac.ingest", "ProviderState", 2),
     schema!("ingest.payloads", "almanac.ingest", "PayloadChunk", 2),
     schema!("projections.changes", "almanac.projections", "PartitionsChanged", 3),
+    schema!("replies", "almanac.commands", "Reply", 3),
 ];
 
 impl SchemaFile {

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
+/// Name of the context in commands, tokens and progress.
+pub const CONTEXT: &str = "recipes";
 pub const TOPIC: &str = "recipes.events";
 pub const CREATED: &str = "almanac.recipes.RecipeCreated";
 pub const REVISED: &str = "almanac.recipes.RecipeRevised";

@@ -320,6 +320,8 @@ fn reply() -> ReplyRecord {
         version: Some(3),
         body: "{}".to_owned(),
         events_through: Some(6),
+        context: "recipes".to_owned(),
+        through: Some(BTreeMap::from([("recipes".to_owned(), 5)])),
     }
 }
 
@@ -377,7 +379,8 @@ async fn golden_bytes_are_read() {
             REPLY => {
                 let read = decoded.read::<ReplyRecord>().unwrap();
                 let events_through = reply().events_through.filter(|_| file.version > 1);
-                assert_eq!(read, ReplyRecord { events_through, ..reply() });
+                let through = reply().through.filter(|_| file.version > 2);
+                assert_eq!(read, ReplyRecord { events_through, through, ..reply() });
             }
             record if record.starts_with("almanac.recipes.") => {
                 let read = decoded.read::<RecipeEventRecord>().unwrap();

@@ -117,10 +117,15 @@ impl Installation {
 
     /// Starts a process; `name` names its data folder and log.
     pub fn start(&self, role: &str, name: &str) -> Process {
+        self.start_with(role, name, &[])
+    }
+
+    /// Starts a process with variables in its environment.
+    pub fn start_with(&self, role: &str, name: &str, variables: &[(&str, &str)]) -> Process {
         let port = free_port();
         let config = self.configure(name, port);
         let mut command = Command::new(binary());
-        command.arg("--config").arg(&config).arg(role);
+        command.arg("--config").arg(&config).arg(role).envs(variables.iter().copied());
         self.spawn(command, port, name)
     }
 
@@ -148,10 +153,18 @@ impl Installation {
 /// Each table costs Cassandra about a megabyte for as long as it is there.
 impl Drop for Installation {
     fn drop(&mut self) {
-        if self.engine == Engine::Embedded {
-            return;
+        if self.engine == Engine::Cluster {
+            drop(Keyspace(self.name.clone()));
         }
-        let drop_keyspace = format!("DROP KEYSPACE IF EXISTS {}", self.name);
+    }
+}
+
+/// A keyspace that goes with its test.
+pub struct Keyspace(pub String);
+
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        let drop_keyspace = format!("DROP KEYSPACE IF EXISTS {}", self.0);
         // Of a thread of its own: a runtime may not be started within another.
         let dropping = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -1,6 +1,9 @@
 //! Commands that are decided together: each sees what those before it did.
 
-use super::{Decider, NEWEST_TOKEN, State, recipes};
+use super::{
+    Decider, State, recipes,
+    through::{self, Through},
+};
 use crate::outcomes::{self, Changes};
 use almanac_edge::{Problem, ProblemType};
 use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
@@ -8,6 +11,7 @@ use almanac_processor::{RoleError, Values};
 use almanac_schemas::{
     Token,
     commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
+    recipes as schemas,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -57,10 +61,9 @@ pub(super) struct Batch<'a> {
     remembered: HashMap<String, Bytes>,
     aggregate_changes: Changes,
     outcome_changes: Changes,
-    /// Offset of the newest command that led to an event.
-    events_through: Option<Offset>,
-    /// Its token, when the command is of this batch.
-    newest_token: Option<String>,
+    through: Through,
+    /// By context, the token of the newest command of this batch that led to an event.
+    newest_tokens: HashMap<String, String>,
 }
 
 #[derive(Default)]
@@ -73,7 +76,7 @@ struct Known {
 pub(super) struct Decided {
     pub(super) appends: Vec<Append>,
     pub(super) local: Local,
-    pub(super) events_through: Option<Offset>,
+    pub(super) through: Through,
 }
 
 pub(super) struct Local {
@@ -88,7 +91,7 @@ impl<'a> Batch<'a> {
         decider: &'a Decider,
         state: &'a State,
         partition: u32,
-        events_through: Option<Offset>,
+        through: Through,
     ) -> Self {
         Self {
             decider,
@@ -101,8 +104,8 @@ impl<'a> Batch<'a> {
             remembered: HashMap::new(),
             aggregate_changes: Changes::new(),
             outcome_changes: Changes::new(),
-            events_through,
-            newest_token: None,
+            through,
+            newest_tokens: HashMap::new(),
         }
     }
 
@@ -210,7 +213,12 @@ impl<'a> Batch<'a> {
             None => self.known.aggregates.get(key.as_ref()).cloned().flatten().map(Bytes::from),
         };
         let codec = &self.decider.codec;
-        let token = Token { topic: self.state.commands.0, partition: self.partition, offset };
+        if command.context != schemas::CONTEXT {
+            let detail = format!("{:?} is no context of commands", command.context);
+            return Ok(Answer::refused(&Problem::new(ProblemType::BadRequest, detail), None));
+        }
+        let (topic, partition) = (self.state.commands.0, self.partition);
+        let token = Token { context: command.context.as_str().into(), topic, partition, offset };
         let token = token.to_string();
         let decided = recipes::decide(codec, newest.as_deref(), command, &token, self.now).await?;
         if let Some((value, headers)) = decided.event {
@@ -219,8 +227,8 @@ impl<'a> Batch<'a> {
             self.appends.push(Append { topic, partition: self.partition, record });
             self.aggregate_changes.push((key.to_vec(), Some(value.to_vec())));
             self.aggregates.insert(key, value);
-            self.newest_token = Some(token);
-            self.events_through = Some(offset);
+            self.newest_tokens.insert(command.context.clone(), token);
+            self.through.reach(&command.context, offset);
         }
         Ok(decided.answer)
     }
@@ -246,6 +254,7 @@ impl<'a> Batch<'a> {
         replayed: bool,
     ) -> Result<(), RoleError> {
         let kept_ms = i64::try_from(self.decider.options.outcomes.as_millis()).unwrap_or(i64::MAX);
+        let (events_through, through) = self.through.told_to(&command.context);
         let reply = ReplyRecord {
             request_id: command.request_id.clone(),
             outcome_id: command.outcome_id.clone(),
@@ -259,7 +268,9 @@ impl<'a> Batch<'a> {
             status: i32::from(answer.status),
             version: answer.version.map(|version| version as i64),
             body: answer.body,
-            events_through: self.events_through.map(|offset| offset as i64),
+            events_through,
+            context: command.context.clone(),
+            through: Some(through),
         };
         let encoded = self.decider.codec.encode(REPLY, &reply).map_err(|e| RoleError::other(&e))?;
         if is_remembered(&reply) {
@@ -278,9 +289,10 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn finish(mut self) -> Decided {
-        if let Some(token) = self.newest_token.take() {
-            self.aggregate_changes.push((NEWEST_TOKEN.to_vec(), Some(token.into_bytes())));
-        }
+        let newest = self.newest_tokens.drain();
+        let newest =
+            newest.map(|(context, token)| (through::key_of(&context), Some(token.into_bytes())));
+        self.aggregate_changes.extend(newest);
         let events = &self.decider.topics.recipes;
         let is_event =
             self.appends.iter().map(|append| Arc::ptr_eq(&append.topic, events)).collect();
@@ -288,7 +300,7 @@ impl<'a> Batch<'a> {
         Decided {
             appends: self.appends,
             local: Local { aggregates, outcomes, is_event },
-            events_through: self.events_through,
+            through: self.through,
         }
     }
 }

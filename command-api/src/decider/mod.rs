@@ -4,6 +4,7 @@
 
 mod batch;
 mod recipes;
+mod through;
 
 use crate::{
     outcomes::{self, Changes},
@@ -22,6 +23,7 @@ use batch::Batch;
 use jiff::Timestamp;
 pub(crate) use recipes::{not_json, read_body};
 use std::{sync::Arc, time::Duration};
+use through::Through;
 
 #[derive(Clone, Debug)]
 pub struct DeciderOptions {
@@ -66,24 +68,12 @@ struct State {
     outcomes: GatheredState,
 }
 
-/// Where the token of the newest event stands among the aggregates, whose keys are UUIDs.
-const NEWEST_TOKEN: &[u8] = b"newest-token";
-
 impl State {
     /// Starts to write what is due.
     async fn flush_due(&self) -> Result<(), StateError> {
         let now_ms = Timestamp::now().as_millisecond();
         self.aggregates.flush_due(|_| Ok(Changes::new())).await?;
         self.outcomes.flush_due(move |on_disk| outcomes::forget(on_disk, now_ms)).await
-    }
-
-    /// Offset of the newest command that led to an event.
-    async fn events_through(&self) -> Result<Option<u64>, RoleError> {
-        let found = self.aggregates.get_all(vec![NEWEST_TOKEN.to_vec()]).await;
-        let found = found.map_err(|error| RoleError::other(&error))?;
-        let newest = found.into_values().next().flatten();
-        let token = newest.and_then(|text| std::str::from_utf8(&text).ok()?.parse::<Token>().ok());
-        Ok(token.filter(|token| token.topic == self.commands.0).map(|token| token.offset))
     }
 }
 
@@ -93,14 +83,15 @@ impl Role for Decider {
         let mut input = owned.take_over().await?;
         let aggregates = self.fold(&owned, &self.topics.recipes, &self.aggregates).await?;
         let outcomes = self.fold(&owned, &self.topics.replies, &self.outcomes).await?;
+        let commands = owned.log.topic(&self.topics.commands).await?.id;
+        let (aggregates, mut through) = read_through(aggregates, commands).await?;
         let state = State {
-            commands: owned.log.topic(&self.topics.commands).await?.id,
+            commands,
             aggregates: GatheredState::new(aggregates, self.options.flush),
             outcomes: GatheredState::new(outcomes, self.options.flush),
         };
         let mut reader = input.reader(&*owned.log).await?;
         tracing::info!(partition = owned.partition(), "deciding commands");
-        let mut events_through = state.events_through().await?;
         let mut next = self.read(&owned, &mut *reader, 0).await?;
         while let Some(read) = next {
             let Some(last) = read.records.last() else {
@@ -108,10 +99,10 @@ impl Role for Decider {
                 next = self.read(&owned, &mut *reader, 0).await?;
                 continue;
             };
-            let mut batch = Batch::new(self, &state, owned.partition(), events_through);
+            let mut batch = Batch::new(self, &state, owned.partition(), through);
             batch.take_all(&read.records).await?;
             let decided = batch.finish();
-            events_through = decided.events_through;
+            through = decided.through;
             // The next batch gathers while this one commits.
             let (offsets, read) = tokio::join!(
                 input.commit(decided.appends, last.offset + 1),
@@ -206,8 +197,11 @@ impl Decider {
             // The newest event holds all that is known of its aggregate. Where it cannot be read,
             // commands to that aggregate are refused; it holds up no other.
             changes.push((record.record.key.to_vec(), Some(value.to_vec())));
-            if let Some(token) = record.record.headers.get(CONSISTENCY_TOKEN) {
-                changes.push((NEWEST_TOKEN.to_vec(), Some(token.to_vec())));
+            if let Some(text) = record.record.headers.get_str(CONSISTENCY_TOKEN)
+                && let Ok(token) = text.parse::<Token>()
+            {
+                let text = text.as_bytes().to_vec();
+                changes.push((through::key_of(&token.context), Some(text)));
             }
             return Ok(());
         }
@@ -229,6 +223,16 @@ impl Decider {
         }
         Ok(())
     }
+}
+
+/// How far each context is, off the threads that serve.
+async fn read_through(
+    state: LocalState,
+    commands: TopicId,
+) -> Result<(LocalState, Through), RoleError> {
+    let read = move || Through::read(&state, commands.0).map(|through| (state, through));
+    let read = tokio::task::spawn_blocking(read).await.map_err(|error| RoleError::other(&error))?;
+    read.map_err(|error| RoleError::other(&error))
 }
 
 /// Takes changes in, off the threads that serve.

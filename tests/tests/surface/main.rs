@@ -4,6 +4,7 @@
 mod analyse;
 mod bounds;
 mod containers;
+mod tables;
 
 use almanac_tests::{
     process::{Answer, Engine, Installation, Process},

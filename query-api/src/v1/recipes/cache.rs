@@ -53,7 +53,7 @@ const WORD: u64 = 8;
 /// A recipe as it is served.
 pub(crate) struct Document {
     pub(super) body: Bytes,
-    pub(super) tag: HeaderValue,
+    pub(crate) tag: HeaderValue,
     pub(super) is_deleted: bool,
 }
 
@@ -217,7 +217,7 @@ impl RecipeCache {
     }
 
     /// A recipe, from memory or from its row; `None` when there never was one.
-    pub(super) async fn document(
+    pub(crate) async fn document(
         &self,
         state: &ApiState,
         id: Uuid,
@@ -236,6 +236,19 @@ impl RecipeCache {
         Ok(Some(value))
     }
 
+    /// Who answers, if that is in memory and fresh.
+    pub(super) fn kept_answers(
+        &self,
+        state: &ApiState,
+        question: Question,
+        answer: &str,
+    ) -> Option<Arc<Answers>> {
+        let is_fed = state.feed_alive.load(Ordering::Acquire);
+        let entry = self.answers.get(&(question, answer.into())).filter(|_| is_fed)?;
+        let generation = self.generation(Slot::of_answer(question, answer));
+        (entry.generation == generation).then_some(entry.value)
+    }
+
     /// Who answers, from memory or from the question's table.
     pub(super) async fn answers(
         &self,
@@ -243,15 +256,11 @@ impl RecipeCache {
         question: Question,
         answer: &str,
     ) -> Result<Arc<Answers>, Problem> {
-        let is_fed = state.feed_alive.load(Ordering::Acquire);
         let generation = self.generation(Slot::of_answer(question, answer));
-        let key = (question, answer.into());
-        if is_fed
-            && let Some(entry) = self.answers.get(&key)
-            && entry.generation == generation
-        {
-            return Ok(entry.value);
+        if let Some(kept) = self.kept_answers(state, question, answer) {
+            return Ok(kept);
         }
+        let key = (question, answer.into());
         let table = state.recipes.of_question(question);
         let value = Arc::new(Answers::read(&*state.store, table, answer, None, KEPT_IDS).await?);
         self.answers.insert(key, Entry { generation, value: value.clone() });

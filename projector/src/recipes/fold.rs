@@ -2,6 +2,7 @@
 
 use super::{
     Question, THUMBNAIL, Tables, answer_partition, history_bucket, id_bucket, listed_bucket,
+    vocabulary,
 };
 use crate::{
     history,
@@ -18,6 +19,7 @@ use std::collections::BTreeSet;
 pub(super) fn fold(
     tables: &Tables,
     decoded: &Decoded<'_>,
+    source_partition: u32,
     position: u64,
 ) -> Result<Folded, FoldError> {
     let record = decoded.record();
@@ -32,7 +34,8 @@ pub(super) fn fold(
         }
     };
     let event: RecipeEventRecord = decoded.read()?;
-    fold_event(tables, record, kind, event, position).ok_or(FoldError::OutsideDomain)
+    let place = (source_partition, position);
+    fold_event(tables, record, kind, event, place).ok_or(FoldError::OutsideDomain)
 }
 
 fn fold_event(
@@ -40,8 +43,9 @@ fn fold_event(
     record: &str,
     kind: &str,
     event: RecipeEventRecord,
-    position: u64,
+    place: (u32, u64),
 ) -> Option<Folded> {
+    let (_, position) = place;
     let known = event.knowledge(record)?;
     let id = event.id.as_str();
     // What the recipe answered before the event: the tables differ by what changed only.
@@ -78,10 +82,11 @@ fn fold_event(
         let gone = |answer: &String| delete(table, &answer_partition(answer, id));
         folded.index.extend(old.difference(&new).map(gone));
         let added: Vec<&String> = new.difference(&old).collect();
-        if let Some((_, name)) = Question::PUBLISHED.iter().find(|(one, _)| *one == question) {
-            let word = |answer| put(&tables.vocabulary, name, answer, "{}".to_owned());
-            folded.index.extend(added.iter().map(|answer| word(answer)));
-        }
+        let word = |answer: &String, is_taken_up| {
+            vocabulary::write(&tables.vocabulary, question, answer, is_taken_up, place)
+        };
+        folded.index.extend(old.difference(&new).filter_map(|answer| word(answer, false)));
+        folded.index.extend(added.iter().filter_map(|answer| word(answer, true)));
         let row = |answer: &String| put(table, &answer_partition(answer, id), id, "{}".to_owned());
         folded.index.extend(added.into_iter().map(row));
     }

@@ -7,11 +7,12 @@
 //! | `recipes_listed` | last hex digit of the id | id | `{}` |
 //! | `recipes_by_…` | what is asked for, folded, and an eighth of the ids | id | `{}` |
 //! | `recipe_thumbnails` | id | `newest` | the picture, in base64 |
-//! | `recipe_vocabulary` | ingredient, tool or tag | a word that was ever used, folded | `{}` |
+//! | `recipe_vocabulary` | ingredient, tool or tag, and an eighth of the words | word, source partition | whether the newest event there took it up |
 //!
 //! Ids begin with the time they were made, so buckets are taken from their end.
 
 mod fold;
+pub mod vocabulary;
 
 use crate::{
     history,
@@ -23,7 +24,7 @@ use almanac_schemas::Decoded;
 use std::collections::BTreeSet;
 
 pub const PROJECTION: &str = "recipes";
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What a recipe can be asked for by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,8 +156,13 @@ impl Projection for Tables {
         *table == self.vocabulary
     }
 
-    fn fold(&self, decoded: &Decoded<'_>, _: u32, position: u64) -> Result<Folded, FoldError> {
-        fold::fold(self, decoded, position)
+    fn fold(
+        &self,
+        decoded: &Decoded<'_>,
+        source_partition: u32,
+        position: u64,
+    ) -> Result<Folded, FoldError> {
+        fold::fold(self, decoded, source_partition, position)
     }
 }
 

@@ -52,6 +52,22 @@ pub struct StepDraft {
 impl Draft {
     /// A recipe, or all that is wrong at once.
     pub fn check(self) -> Result<Recipe, Vec<Fault>> {
+        let (recipe, mut faults) = self.examine();
+        if !faults.is_empty() {
+            faults.sort();
+            return Err(faults);
+        }
+        Ok(recipe)
+    }
+
+    /// A recipe that was checked when it was written. Rules that have become stricter since, by
+    /// another version of Unicode for example, are none for it.
+    pub fn recall(self) -> Recipe {
+        self.examine().0
+    }
+
+    /// Where there are faults, the recipe is made of what is left.
+    fn examine(self) -> (Recipe, Vec<Fault>) {
         let mut check = Check::default();
         let name = check.required(&["name"], self.name, limits::NAME);
         let description = check.optional(&["description"], self.description, limits::DESCRIPTION);
@@ -86,11 +102,7 @@ impl Draft {
             preparation_s: check.seconds(&["times", "preparation"], self.preparation_s),
             cooking_s: check.seconds(&["times", "cooking"], self.cooking_s),
         };
-        if !check.faults.is_empty() {
-            check.faults.sort();
-            return Err(check.faults);
-        }
-        Ok(Recipe {
+        let recipe = Recipe {
             name,
             description,
             author,
@@ -103,7 +115,8 @@ impl Draft {
             tools,
             notes,
             times,
-        })
+        };
+        (recipe, check.faults)
     }
 }
 

@@ -34,7 +34,7 @@ pub enum Question {
     Difficulty,
     Tool,
     Tag,
-    /// Of name and description.
+    /// Of name and description: words, and parts of what is written without spaces.
     Word,
 }
 
@@ -80,7 +80,7 @@ impl Question {
             Self::Tag => fold_all(&recipe.tags),
             Self::Word => {
                 let description = recipe.description.as_deref().unwrap_or_default();
-                [recipe.name.as_str(), description].into_iter().flat_map(text::words).collect()
+                [recipe.name.as_str(), description].into_iter().flat_map(text::terms).collect()
             }
         };
         answers.remove("");

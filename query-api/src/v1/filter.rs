@@ -1,6 +1,6 @@
 //! Filters of `/v1/plans`.
 
-use almanac_domain::text::words;
+use almanac_domain::text::Wanted;
 use almanac_edge::{
     Problem,
     query::{Parameters, bad},
@@ -110,7 +110,7 @@ pub(super) struct Filter {
     base_plan_ids: BTreeSet<String>,
     organizer_ids: BTreeSet<String>,
     pub(super) ids: BTreeSet<String>,
-    words: Vec<String>,
+    wanted: Wanted,
     min_price: Option<Decimal>,
     max_price: Option<Decimal>,
     sale: BTreeSet<Sale>,
@@ -169,7 +169,7 @@ impl Filter {
             let id: uuid::Uuid = id.parse().map_err(|_| bad("id", "it must be a UUID"))?;
             ids.insert(id.to_string());
         }
-        let wanted_words = parameters.one("q")?.map(words).unwrap_or_default();
+        let wanted = parameters.one("q")?.map(Wanted::parse).unwrap_or_default();
         Ok(Self {
             starts_from: time("starts_from")?,
             starts_until: time("starts_until")?,
@@ -180,7 +180,7 @@ impl Filter {
             base_plan_ids: texts("base_plan_id"),
             organizer_ids: texts("organizer_id"),
             ids,
-            words: wanted_words,
+            wanted,
             min_price: price("min_price")?,
             max_price: price("max_price")?,
             sale,
@@ -217,15 +217,7 @@ impl Filter {
             && (self.sale.is_empty() || self.sale.contains(&plan.sale(self.now)))
             && self.min_price.is_none_or(|low| plan.max_price().is_some_and(|high| high >= low))
             && self.max_price.is_none_or(|high| plan.min_price().is_some_and(|low| low <= high))
-            && self.matches_words(&plan.title)
-    }
-
-    fn matches_words(&self, title: &str) -> bool {
-        if self.words.is_empty() {
-            return true;
-        }
-        let title = words(title);
-        self.words.iter().all(|wanted| title.iter().any(|word| word.starts_with(wanted)))
+            && self.wanted.begins_in(&plan.title)
     }
 }
 

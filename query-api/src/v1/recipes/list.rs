@@ -10,7 +10,10 @@ use crate::{
     state::ApiState,
     v1::{MAX_PAGE_BYTES, cursor, filters_text, recipes::cache::Document},
 };
-use almanac_domain::{recipes::limits, text};
+use almanac_domain::{
+    recipes::limits,
+    text::{self, Wanted},
+};
 use almanac_edge::{
     Problem, ProblemType, conditional,
     query::{Parameters, bad},
@@ -61,6 +64,8 @@ struct Asked {
     /// Each must be answered.
     questions: Vec<(Question, String)>,
     without: BTreeSet<String>,
+    /// What of the words the tables do not tell.
+    wanted: Wanted,
     max_total_s: Option<u32>,
 }
 
@@ -79,9 +84,8 @@ impl Asked {
                 questions.push((question, answer(name, value)?));
             }
         }
-        if let Some(wanted) = parameters.one("q")? {
-            questions.extend(text::words(wanted).into_iter().map(|word| (Question::Word, word)));
-        }
+        let wanted = parameters.one("q")?.map(Wanted::parse).unwrap_or_default();
+        questions.extend(wanted.terms().into_iter().map(|term| (Question::Word, term)));
         let without = "without_ingredient";
         let without: BTreeSet<String> = parameters
             .all(without)
@@ -97,11 +101,11 @@ impl Asked {
                 bad("max_total_time", "it must be an ISO 8601 duration such as PT30M")
             })?),
         };
-        Ok(Self { questions, without, max_total_s })
+        Ok(Self { questions, without, wanted, max_total_s })
     }
 
     fn is_answered_by_tables(&self) -> bool {
-        self.without.is_empty() && self.max_total_s.is_none()
+        self.without.is_empty() && self.max_total_s.is_none() && !self.wanted.needs_the_texts()
     }
 
     /// What the tables of the questions do not tell. Unknown times fail.
@@ -111,7 +115,9 @@ impl Asked {
         }
         let Some(known) = document.known() else { return false };
         let ingredients = Question::Ingredient.answers(&known.recipe);
+        let texts = [Some(&known.recipe.name), known.recipe.description.as_ref()];
         ingredients.is_disjoint(&self.without)
+            && self.wanted.runs_are_in(texts.into_iter().flatten().map(String::as_str))
             && self
                 .max_total_s
                 .is_none_or(|most| known.recipe.times.total_s().is_some_and(|total| total <= most))

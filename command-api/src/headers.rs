@@ -1,6 +1,6 @@
 //! Headers of a write: which version is expected, which request it repeats.
 
-use almanac_edge::{Problem, ProblemType, query::bad};
+use almanac_edge::{Problem, ProblemType, conditional, query::bad};
 use http::{HeaderMap, HeaderName};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -17,16 +17,14 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 }
 
 /// The versions in `If-Match`; `None` when any will do. A weak tag is taken as well: proxies weaken
-/// tags when they compress, and a version is no less exact for it.
+/// tags when they compress, or add the coding to them, and a version is no less exact for it.
 pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<Vec<u64>>, Problem> {
     let Some(text) = text(headers, &http::header::IF_MATCH)? else { return Ok(None) };
     if text == "*" {
         return Ok(None);
     }
     let versions = text.split(',').map(|tag| {
-        let tag = tag.trim();
-        let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-        let number = opaque.strip_prefix('"')?.strip_suffix('"')?;
+        let number = conditional::opaque(tag.trim())?;
         number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok())?
     });
     let versions: Option<Vec<u64>> = versions.collect();
@@ -69,8 +67,22 @@ mod tests {
         assert_eq!(read(&["*"]), Some(None));
         assert_eq!(read(&["\"3\""]), Some(Some(vec![3])));
         assert_eq!(read(&["W/\"3\", \"12\""]), Some(Some(vec![3, 12])));
-        for bad in ["3", "\"x\"", "\"-1\"", "\"\"", "W/3", "\"99999999999999999999\"", "\"1\",", ""]
-        {
+        let by_proxies = ["\"3-gzip\"", "\"3;br\"", "W/\"3--gzip\"", "\"3-gzip\", W/\"3;zstd\""];
+        assert_eq!(by_proxies.map(|tags| read(&[tags]).flatten().unwrap()[0]), [3; 4]);
+        for bad in [
+            "\"3-\"",
+            "\"3-x\"",
+            "\"-gzip\"",
+            "\"3gzip\"",
+            "3",
+            "\"x\"",
+            "\"-1\"",
+            "\"\"",
+            "W/3",
+            "\"99999999999999999999\"",
+            "\"1\",",
+            "",
+        ] {
             assert_eq!(read(&[bad]), None, "{bad:?}");
         }
         assert_eq!(read(&["\"1\"", "\"2\""]), None, "given twice");

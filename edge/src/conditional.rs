@@ -11,16 +11,39 @@ use xxhash_rust::xxh3::xxh3_128;
 /// Caches may keep an answer, but must ask before they use it again.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("public, no-cache");
 
+/// What compressing proxies put behind the tag of what they compress: Apache `-gzip`, Jetty `--gzip`,
+/// others `;br`. The longer name of two comes first.
+const CODINGS: [&str; 6] = ["x-gzip", "gzip", "br", "zstd", "deflate", "compress"];
+
+/// What stands between the quotes of an entity tag, without the mark of weakness and without what a
+/// compressing proxy added. `None` for what is no entity tag.
+pub fn opaque(tag: &str) -> Option<&str> {
+    let opaque = quoted(tag)?;
+    let stripped = CODINGS.iter().find_map(|coding| opaque.strip_suffix(coding));
+    let bare = stripped.map(|rest| (rest, rest.trim_end_matches(['-', ';'])));
+    // The separator is part of it: a tag may well end like the name of a coding.
+    Some(
+        bare.filter(|(rest, bare)| !bare.is_empty() && bare.len() < rest.len())
+            .map_or(opaque, |(_, bare)| bare),
+    )
+}
+
+fn quoted(tag: &str) -> Option<&str> {
+    tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')
+}
+
 /// Whether `If-None-Match` holds this tag (weak comparison, RFC 9110 section 13.1.2).
 pub fn matches(headers: &HeaderMap, tag: &str) -> bool {
-    let opaque = tag.trim_start_matches("W/");
+    let ours = quoted(tag);
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .any(|known| known == "*" || known.trim_start_matches("W/") == opaque)
+        .any(|known| {
+            known == "*" || ours.is_some() && (quoted(known) == ours || opaque(known) == ours)
+        })
 }
 
 /// A tag over `parts`.
@@ -67,7 +90,22 @@ mod tests {
         for known in ["W/\"a\"", "\"a\"", "\"b\", \"a\"", "*"] {
             assert!(matches(&headers(known), tag), "{known}");
         }
-        for other in ["\"b\"", "a", ""] {
+        // With what proxies add that compress.
+        for known in [
+            "\"a-gzip\"",
+            "W/\"a-gzip\"",
+            "\"a--gzip\"",
+            "\"a;br\"",
+            "\"a-br\"",
+            "\"a-x-gzip\"",
+            "\"b-gzip\", \"a-zstd\"",
+            "W/\"a;gzip\"",
+        ] {
+            assert!(matches(&headers(known), tag), "{known}");
+        }
+        for other in
+            ["\"b\"", "a", "", "\"b-gzip\"", "\"agzip\"", "\"a-x\"", "\"-gzip\"", "\"a-gzip", "W/"]
+        {
             assert!(!matches(&headers(other), tag), "{other}");
         }
         let answer = json(&headers("*"), "{}");

@@ -2,7 +2,7 @@
 
 use almanac_domain::recipes::{
     Caller, Command, Draft, Event, Expected, Fact, Field, IngredientDraft, Knowledge,
-    QuantityDraft, Recipe, Refusal, StepDraft, decide, evolve, limits,
+    QuantityDraft, Recipe, Refusal, StepDraft, Unfit, decide, evolve, limits,
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -203,14 +203,14 @@ fn every_fault_is_named_at_once() {
 #[test]
 fn quantities_scale_exactly() {
     let recipe = recipe("a");
-    let scaled = recipe.scaled(6).unwrap();
+    let scaled = recipe.adjusted(Some(6), None).unwrap();
     assert_eq!(
         format!("{:?}", scaled.ingredients[0].quantity),
         format!("{:?}", recipe.ingredients[0].quantity).replace("10.5", "31.5")
     );
     assert_eq!(scaled.serves.map(|serves| (serves.min, serves.max)), Some((6, 6)));
     let unknown = Recipe { serves: None, ..recipe };
-    assert_eq!(unknown.scaled(6), None);
+    assert_eq!(unknown.adjusted(Some(6), None), Err(Unfit::ServesUnknown));
 }
 
 fn any_command() -> impl Strategy<Value = Command> {

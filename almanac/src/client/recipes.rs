@@ -38,6 +38,9 @@ enum Command {
         /// Quantities for so many people
         #[arg(long, value_name = "PEOPLE")]
         serves: Option<u32>,
+        /// Quantities in metric or imperial units
+        #[arg(long, value_name = "SYSTEM", value_parser = ["metric", "imperial"])]
+        units: Option<String>,
         /// As it was at this version
         #[arg(long, value_name = "NUMBER")]
         version: Option<u64>,
@@ -136,9 +139,9 @@ pub(crate) async fn run(recipes: &Recipes, config: &Config) -> anyhow::Result<()
             let recipe = client.send_json(request.body(read(file)?)).await?;
             show::written("created", &recipe, json)
         }
-        Command::Get { id, serves, version } => {
+        Command::Get { id, serves, units, version } => {
             let (serves, version) = (serves.map(|n| n.to_string()), version.map(|n| n.to_string()));
-            let query = [("serves", &serves), ("version", &version)];
+            let query = [("serves", &serves), ("units", units), ("version", &version)];
             let query: Vec<(&str, &str)> =
                 query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
             let request = client.request(Method::GET, &path(id), &query);

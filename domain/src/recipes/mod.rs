@@ -12,5 +12,5 @@ mod recipe;
 
 pub use decide::{Caller, Command, Event, Expected, Fact, Knowledge, Refusal, decide, evolve};
 pub use draft::{Draft, IngredientDraft, QuantityDraft, StepDraft};
-pub use quantity::{Amount, Quantity, Unit};
-pub use recipe::{Difficulty, Field, Ingredient, Range, Recipe, Step, Times};
+pub use quantity::{Amount, Quantity, System, Unit};
+pub use recipe::{Difficulty, Field, Ingredient, Range, Recipe, Step, Times, Unfit};

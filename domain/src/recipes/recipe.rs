@@ -1,6 +1,6 @@
 //! A recipe whose every part was checked.
 
-use super::Quantity;
+use super::{Quantity, System};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
@@ -136,16 +136,34 @@ impl Recipe {
         comparisons.into_iter().filter_map(|(field, differs)| differs.then_some(field)).collect()
     }
 
-    /// The same for so many people. Quantities scale from the smaller number that it serves; a
-    /// recipe that does not say whom it serves cannot be scaled.
-    pub fn scaled(&self, people: u32) -> Option<Self> {
-        let serves = self.serves?;
-        let mut scaled = self.clone();
-        for ingredient in &mut scaled.ingredients {
-            let quantity = ingredient.quantity;
-            ingredient.quantity = quantity.map(|quantity| quantity.scaled(people, serves.min));
+    /// The same for so many people, in units of a system, or both. Quantities scale from the smaller
+    /// number that it serves.
+    pub fn adjusted(&self, people: Option<u32>, units: Option<System>) -> Result<Self, Unfit> {
+        let (wanted, given) = match people {
+            Some(people) => (people, self.serves.ok_or(Unfit::ServesUnknown)?.min),
+            None => (1, 1),
+        };
+        let mut adjusted = self.clone();
+        for (place, ingredient) in adjusted.ingredients.iter_mut().enumerate() {
+            if let Some(quantity) = &mut ingredient.quantity {
+                let amount = quantity.adjusted(wanted, given, units);
+                *quantity = amount.ok_or(Unfit::Amount { place })?;
+            }
         }
-        scaled.serves = Some(Range { min: people, max: people });
-        Some(scaled)
+        if let Some(people) = people {
+            adjusted.serves = Some(Range { min: people, max: people });
+        }
+        Ok(adjusted)
     }
+}
+
+/// Why a recipe cannot be for other people or in other units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error("the recipe does not say whom it serves, so that it cannot be scaled")]
+    ServesUnknown,
+    #[error(
+        "ingredient {place} (counted from 0) would have less than 0.000001 or more than nine digits, which no quantity may have"
+    )]
+    Amount { place: usize },
 }

@@ -3,6 +3,7 @@
 
 mod any;
 mod merge;
+mod number;
 pub mod recipes;
 pub mod thumbnail;
 mod walk;

@@ -1,6 +1,7 @@
 //! Walking a JSON text, naming everything that does not fit instead of stopping at the first.
 //! Numbers stay text until they are decimals: nothing passes through binary floating point.
 
+use super::number::Number;
 use almanac_domain::Fault;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
@@ -153,7 +154,11 @@ impl Walk {
     }
 
     pub(super) fn whole(&mut self, raw: &RawValue) -> Option<i64> {
-        self.read(raw, "a whole number")
+        let whole = Number::parse(raw.get()).and_then(|number| number.whole());
+        if whole.is_none() {
+            self.fault("it must be a whole number");
+        }
+        whole
     }
 
     pub(super) fn decimal(&mut self, raw: &RawValue) -> Option<Decimal> {
@@ -223,7 +228,8 @@ pub(super) fn decimal(text: &str) -> Option<Decimal> {
         true => Decimal::from_scientific(text).ok(),
         false => Decimal::from_str_exact(text).ok(),
     });
-    exact.flatten()
+    // Zeros behind the last digit that counts are no more digits.
+    exact.flatten().or_else(|| Number::parse(text)?.decimal())
 }
 
 /// Whether one fault is at the place of the other, or around it.

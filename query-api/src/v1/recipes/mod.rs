@@ -13,7 +13,7 @@ pub(crate) use vocabulary::vocabulary;
 
 use super::{cursor, store_problem};
 use crate::state::ApiState;
-use almanac_domain::recipes::{Knowledge, limits};
+use almanac_domain::recipes::{Knowledge, System, limits};
 use almanac_edge::{
     Problem, ProblemType, conditional,
     query::{Parameters, bad},
@@ -56,7 +56,7 @@ pub(crate) async fn one(
     // Extracting its headers would copy them.
     request: Request,
 ) -> Result<Response, Problem> {
-    let parameters = Parameters::parse(request.uri().query(), &["serves", "version"])?;
+    let parameters = Parameters::parse(request.uri().query(), &["serves", "units", "version"])?;
     let headers = request.headers();
     let id = parse_id(&id)?;
     let number = |name: &str, most: u64| match parameters.one(name)? {
@@ -67,6 +67,13 @@ pub(crate) async fn one(
         },
     };
     let serves = number("serves", limits::SERVES as u64)?;
+    let units = match parameters.one("units")? {
+        None => None,
+        Some(text) => {
+            let system = System::parse(text);
+            Some(system.ok_or_else(|| bad("units", "it must be metric or imperial"))?)
+        }
+    };
     let version: Option<u64> = number("version", u64::MAX)?;
     let document = match version {
         None => served(state.recipe_cache.document(&state, id).await?)?,
@@ -74,15 +81,14 @@ pub(crate) async fn one(
             Arc::new(Document::parse(old(&state, &id.to_string(), version).await?.into()))
         }
     };
-    if let Some(serves) = serves {
+    if serves.is_some() || units.is_some() {
         let damaged = || Problem::internal(&format!("row of recipe {id} cannot be read"));
         let known = document.known().ok_or_else(damaged)?;
-        let scaled = known.recipe.scaled(u32::try_from(serves).unwrap_or(u32::MAX));
-        let scaled = scaled.ok_or_else(|| {
-            let detail = "the recipe does not say whom it serves, so that it cannot be scaled";
-            Problem::new(ProblemType::Conflict, detail)
-        })?;
-        let known = Knowledge { recipe: scaled, ..known };
+        let serves = serves.map(|people| u32::try_from(people).unwrap_or(u32::MAX));
+        let adjusted = known.recipe.adjusted(serves, units);
+        let recipe =
+            adjusted.map_err(|unfit| Problem::new(ProblemType::Conflict, unfit.to_string()))?;
+        let known = Knowledge { recipe, ..known };
         return Ok(conditional::json(headers, json::render(&id.to_string(), &known)));
     }
     let tag = document.tag.to_str().unwrap_or_default();

@@ -3,6 +3,7 @@
 use crate::{
     answers::{accepted, answer, headers_of},
     decider::{not_json, read_body},
+    fingerprint,
     headers,
     replies::Replies,
     thumbnail,
@@ -37,7 +38,6 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::Instant};
 use uuid::Uuid;
-use xxhash_rust::xxh3::Xxh3;
 
 /// Namespace of the ids that follow from idempotency keys. It must never change.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5d5f_3c8e_9a40_5b71_8f0e_2a5c_61d7_b904);
@@ -230,7 +230,7 @@ impl CommandApi {
             is_admin: asked.caller.is_admin(),
             issued_at: now,
             deadline: now + DEADLINE.as_millis() as i64,
-            fingerprint: fingerprint(verb, expected.as_deref(), &asked.body),
+            fingerprint: fingerprint::of(verb, expected.as_deref(), &asked.body),
             expected: expected
                 .map(|versions| versions.into_iter().map(|version| version as i64).collect()),
             body,
@@ -322,15 +322,6 @@ fn text_of(body: &Bytes) -> Result<Option<String>, Problem> {
     let text = std::str::from_utf8(body)
         .map_err(|_| Problem::new(ProblemType::BadRequest, "the body is not UTF-8"))?;
     Ok(Some(text.to_owned()))
-}
-
-/// Two requests with one key are the same request when these agree.
-fn fingerprint(verb: &str, expected: Option<&[u64]>, body: &[u8]) -> String {
-    let mut hash = Xxh3::new();
-    hash.update(verb.as_bytes());
-    hash.update(format!("{expected:?}").as_bytes());
-    hash.update(body);
-    format!("{:032x}", hash.digest128())
 }
 
 /// What came of a command, for a day.

@@ -6,6 +6,7 @@
 
 mod answers;
 mod decider;
+mod fingerprint;
 mod headers;
 mod http;
 mod outcomes;

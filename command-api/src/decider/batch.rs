@@ -4,7 +4,10 @@ use super::{
     Decider, State, recipes,
     through::{self, Through},
 };
-use crate::outcomes::{self, Changes};
+use crate::{
+    fingerprint,
+    outcomes::{self, Changes},
+};
 use almanac_edge::{Problem, ProblemType};
 use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
 use almanac_processor::{RoleError, Values};
@@ -177,12 +180,13 @@ impl<'a> Batch<'a> {
         command: &CommandRecord,
         record: &StoredRecord,
     ) -> Result<(), RoleError> {
+        let mut outcome_id = &command.outcome_id;
         let earlier = match has_key(command) {
-            true => self.outcome(&command.outcome_id).await?,
+            true => self.outcome(outcome_id).await?,
             false => None,
         };
         let (answer, replayed) = match earlier {
-            Some(earlier) if earlier.fingerprint == command.fingerprint => {
+            Some(earlier) if fingerprint::agree(&earlier.fingerprint, &command.fingerprint) => {
                 let version = earlier.version.and_then(|version| u64::try_from(version).ok());
                 let status = u16::try_from(earlier.status).unwrap_or(500);
                 (Answer { status, version, body: earlier.body }, true)
@@ -190,7 +194,9 @@ impl<'a> Batch<'a> {
             Some(_) => {
                 let detail = "this key was used for another request within the last day";
                 let problem = Problem::new(ProblemType::IdempotencyKeyReused, detail);
-                (Answer::refused(&problem, None), true)
+                // It is no outcome of the key's request, but one of this request alone.
+                outcome_id = &command.request_id;
+                (Answer::refused(&problem, None), false)
             }
             None if command.deadline < self.now.as_millisecond() => {
                 let detail = "the command was not decided before its deadline; nothing was done";
@@ -199,7 +205,7 @@ impl<'a> Batch<'a> {
             }
             None => (self.decide(command, record.offset).await?, false),
         };
-        self.reply(command, record, answer, replayed)
+        self.reply(command, record, outcome_id, (answer, replayed))
     }
 
     async fn decide(
@@ -250,14 +256,14 @@ impl<'a> Batch<'a> {
         &mut self,
         command: &CommandRecord,
         record: &StoredRecord,
-        answer: Answer,
-        replayed: bool,
+        outcome_id: &str,
+        (answer, replayed): (Answer, bool),
     ) -> Result<(), RoleError> {
         let kept_ms = i64::try_from(self.decider.options.outcomes.as_millis()).unwrap_or(i64::MAX);
         let (events_through, through) = self.through.told_to(&command.context);
         let reply = ReplyRecord {
             request_id: command.request_id.clone(),
-            outcome_id: command.outcome_id.clone(),
+            outcome_id: outcome_id.to_owned(),
             caller: command.caller.clone(),
             aggregate_id: command.aggregate_id.clone(),
             fingerprint: command.fingerprint.clone(),

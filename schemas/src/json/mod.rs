@@ -2,6 +2,7 @@
 //! store it as rows.
 
 mod any;
+mod canonical;
 mod merge;
 mod number;
 pub mod recipes;
@@ -10,5 +11,6 @@ mod walk;
 pub mod weather;
 
 pub use any::AnyJson;
+pub use canonical::canonical;
 pub use merge::merge_patch;
 pub use walk::NotJson;

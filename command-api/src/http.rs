@@ -2,7 +2,7 @@
 
 use crate::{
     answers::{accepted, answer, headers_of},
-    decider::{not_json, read_body},
+    decider::{not_json, read_body, read_revision},
     fingerprint,
     headers,
     replies::Replies,
@@ -140,7 +140,7 @@ async fn change(
     let asked = api.read(request, api.options.max_body_bytes).await?;
     let verb = match asked.method {
         Method::PUT => {
-            read_body(&asked.body)?;
+            read_revision(&asked.body)?;
             "replace"
         }
         Method::PATCH => {

@@ -14,7 +14,7 @@ use almanac_processor::{Envelope, RoleError};
 use almanac_schemas::{
     Codec,
     commands::CommandRecord,
-    json::{self, NotJson},
+    json::{self, NotJson, ServerMade},
     recipes::{RecipeEventRecord, encode, event_type},
 };
 use bytes::Bytes;
@@ -48,7 +48,7 @@ pub(super) async fn decide(
             }
         },
     };
-    let wanted = match wanted(command, known.as_ref()) {
+    let (wanted, server_made) = match wanted(command, known.as_ref()) {
         Ok(wanted) => wanted,
         Err(problem) => return refused(problem, None),
     };
@@ -67,6 +67,11 @@ pub(super) async fn decide(
             return refused(problem, version);
         }
     };
+    // Told last: who may not change it, or expects another version, is told that.
+    let differing = known.as_ref().map(|one| server_made.differences(&command.aggregate_id, one));
+    if let Some(faults) = differing.filter(|faults| !faults.is_empty()) {
+        return refused(invalid(faults), None);
+    }
     let after = event.as_ref().map(|event| &event.after).or(known.as_ref());
     let Some(after) = after else {
         return Err(RoleError::Other("a decision left nothing known of its recipe".to_owned()));
@@ -103,17 +108,21 @@ async fn read_known(codec: &Codec, value: &[u8]) -> Result<Result<Knowledge, Str
     Ok(known.ok_or_else(|| format!("it is no event of a recipe, but {}", decoded.record())))
 }
 
-fn wanted(command: &CommandRecord, known: Option<&Knowledge>) -> Result<Command, Problem> {
+/// Beside it, what the body says of what the server makes.
+fn wanted(
+    command: &CommandRecord,
+    known: Option<&Knowledge>,
+) -> Result<(Command, ServerMade), Problem> {
     let body = command.body.as_deref().unwrap_or_default();
-    match command.verb.as_str() {
+    let wanted = match command.verb.as_str() {
         "create" => Ok(Command::Create { recipe: Box::new(read_body(body.as_bytes())?) }),
-        "replace" => Ok(Command::Revise { recipe: Box::new(read_body(body.as_bytes())?) }),
+        "replace" => return revise(body),
         "patch" => {
             let Some(known) = known else { return Err(problem_of(&Refusal::Unknown).0) };
-            let target = json::recipes::render_body(&known.recipe);
+            let target = json::recipes::render(&command.aggregate_id, known);
             let merged = json::merge_patch(target.as_bytes(), body.as_bytes());
             let merged = merged.map_err(|error| not_json(&error))?;
-            Ok(Command::Revise { recipe: Box::new(read_body(merged.as_bytes())?) })
+            return revise(&merged);
         }
         "delete" => Ok(Command::Delete),
         "restore" => Ok(Command::Restore),
@@ -128,13 +137,28 @@ fn wanted(command: &CommandRecord, known: Option<&Knowledge>) -> Result<Command,
             let detail = format!("{other:?} is nothing that can be done to a recipe");
             Err(Problem::new(ProblemType::BadRequest, detail))
         }
-    }
+    };
+    Ok((wanted?, ServerMade::default()))
+}
+
+fn revise(body: &str) -> Result<(Command, ServerMade), Problem> {
+    let (recipe, server_made) = read_revision(body.as_bytes())?;
+    Ok((Command::Revise { recipe: Box::new(recipe) }, server_made))
 }
 
 /// A recipe from a request's body, or the problem that names all its faults.
 pub(crate) fn read_body(body: &[u8]) -> Result<Recipe, Problem> {
     match json::recipes::read(body) {
         Ok(Ok(recipe)) => Ok(recipe),
+        Ok(Err(faults)) => Err(invalid(faults)),
+        Err(error) => Err(not_json(&error)),
+    }
+}
+
+/// The same from the body of a recipe that there is, beside what it says of what the server makes.
+pub(crate) fn read_revision(body: &[u8]) -> Result<(Recipe, ServerMade), Problem> {
+    match json::recipes::read_revision(body) {
+        Ok(Ok(read)) => Ok(read),
         Ok(Err(faults)) => Err(invalid(faults)),
         Err(error) => Err(not_json(&error)),
     }

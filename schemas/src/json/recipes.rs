@@ -1,6 +1,9 @@
 //! The public JSON of a recipe.
 
-use super::walk::{NotJson, Object, Part, Walk, merged, parse};
+use super::{
+    server_made::{SERVER_MADE, ServerMade},
+    walk::{NotJson, Object, Part, Walk, merged, parse},
+};
 use almanac_domain::{
     Fault,
     recipes::{
@@ -8,15 +11,37 @@ use almanac_domain::{
     },
 };
 use serde_json::value::RawValue;
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 /// A recipe from a body, or all that is wrong with it.
 pub fn read(body: &[u8]) -> Result<Result<Recipe, Vec<Fault>>, NotJson> {
     let raw = parse(body)?;
     let mut walk = Walk::default();
-    let Some(draft) = draft(&mut walk, raw) else { return Ok(Err(walk.faults)) };
-    Ok(merged(walk.faults, draft.check()))
+    let Some(object) = walk.object(raw, &PROPERTIES) else { return Ok(Err(walk.faults)) };
+    Ok(checked(walk, &object))
 }
+
+/// The same from the body of a recipe that there is: what a client got may be sent back whole.
+pub fn read_revision(body: &[u8]) -> Result<Result<(Recipe, ServerMade), Vec<Fault>>, NotJson> {
+    let raw = parse(body)?;
+    let mut walk = Walk::default();
+    let Some(object) = walk.object(raw, &ALL_PROPERTIES) else { return Ok(Err(walk.faults)) };
+    let server_made = ServerMade::of(&object);
+    Ok(checked(walk, &object).map(|recipe| (recipe, server_made)))
+}
+
+fn checked(mut walk: Walk, object: &Object<'_>) -> Result<Recipe, Vec<Fault>> {
+    let draft = draft(&mut walk, object);
+    merged(walk.faults, draft.check())
+}
+
+const ALL_PROPERTIES: [&str; SERVER_MADE.len() + PROPERTIES.len()] = {
+    let mut all = [""; SERVER_MADE.len() + PROPERTIES.len()];
+    let (ours, theirs) = all.split_at_mut(SERVER_MADE.len());
+    ours.copy_from_slice(&SERVER_MADE);
+    theirs.copy_from_slice(&PROPERTIES);
+    all
+};
 
 const PROPERTIES: [&str; 12] = [
     "name",
@@ -33,38 +58,37 @@ const PROPERTIES: [&str; 12] = [
     "times",
 ];
 
-fn draft(walk: &mut Walk, raw: &RawValue) -> Option<Draft> {
-    let body = walk.object(raw, &PROPERTIES)?;
+fn draft(walk: &mut Walk, body: &Object<'_>) -> Draft {
     let mut texts = |name| {
-        walk.property(&body, name, |walk, raw| walk.list(raw, Walk::text)).unwrap_or_default()
+        walk.property(body, name, |walk, raw| walk.list(raw, Walk::text)).unwrap_or_default()
     };
     let (tags, tools, notes) = (texts("tags"), texts("tools"), texts("notes"));
-    let mut text = |name| walk.property(&body, name, Walk::text);
+    let mut text = |name| walk.property(body, name, Walk::text);
     let (name, description) = (text("name"), text("description"));
     let (author, difficulty) = (text("author"), text("difficulty"));
-    let times = walk.property(&body, "times", |walk, raw| {
+    let times = walk.property(body, "times", |walk, raw| {
         let times = walk.object(raw, &["preparation", "cooking"])?;
         let mut seconds = |name| walk.property(&times, name, Walk::seconds);
         Some((seconds("preparation"), seconds("cooking")))
     });
     let (preparation_s, cooking_s) = times.unwrap_or_default();
-    Some(Draft {
+    Draft {
         name,
         description,
         author,
         difficulty,
-        calories: walk.property(&body, "calories", Walk::whole),
+        calories: walk.property(body, "calories", Walk::whole),
         tags,
         ingredients: walk
-            .property(&body, "ingredients", |walk, raw| walk.list(raw, ingredient))
+            .property(body, "ingredients", |walk, raw| walk.list(raw, ingredient))
             .unwrap_or_default(),
-        steps: walk.property(&body, "steps", |walk, raw| walk.list(raw, step)).unwrap_or_default(),
-        serves: walk.property(&body, "serves", serves),
+        steps: walk.property(body, "steps", |walk, raw| walk.list(raw, step)).unwrap_or_default(),
+        serves: walk.property(body, "serves", serves),
         tools,
         notes,
         preparation_s,
         cooking_s,
-    })
+    }
 }
 
 fn serves(walk: &mut Walk, raw: &RawValue) -> Option<(i64, i64)> {
@@ -129,25 +153,20 @@ pub fn render(id: &str, known: &Knowledge) -> String {
     out
 }
 
-/// What a client would send to make this recipe: the target of a merge patch.
-pub fn render_body(recipe: &Recipe) -> String {
-    let mut out = String::from("{");
-    put_recipe(&mut out, recipe);
-    out.push('}');
-    out
-}
-
 /// Reads what [`render`] wrote.
 pub fn read_rendered(text: &str) -> Option<Knowledge> {
-    let mut object: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
-    object.remove("id")?;
-    let version = serde_json::from_str(object.remove("version")?.get()).ok()?;
-    let created_at = serde_json::from_str(object.remove("created_at")?.get()).ok()?;
-    let updated_at = serde_json::from_str(object.remove("updated_at")?.get()).ok()?;
-    let address: Option<String> = serde_json::from_str(object.remove("thumbnail")?.get()).ok()?;
+    let raw = parse(text.as_bytes()).ok()?;
+    let mut walk = Walk::default();
+    let object = walk.object(raw, &ALL_PROPERTIES)?;
+    let ours = |name| object.get(name).map(RawValue::get);
+    let version = serde_json::from_str(ours("version")?).ok()?;
+    let created_at = serde_json::from_str(ours("created_at")?).ok()?;
+    let updated_at = serde_json::from_str(ours("updated_at")?).ok()?;
+    let address: Option<String> = serde_json::from_str(ours("thumbnail")?).ok()?;
     let thumbnail = address.and_then(|text| Some(text.split_once("?v=")?.1.to_owned()));
-    let body = serde_json::to_string(&object).ok()?;
-    let recipe = read(body.as_bytes()).ok()?.ok()?;
+    let draft = draft(&mut walk, &object);
+    // It was checked when it was written, by the rules of that time.
+    let recipe = walk.faults.is_empty().then(|| draft.recall())?;
     let owner = String::new();
     Some(Knowledge { version, recipe, owner, thumbnail, is_deleted: false, created_at, updated_at })
 }
@@ -271,7 +290,11 @@ mod tests {
     #[test]
     fn what_is_read_is_rendered_to_the_digit() {
         let recipe = read(WHOLE.as_bytes()).unwrap().unwrap();
-        assert_eq!(render_body(&recipe), WHOLE.replace("\\u202e", "\u{202e}"));
+        let known = known(recipe.clone());
+        let rendered = render(ID, &known);
+        let ours = rendered.find("\"name\"").unwrap();
+        assert_eq!(format!("{{{}", &rendered[ours..]), WHOLE.replace("\\u202e", "\u{202e}"));
+        assert_eq!(read_rendered(&rendered), Some(known));
         assert_eq!(recipe.times.total_s(), None);
     }
 
@@ -282,6 +305,96 @@ mod tests {
             let twice = WHOLE.replacen('{', first, 1);
             assert_eq!(read(twice.as_bytes()).unwrap().unwrap(), once, "{first}");
         }
+    }
+
+    const ID: &str = "0198c5a0-0000-7000-8000-00000000000a";
+
+    fn known(recipe: Recipe) -> Knowledge {
+        let time = |text: &str| text.parse().unwrap();
+        Knowledge {
+            version: 12,
+            recipe,
+            owner: String::new(),
+            thumbnail: Some("00ff".to_owned()),
+            is_deleted: false,
+            created_at: time("2025-08-20T12:00:00.5Z"),
+            updated_at: time("2025-08-21T12:00:00Z"),
+        }
+    }
+
+    #[test]
+    fn what_was_got_can_be_sent_back() {
+        let known = known(read(WHOLE.as_bytes()).unwrap().unwrap());
+        let got = render(ID, &known);
+        let faults_of = |body: &str| {
+            let (recipe, server_made) = read_revision(body.as_bytes()).unwrap().unwrap();
+            assert_eq!(recipe, known.recipe);
+            let faults = server_made.differences(ID, &known);
+            faults.into_iter().map(|fault| fault.place.concat()).collect::<Vec<_>>()
+        };
+        assert_eq!(faults_of(&got), [""; 0]);
+        for (written, otherwise) in [
+            ("\"version\":12", "\"version\":1.2e1"),
+            ("2025-08-20T12:00:00.500Z", "2025-08-20T14:00:00.5+02:00"),
+            (ID, "0198C5A0-0000-7000-8000-00000000000A"),
+            ("\"version\":12,", ""),
+        ] {
+            assert!(got.contains(written));
+            assert_eq!(faults_of(&got.replacen(written, otherwise, 1)), [""; 0], "{otherwise}");
+        }
+        for (written, otherwise, name) in [
+            ("\"version\":12", "\"version\":13", "version"),
+            ("\"version\":12", "\"version\":\"12\"", "version"),
+            ("2025-08-20T12:00:00.500Z", "2025-08-20T12:00:00.501Z", "created_at"),
+            ("2025-08-21T12:00:00.000Z", "soon", "updated_at"),
+            (ID, "0198c5a0-0000-7000-8000-00000000000b", "id"),
+            ("?v=00ff", "?v=00fe", "thumbnail"),
+        ] {
+            assert!(got.contains(written));
+            assert_eq!(faults_of(&got.replacen(written, otherwise, 1)), [name]);
+        }
+        let none = format!("{{\"thumbnail\":null,{}", &WHOLE[1..]);
+        assert_eq!(faults_of(&none), ["thumbnail"]);
+        let in_post = read(got.as_bytes()).unwrap().unwrap_err();
+        assert_eq!(in_post.len(), SERVER_MADE.len(), "{in_post:?}");
+    }
+
+    #[test]
+    fn integers_are_those_of_json_schema() {
+        let once = read(WHOLE.as_bytes()).unwrap().unwrap();
+        for calories in ["420.0", "42e1", "4.2E+2", "420.000000000000000000000000000000000000"] {
+            let body = WHOLE.replacen("420", calories, 1).replacen("\"min\":2", "\"min\":2.0", 1);
+            assert_eq!(read(body.as_bytes()).unwrap().unwrap(), once, "{calories}");
+        }
+        for calories in ["420.5", "42e-2", "1e400", "\"420\"", "true"] {
+            let body = WHOLE.replacen("420", calories, 1);
+            assert!(faults(&body)[0].starts_with("calories: "), "{calories}");
+        }
+        // Zeros behind the last digit that counts are no more digits.
+        let body = WHOLE.replacen("10.50", &format!("10.5{}", "0".repeat(40)), 1);
+        assert_eq!(read(body.as_bytes()).unwrap().unwrap(), once);
+    }
+
+    #[test]
+    fn ways_to_write_an_ingredient_are_one() {
+        for (listed, used) in [("Crème fraîche", "cre\u{300}me frai\u{302}che"), ("İncir", "INCIR")]
+        {
+            let body = WHOLE.replacen("FRESH_THYME", listed, 1).replacen(
+                "[\"FRESH_THYME\"]",
+                &format!("[\"{used}\"]"),
+                1,
+            );
+            assert!(read(body.as_bytes()).unwrap().is_ok(), "{listed} {used}");
+        }
+    }
+
+    /// Two tags that were different by an earlier fold, and are alike by this one.
+    #[test]
+    fn what_was_stored_is_read_by_the_rules_of_its_time() {
+        let mut recipe = read(WHOLE.as_bytes()).unwrap().unwrap();
+        recipe.tags = vec!["Straße".to_owned(), "Strasse".to_owned()];
+        let known = known(recipe);
+        assert_eq!(read_rendered(&render(ID, &known)), Some(known));
     }
 
     fn faults(body: &str) -> Vec<String> {

@@ -5,6 +5,7 @@ mod analyse;
 mod bounds;
 mod containers;
 mod tables;
+mod text;
 
 use almanac_tests::{
     process::{Answer, Engine, Installation, Process},

@@ -3,8 +3,7 @@
 use crate::{
     answers::{accepted, answer, headers_of},
     decider::{not_json, read_body, read_revision},
-    fingerprint,
-    headers,
+    fingerprint, headers,
     replies::Replies,
     thumbnail,
     topics::Topics,
@@ -14,6 +13,7 @@ use almanac_edge::{
     method_not_allowed,
     prefer::{PREFERENCE_APPLIED, Preference},
     query::Parameters,
+    request,
 };
 use almanac_event_log::{
     Append, EventLog, Headers, LogResult, Offset, Record, Retry, TopicId, partitioner::partition_of,
@@ -211,7 +211,7 @@ impl CommandApi {
         let expected = headers::if_match(&asked.headers)?;
         let key = headers::idempotency_key(&asked.headers)?;
         let preference = Preference::read(&asked.headers);
-        let request_id = Uuid::now_v7().to_string();
+        let request_id = request::id().unwrap_or_else(Uuid::now_v7).to_string();
         // Every request with the same key has the same outcome, and creates the same recipe.
         let keyed = key.map(|key| {
             let method = asked.method.as_str();

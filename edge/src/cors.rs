@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "ETag, Location, Consistency-Token, Consistency, Preference-Applied, Idempotent-Replayed, RateLimit, Retry-After",
+    "ETag, Location, Consistency-Token, Consistency, Preference-Applied, Idempotent-Replayed, RateLimit, Request-Id, Retry-After",
 );
 const READS: HeaderValue = HeaderValue::from_static("Consistency-Token, If-None-Match, Prefer");
 const WRITES: HeaderValue = HeaderValue::from_static(

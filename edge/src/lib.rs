@@ -9,6 +9,7 @@ mod local;
 pub mod prefer;
 mod problem;
 pub mod query;
+pub mod request;
 mod serve;
 
 pub use body::{Bodies, BodyOptions, Held};

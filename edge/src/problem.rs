@@ -1,5 +1,6 @@
 //! Problem documents (RFC 9457).
 
+use crate::request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -107,13 +108,13 @@ impl Problem {
 
     /// An error whose cause is logged and not told.
     pub fn internal(error: &dyn std::fmt::Display) -> Self {
-        tracing::error!(%error, "request failed");
+        tracing::error!(request_id = request::logged(), %error, "request failed");
         Self::new(ProblemType::Internal, "the failure was logged")
     }
 
     /// An outage of something this server needs; the cause is logged and not told.
     pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
-        tracing::warn!(%error, "request could not be answered");
+        tracing::warn!(request_id = request::logged(), %error, "request could not be answered");
         let problem = Self::new(ProblemType::Unavailable, "a store does not answer; try again");
         Self { retry_after_s: Some(1), ..problem }
     }
@@ -149,12 +150,14 @@ struct Document<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
 }
 
 impl Problem {
-    /// The document as JSON.
+    /// The document as JSON. It names the request that is being answered.
     pub fn body(&self) -> String {
         let (name, title, status) = self.kind.parts();
         let document = Document {
@@ -162,6 +165,7 @@ impl Problem {
             title,
             status: status.as_u16(),
             detail: &self.detail,
+            instance: request::id().map(|id| id.urn().to_string()),
             errors: &self.errors,
         };
         serde_json::to_string(&document).unwrap_or_default()
@@ -192,5 +196,21 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[tokio::test]
+    async fn a_problem_names_its_request() {
+        let id = Uuid::from_u128(7);
+        let problem = Problem::new(ProblemType::NotFound, "no such thing");
+        let body = request::on_behalf(id, async { problem.body() }).await;
+        let document: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(document["instance"], "urn:uuid:00000000-0000-0000-0000-000000000007");
+        assert!(!problem.body().contains("instance"), "there is none");
     }
 }

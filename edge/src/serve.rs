@@ -1,8 +1,8 @@
 //! Listening, within bounds that no client moves; and draining.
 
-use crate::coarse_timer;
+use crate::{coarse_timer, request};
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown, service::TowerToHyperService};
 use std::{
     net::SocketAddr,
@@ -70,7 +70,7 @@ pub async fn serve(
     http.timer(coarse_timer::CoarseTimer)
         .header_read_timeout(options.head_timeout)
         .max_buf_size(MAX_HEAD_BYTES);
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
     let mut door = Door {
         listener,
         places: Arc::new(Semaphore::new(options.max_connections)),
@@ -86,7 +86,12 @@ pub async fn serve(
         };
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(options.write_timeout));
-        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service.clone());
+        let router = router.clone();
+        let service = service_fn(move |asked| {
+            let router = router.clone();
+            async move { request::answer(&router, asked).await }
+        });
+        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = draining.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = coarse_timer::look_after(connection, look_every).await {

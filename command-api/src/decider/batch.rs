@@ -8,7 +8,7 @@ use crate::{
     fingerprint,
     outcomes::{self, Changes},
 };
-use almanac_edge::{Problem, ProblemType};
+use almanac_edge::{Problem, ProblemType, request};
 use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
 use almanac_processor::{RoleError, Values};
 use almanac_schemas::{
@@ -121,7 +121,12 @@ impl<'a> Batch<'a> {
             }
             self.look_up(&commands).await?;
             for (command, record) in &commands {
-                self.take(command, record).await?;
+                let taking = self.take(command, record);
+                // Its problem document and what is logged name the request.
+                match command.request_id.parse() {
+                    Ok(id) => request::on_behalf(id, taking).await?,
+                    Err(_) => taking.await?,
+                }
             }
         }
         Ok(())

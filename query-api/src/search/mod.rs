@@ -7,7 +7,7 @@ pub(crate) mod partition;
 mod shelves;
 
 use crate::{front::packed, state::ApiState};
-use almanac_edge::{conditional, cors};
+use almanac_edge::{conditional, cors, request};
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -45,7 +45,7 @@ async fn respond(state: &Arc<ApiState>, request: &Parts) -> Response {
     };
     let answered = answer(state, bounds, &request.headers).await;
     let mut response = answered.unwrap_or_else(|failure| {
-        tracing::warn!(error = %failure, "search could not be answered");
+        tracing::warn!(request_id = request::logged(), error = %failure, "search could not be answered");
         let detail = "the read store does not answer; try again";
         let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", detail);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -4,6 +4,7 @@
 mod analyse;
 mod bounds;
 mod containers;
+mod requests;
 mod tables;
 mod text;
 

@@ -142,7 +142,8 @@ impl Writer {
                         }
                     },
                 }
-                let has_room = group.buffer.len() < MAX_GROUP_BYTES;
+                // After a failure the next request comes by way of mending it.
+                let has_room = self.failed.is_none() && group.buffer.len() < MAX_GROUP_BYTES;
                 next = has_room.then(|| requests.try_recv().ok()).flatten();
             }
             self.write_group(group);

@@ -37,8 +37,6 @@ pub enum LogError {
     RecordTooLarge { topic: String, size: usize, limit: usize },
     #[error("a transaction of {size} {unit} is over the limit of {limit}")]
     TransactionTooLarge { size: usize, limit: usize, unit: &'static str },
-    #[error("transaction of {transactional_id} has no input position; it would not be fenced")]
-    NoInputPosition { transactional_id: String },
     #[error(
         "offset {offset} of {topic}/{partition} is outside the log, which holds {start} to {end}"
     )]
@@ -76,7 +74,6 @@ impl LogError {
             | Self::WrongTopicSettings { .. }
             | Self::RecordTooLarge { .. }
             | Self::TransactionTooLarge { .. }
-            | Self::NoInputPosition { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Corrupt { .. }
             | Self::InUse { .. }

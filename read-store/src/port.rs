@@ -193,13 +193,16 @@ pub trait ReadStore: Send + Sync + 'static {
     /// Does nothing when the table exists.
     async fn create_table(&self, table: &Table) -> StoreResult<()>;
 
+    /// All tables that there are, those of other versions of a projection included: for rebuilds,
+    /// which fold a new version beside the old one.
     async fn tables(&self) -> StoreResult<Vec<Table>>;
 
     /// Which table this is. Everybody who has the same rows before him is told the same, for as
     /// long as the store is open; a table of this name elsewhere, or made anew, is another one.
     async fn table_id(&self, table: &Table) -> StoreResult<Uuid>;
 
-    /// Does nothing when the table does not exist.
+    /// For versions of a projection that nobody reads any more. Does nothing when the table does not
+    /// exist.
     async fn drop_table(&self, table: &Table) -> StoreResult<()>;
 
     async fn write(&self, writes: Vec<Write>) -> StoreResult<()>;
@@ -213,7 +216,7 @@ pub trait ReadStore: Send + Sync + 'static {
 
     async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>>;
 
-    /// Fills an empty table that nobody else writes to, from rows in the order of partition and
+    /// For rebuilds: fills an empty table that nobody else writes to, from rows in the order of partition and
     /// clustering key.
     async fn bulk_load(
         &self,

@@ -281,7 +281,7 @@ fn recipe_events() -> Vec<(&'static str, recipe_domain::Event)> {
         let any = recipe_domain::Expected::Any;
         let event = recipe_domain::decide(known.as_ref(), command, &caller, &any, now());
         let event = event.unwrap().unwrap();
-        known = Some(recipe_domain::evolve(known, &event));
+        known = Some(event.after.clone());
         events.push((record, event));
     }
     events

@@ -131,28 +131,31 @@ async fn writer(number: u64, addresses: Addresses, stop: Arc<AtomicBool>) -> Vec
             }
         }
         if write.status.is_success() && count.is_multiple_of(3) {
-            read_own_write(&addresses.any(&mut random), &write).await;
+            // Processes die meanwhile: whether there is an answer is checked once they live.
+            shows_own_write(&addresses.any(&mut random), &write).await;
         }
         written.push(write);
     }
     written
 }
 
-/// A read with the write's token shows it, if it is answered at all: processes die meanwhile.
-async fn read_own_write(base: &str, write: &Written) {
+/// Whether a read with the write's token is answered; what it answers shows the write.
+async fn shows_own_write(base: &str, write: &Written) -> bool {
     let id = write.answer["id"].as_str().unwrap();
     let request = almanac_tests::process::client()
         .get(format!("{base}/v1/recipes/{id}"))
         .header("consistency-token", &write.token)
         .header("prefer", "handling=strict, wait=2")
         .timeout(Duration::from_secs(5));
-    let Ok(answer) = request.send().await else { return };
+    let Ok(answer) = request.send().await else { return false };
     assert_ne!(answer.status(), StatusCode::NOT_FOUND, "{write:?}");
-    if answer.status() == StatusCode::OK
-        && let Ok(body) = answer.json::<Value>().await
-    {
-        assert!(body["version"].as_u64() >= write.answer["version"].as_u64(), "{write:?}: {body}");
+    if answer.status() != StatusCode::OK {
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{write:?}");
+        return false;
     }
+    let Ok(body) = answer.json::<Value>().await else { return false };
+    assert!(body["version"].as_u64() >= write.answer["version"].as_u64(), "{write:?}: {body}");
+    true
 }
 
 /// Holds what the writers were told against what is there.
@@ -191,6 +194,11 @@ async fn check(process: &Process, written: &[Written]) {
         }
     }
     assert_eq!(listed, names.len(), "no recipe is there that nobody made");
+    // No process dies any more: a read with a token is answered, and soon.
+    for write in written.iter().filter(|write| write.status.is_success()).step_by(7) {
+        let is_shown = async || shows_own_write(&process.url(""), write).await.then_some(());
+        process.until("a read with the token of a write", is_shown).await;
+    }
     for write in written.iter().step_by(5) {
         let again = attempt(&process.url(""), write).await.expect("an answer");
         assert_eq!((again.status, &again.body), (write.status, &write.answer), "{}", write.key);

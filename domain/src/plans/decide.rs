@@ -78,11 +78,3 @@ pub fn delist(known: &Knowledge, now: Timestamp) -> Option<PlanEvent> {
     let after = Knowledge { sequence: known.sequence + 1, listed: false, ..known.clone() };
     Some(PlanEvent { fact: PlanFact::Delisted, after, occurred_at: now })
 }
-
-/// Folds one event. An event that was folded already, by its sequence, changes nothing.
-pub fn evolve(known: Option<Knowledge>, event: &PlanEvent) -> Knowledge {
-    match known {
-        Some(known) if known.sequence >= event.after.sequence => known,
-        _ => event.after.clone(),
-    }
-}

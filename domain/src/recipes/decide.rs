@@ -154,11 +154,3 @@ pub fn decide(
     };
     Ok(Some(Event { fact, after, occurred_at: now }))
 }
-
-/// Folds one event. One that was folded already, by its version, changes nothing.
-pub fn evolve(known: Option<Knowledge>, event: &Event) -> Knowledge {
-    match known {
-        Some(known) if known.version >= event.after.version => known,
-        _ => event.after.clone(),
-    }
-}

@@ -64,7 +64,7 @@ async fn fetch_now(
     let who = admin.check(&name, &headers)?;
     almanac_ingestor::request_fetch(&*admin.log, &admin.topics, &admin.codec, &name, &who)
         .await
-        .map_err(|error| Problem::unavailable(&error))?;
+        .map_err(|error| Problem::unavailable("the event log", &error))?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -87,6 +87,6 @@ async fn replay(
     let (log, topics) = (&*admin.log, &admin.topics);
     almanac_ingestor::request_replay(log, topics, &admin.codec, &name, since, &who)
         .await
-        .map_err(|error| Problem::unavailable(&error))?;
+        .map_err(|error| Problem::unavailable("the event log", &error))?;
     Ok(StatusCode::ACCEPTED)
 }

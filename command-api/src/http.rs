@@ -18,6 +18,7 @@ use almanac_edge::{
 use almanac_event_log::{
     Append, EventLog, Headers, LogResult, Offset, Record, Retry, TopicId, partitioner::partition_of,
 };
+use almanac_processor::RoleError;
 use almanac_schemas::{
     Codec, Token,
     commands::{COMMAND, CommandRecord, ReplyRecord},
@@ -301,7 +302,7 @@ impl CommandApi {
                 tracing::warn!(request, %error, "a command may be under way or not");
                 Ok(None)
             }
-            Ok(Err(error)) => Err(Problem::unavailable(&error)),
+            Ok(Err(error)) => Err(Problem::unavailable("the event log", &error)),
             Err(_) => {
                 // Whoever asked knows where to look; what is on its way goes on without.
                 tokio::spawn(async move {
@@ -335,7 +336,13 @@ async fn outcome(
     let caller = api.identity.caller(&asked)?;
     let id = headers::id(&id, "command")?;
     let found = api.replies.find(&*api.log, &api.codec, &api.topics, id).await;
-    let found = found.map_err(|error| Problem::unavailable(&error))?;
+    let found = found.map_err(|error| {
+        let what = match &error {
+            RoleError::Log(_) => "the event log",
+            _ => "the memory of outcomes",
+        };
+        Problem::unavailable(what, &error)
+    })?;
     // To anybody else it is not there.
     let may_see = |reply: &ReplyRecord| caller.is_admin() || reply.caller == caller.subject;
     let body = match found {

@@ -112,10 +112,11 @@ impl Problem {
         Self::new(ProblemType::Internal, "the failure was logged")
     }
 
-    /// An outage of something this server needs; the cause is logged and not told.
-    pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
+    /// An outage of `what` this server needs; the cause is logged and not told.
+    pub fn unavailable(what: &str, error: &dyn std::fmt::Display) -> Self {
         tracing::warn!(request_id = request::logged(), %error, "request could not be answered");
-        let problem = Self::new(ProblemType::Unavailable, "a store does not answer; try again");
+        let detail = format!("{what} does not answer; try again");
+        let problem = Self::new(ProblemType::Unavailable, detail);
         Self { retry_after_s: Some(1), ..problem }
     }
 

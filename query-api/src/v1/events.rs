@@ -38,7 +38,7 @@ fn log_problem(error: &LogError) -> Problem {
         LogError::OffsetOutOfRange { .. } => {
             Problem::new(ProblemType::BadCursor, "the position is outside the topic")
         }
-        error if error.retry() == Retry::Later => Problem::unavailable(error),
+        error if error.retry() == Retry::Later => Problem::unavailable("the event log", error),
         error => Problem::internal(error),
     }
 }
@@ -215,7 +215,8 @@ async fn page(
             let place = record.partition as usize;
             positions.next[place] = record.offset + 1;
             ended[place] |= positions.next[place] >= ends[place];
-            if let Some(item) = item(state, &record).await.map_err(|e| Problem::unavailable(&e))?
+            let item = item(state, &record).await;
+            if let Some(item) = item.map_err(|e| Problem::unavailable("the schema registry", &e))?
                 && wanted.accepts(&item, &record)
             {
                 bytes += record.record.size();

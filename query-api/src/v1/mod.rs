@@ -29,7 +29,7 @@ fn filters_text(query: &str) -> String {
 /// The one mapping of store errors to answers.
 pub(crate) fn store_problem(error: &StoreError) -> Problem {
     match error.retry() {
-        Retry::Later => Problem::unavailable(error),
+        Retry::Later => Problem::unavailable("the read store", error),
         Retry::Never => Problem::internal(error),
     }
 }

@@ -31,13 +31,14 @@ struct Demo {
     started: Instant,
 }
 
-/// Starts it on a free port of loopback.
-pub(crate) async fn start(shutdown: CancellationToken) -> anyhow::Result<SocketAddr> {
+/// A free port of loopback, and what serves it.
+pub(crate) async fn start(
+    shutdown: CancellationToken,
+) -> anyhow::Result<(SocketAddr, impl Future<Output = ()>)> {
     let (listener, address) = almanac_edge::bind("127.0.0.1:0").await?;
     let demo = Arc::new(Demo { requests: AtomicU64::new(0), started: Instant::now() });
     let router = Router::new().route("/plans.xml", get(feed)).with_state(demo);
-    tokio::spawn(almanac_edge::serve(listener, router, Default::default(), shutdown));
-    Ok(address)
+    Ok((address, almanac_edge::serve(listener, router, Default::default(), shutdown)))
 }
 
 /// How `almanac up` fetches it: more often than anything real.

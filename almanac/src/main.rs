@@ -10,13 +10,16 @@ mod open_files;
 mod private;
 mod roles;
 mod schemas;
+mod tasks;
 mod telemetry;
 mod token;
 mod up;
 
+use almanac_processor::{Supervisor, TaskName};
 use clap::{Parser, Subcommand};
 use roles::Roles;
 use std::{path::PathBuf, process::ExitCode};
+use tokio_util::sync::CancellationToken;
 
 /// Half of a search's own time went into the system's allocator, most of it into giving memory back
 /// between requests.
@@ -118,7 +121,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = config::Config::load(arguments.config.as_deref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let background = background_runtime()?;
-    runtime.spawn(throttle.clone().run());
+    let windows = throttle.clone();
+    runtime.spawn(async move {
+        let (task, never) = (TaskName::new("log windows"), CancellationToken::new());
+        let run = || async {
+            windows.clone().run().await;
+            Ok(())
+        };
+        let _ = Supervisor::default().keep(&task, &never, telemetry::WINDOW, run).await;
+    });
     let outcome = match &arguments.command {
         Verb::Up => runtime.block_on(up::run(config, Roles::ALL, true, background.handle())),
         Verb::Ingestor => {

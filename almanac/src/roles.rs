@@ -5,18 +5,19 @@ use crate::{
     config::{Config, Engine},
     engine::{self, Opened},
     open_files,
+    tasks::Tasks,
 };
 use almanac_command_api::{CommandApi, Decider, Replies};
 use almanac_edge::{Identity, ServeOptions};
 use almanac_event_log::TopicSpec;
 use almanac_ingestor::{IngestMetrics, Ingestor};
-use almanac_processor::ProcessorOptions;
+use almanac_processor::{Ending, Foreign, ProcessorOptions, Supervisor};
 use almanac_projector::{Projection, Projector, ProjectorMetrics, plans, recipes};
 use almanac_query_api::{ApiState, QueryMetrics, QueryOptions};
 use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
 use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +41,9 @@ pub(crate) struct Running {
     api: Arc<ApiState>,
     replies: Option<Arc<Replies>>,
     processors: CancellationToken,
-    tasks: Vec<(&'static str, JoinHandle<anyhow::Result<()>>)>,
-    http_stop: CancellationToken,
-    http: JoinHandle<()>,
-    followers: Vec<JoinHandle<()>>,
+    writing: Tasks,
+    serving_stop: CancellationToken,
+    serving: Tasks,
     _claim: Option<File>,
 }
 
@@ -111,13 +111,17 @@ pub(crate) async fn start(
     listener: TcpListener,
     shutdown: &CancellationToken,
     background: &tokio::runtime::Handle,
+    supervisor: &Supervisor,
 ) -> anyhow::Result<Running> {
     let address = listener.local_addr().context("the listener has no address")?;
     let claim = if roles.projector { Some(claim(config, "projector")?) } else { None };
     let opened = engine::open(config, &topic_specs(config), shutdown, background).await?;
     let mut registry = Registry::default();
-    let processors = CancellationToken::new();
-    let mut tasks = Vec::new();
+    let foreign = Foreign::default();
+    supervisor.register(&mut registry);
+    foreign.register(&mut registry);
+    let (processors, foreground) = (CancellationToken::new(), tokio::runtime::Handle::current());
+    let mut writing = Tasks::new(supervisor);
 
     let projectors = projectors(config, &opened, &ProjectorMetrics::register(&mut registry))?;
     // Whoever comes first makes the tables: the query side may start before any projector.
@@ -140,10 +144,13 @@ pub(crate) async fn start(
     let query_metrics = QueryMetrics::register(&mut registry);
     let identity = Arc::new(Identity::new(config.identity_options())?);
     let registry = Arc::new(registry);
-    let api = api_state(config, &opened, identity.clone(), query_metrics, registry).await?;
+    let watch = (supervisor.clone(), foreign.clone());
+    let api = api_state(config, &opened, identity.clone(), query_metrics, registry, watch).await?;
 
     let options = |role: &str, input: &str| ProcessorOptions {
         session_timeout: config.session_timeout,
+        supervisor: supervisor.clone(),
+        foreign: foreign.clone(),
         ..ProcessorOptions::new(
             &format!("{}almanac-{role}", config.topic_prefix),
             input,
@@ -156,7 +163,7 @@ pub(crate) async fn start(
         let options = options(&role, projector.topics.source());
         let run =
             almanac_processor::run(opened.log.clone(), options, projector, processors.clone());
-        tasks.push(("projector", background.spawn(async move { Ok(run.await?) })));
+        writing.run(&role, background, run);
     }
     if roles.command_api {
         let topics = command_topics(config);
@@ -165,22 +172,32 @@ pub(crate) async fn start(
             options: config.commands.decider_options(),
             codec: opened.codec.clone(),
             aggregates: engine::state_folder(config, "decider-aggregates-1").await?,
-            outcomes: engine::state_folder(config, "decider-outcomes-1").await?,
+            outcomes: engine::state_folder(config, "decider-outcomes-2").await?,
         });
         let options = options("decider", topics.commands());
         // Somebody waits for what it does: it runs beside those who answer.
         let run = almanac_processor::run(opened.log.clone(), options, decider, processors.clone());
-        tasks.push(("decider", tokio::spawn(async move { Ok(run.await?) })));
+        writing.run("decider", &foreground, run);
     }
     if let Some(ingestor) = ingestor {
         let options = options("ingestor", ingest_topics.requests());
         let run = almanac_processor::run(opened.log.clone(), options, ingestor, processors.clone());
-        tasks.push(("ingestor", background.spawn(async move { Ok(run.await?) })));
+        writing.run("ingestor", background, run);
     }
-    let follower_stop = CancellationToken::new();
-    let http_stop = follower_stop.clone();
-    let following = almanac_query_api::run(api.clone(), follower_stop.clone());
-    let mut followers = vec![background.spawn(following)];
+    let serving_stop = CancellationToken::new();
+    let mut serving = Tasks::new(supervisor);
+    let log = opened.log.clone();
+    let died = move || {
+        let log = log.clone();
+        async move { Err(Ending::is_final(&log.died().await)) }
+    };
+    serving.follow("event log", &foreground, &serving_stop, died);
+    let followed = api.clone();
+    let follow = move || almanac_query_api::follow(followed.clone());
+    serving.follow("change feed", background, &serving_stop, follow);
+    let refreshed = api.clone();
+    let refresh = move || almanac_query_api::refresh(refreshed.clone());
+    serving.follow("cache refresher", background, &serving_stop, refresh);
     let mut router = almanac_query_api::router(api.clone()).merge(admin::router(
         opened.log.clone(),
         opened.codec.clone(),
@@ -199,31 +216,29 @@ pub(crate) async fn start(
             config.commands.api_options(&config.http),
         )
         .await?;
+        let followed = command_api.replies.clone();
+        supervisor.require("replies", move || followed.is_ready());
         replies = Some(command_api.replies.clone());
-        followers.push(tokio::spawn(almanac_command_api::follow(
-            command_api.replies.clone(),
-            opened.log.clone(),
-            opened.codec.clone(),
-            command_api.topics.clone(),
-            engine::state_folder(config, "replies-2").await?,
-            follower_stop,
-        )));
+        let follower = Arc::new(almanac_command_api::Follower {
+            replies: command_api.replies.clone(),
+            log: opened.log.clone(),
+            codec: opened.codec.clone(),
+            topics: command_api.topics.clone(),
+            folder: engine::state_folder(config, "replies-2").await?,
+            foreign: foreign.clone(),
+        });
+        let follow = move || {
+            let follower = follower.clone();
+            async move { follower.follow().await.map_err(|error| error.ending()) }
+        };
+        serving.follow("replies", &foreground, &serving_stop, follow);
         router = router.merge(almanac_command_api::router(command_api));
     }
     let max_connections = open_files::connections(config.http.max_connections);
     let options = ServeOptions { max_connections, ..config.http.serve_options() };
-    let http = tokio::spawn(almanac_edge::serve(listener, router, options, http_stop.clone()));
-    Ok(Running {
-        address,
-        api,
-        replies,
-        processors,
-        tasks,
-        http_stop,
-        http,
-        followers,
-        _claim: claim,
-    })
+    let http = almanac_edge::serve(listener, router, options, serving_stop.clone());
+    serving.run_once("http", &foreground, &serving_stop, http);
+    Ok(Running { address, api, replies, processors, writing, serving_stop, serving, _claim: claim })
 }
 
 async fn api_state(
@@ -232,6 +247,7 @@ async fn api_state(
     identity: Arc<Identity>,
     metrics: QueryMetrics,
     registry: Arc<Registry>,
+    (supervisor, foreign): (Supervisor, Foreign),
 ) -> anyhow::Result<Arc<ApiState>> {
     let freshness = config.providers.iter().map(|provider| {
         let seconds = i64::try_from(provider.freshness.as_secs()).unwrap_or(i64::MAX);
@@ -248,6 +264,8 @@ async fn api_state(
         prefix: config.topic_prefix.clone(),
         serve_registry: config.engine == Engine::Embedded,
         freshness_s: freshness.collect(),
+        supervisor,
+        foreign,
     };
     let (log, store, codec) = (opened.log.clone(), opened.store.clone(), opened.codec.clone());
     Ok(ApiState::new(log, store, codec, identity, options, metrics, registry).await?)
@@ -264,37 +282,19 @@ impl Running {
         }
     }
 
-    /// Waits until a role ends by itself, which only an error makes it do.
+    /// Waits until a task ends by itself, which only an error makes it do.
     pub(crate) async fn failed(&mut self) -> anyhow::Error {
-        loop {
-            for (name, task) in &mut self.tasks {
-                if task.is_finished() {
-                    let result = task.await;
-                    return match result {
-                        Ok(Ok(())) => anyhow::anyhow!("the {name} ended"),
-                        Ok(Err(error)) => error.context(format!("the {name} ended")),
-                        Err(error) => anyhow::anyhow!("the {name} ended: {error}"),
-                    };
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::select! {
+            error = self.writing.died() => error,
+            error = self.serving.died() => error,
         }
     }
 
-    /// Ends the roles in order: first who writes, then who answers.
+    /// Ends the tasks in order: first who writes, then who answers.
     pub(crate) async fn drain(self) {
         self.processors.cancel();
-        for (name, task) in self.tasks {
-            if !task.is_finished() && tokio::time::timeout(DRAIN, task).await.is_err() {
-                tracing::warn!("the {name} did not end in time");
-            }
-        }
-        self.http_stop.cancel();
-        if tokio::time::timeout(DRAIN, self.http).await.is_err() {
-            tracing::warn!("some requests did not end in time");
-        }
-        for follower in self.followers {
-            let _ = tokio::time::timeout(DRAIN, follower).await;
-        }
+        self.writing.drain(DRAIN).await;
+        self.serving_stop.cancel();
+        self.serving.drain(DRAIN).await;
     }
 }

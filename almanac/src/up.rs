@@ -4,7 +4,9 @@ use crate::{
     config::{Config, Engine},
     demo, private,
     roles::{self, Roles},
+    tasks::Tasks,
 };
+use almanac_processor::Supervisor;
 use anyhow::bail;
 use std::{io::IsTerminal, net::SocketAddr, time::Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +25,10 @@ pub(crate) async fn run(
     }
     let started = Instant::now();
     let shutdown = CancellationToken::new();
-    tokio::spawn(watch_signals(shutdown.clone()));
+    let supervisor = Supervisor::new(config.supervision.limits());
+    let foreground = tokio::runtime::Handle::current();
+    let mut own = Tasks::new(&supervisor);
+    own.run_once("signals", &foreground, &shutdown, watch_signals(shutdown.clone()));
     if !config.is_loopback() {
         tracing::warn!(
             listen = config.http.listen,
@@ -43,11 +48,13 @@ pub(crate) async fn run(
     let (listener, _) = almanac_edge::bind(&config.http.listen).await?;
     let has_demo = everything && config.demo && config.providers.is_empty();
     if has_demo {
-        let address = demo::start(shutdown.clone()).await?;
+        let (address, serving) = demo::start(shutdown.clone()).await?;
+        own.run_once("demonstration feed", &foreground, &shutdown, serving);
         config.providers.push(demo::provider(address));
         config.ingest = demo::options(config.ingest);
     }
-    let mut running = roles::start(&config, roles, listener, &shutdown, background).await?;
+    let mut running =
+        roles::start(&config, roles, listener, &shutdown, background, &supervisor).await?;
     let (address, ready) = (running.address, running.ready());
     let announcing = tokio::spawn(async move {
         ready.await;
@@ -56,9 +63,11 @@ pub(crate) async fn run(
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
         error = running.failed() => Some(error),
+        error = own.died() => Some(error),
     };
     announcing.abort();
     if let Some(error) = failed {
+        tracing::error!(error = format!("{error:#}"), "ending the process: a task of it has ended");
         running.drain().await;
         return Err(error);
     }

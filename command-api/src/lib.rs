@@ -16,6 +16,6 @@ mod topics;
 
 pub use decider::{Decider, DeciderOptions};
 pub use http::{CommandApi, CommandApiOptions, router};
-pub use replies::{Replies, follow};
+pub use replies::{Follower, Replies};
 pub use thumbnail::MAX_UPLOAD;
 pub use topics::Topics;

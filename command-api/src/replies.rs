@@ -4,7 +4,8 @@
 use crate::{outcomes::Changes, topics::Topics};
 use almanac_event_log::{EventLog, LogError, Offset, ReadLimit, StoredRecord};
 use almanac_processor::{
-    GatherLimits, GatheredState, LocalState, RoleError, StateError, StateFolder,
+    Foreign, GatherLimits, GatheredState, LocalState, RoleError, StateError, StateFolder,
+    foreign::is_uuid,
 };
 use almanac_schemas::{
     Codec,
@@ -12,13 +13,11 @@ use almanac_schemas::{
 };
 use parking_lot::{Mutex, RwLock};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::sync::{Semaphore, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, Semaphore, oneshot};
 use uuid::Uuid;
 
 const LIMIT: ReadLimit = ReadLimit { records: 2_000, bytes: 4 << 20 };
 const WAIT: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(250);
 const FORGOTTEN_AT_ONCE: usize = 4_000;
 /// Replies read again at once: on Kafka each read is a consumer of its own.
 const READ_AT_ONCE: usize = 16;
@@ -31,13 +30,16 @@ pub struct Replies {
     /// By partition, once they are open.
     states: RwLock<Arc<[GatheredState]>>,
     reading: Semaphore,
+    /// Told when local state turns out to be damaged.
+    doubted: Arc<Notify>,
 }
 
 impl Replies {
     pub fn new(max_waiting: usize, flush: GatherLimits) -> Arc<Self> {
         let (waiting, states) = (Mutex::default(), RwLock::new(Arc::from([])));
         let reading = Semaphore::new(READ_AT_ONCE);
-        Arc::new(Self { max_waiting, flush, waiting, states, reading })
+        let doubted = Arc::new(Notify::new());
+        Arc::new(Self { max_waiting, flush, waiting, states, reading, doubted })
     }
 
     /// Registers who waits, before the command is written. `None` when too many wait already.
@@ -70,11 +72,10 @@ impl Replies {
         }
         let _turn = self.reading.acquire().await.map_err(|e| RoleError::other(&e))?;
         // Off the threads that serve: it reads the disk.
-        let found = tokio::task::spawn_blocking(move || Place::of(&states, request_id));
+        let (of, doubted) = (states.clone(), self.doubted.clone());
+        let found = tokio::task::spawn_blocking(move || Place::of(&of, &doubted, request_id));
         let found = found.await.map_err(|e| RoleError::other(&e))?;
-        let Some((partition, place)) = found.map_err(|e| RoleError::other(&e))? else {
-            return Ok(None);
-        };
+        let Some((partition, place)) = found? else { return Ok(None) };
         if place.expires_at < jiff::Timestamp::now().as_millisecond() {
             return Ok(None);
         }
@@ -88,8 +89,22 @@ impl Replies {
             return Ok(None);
         };
         let decoded = codec.decode(value).await.map_err(|e| RoleError::other(&e))?;
-        Ok(Some(decoded.read().map_err(|e| RoleError::other(&e))?))
+        let reply: ReplyRecord = decoded.read().map_err(|e| RoleError::other(&e))?;
+        if Uuid::try_parse(&reply.request_id).ok() != Some(request_id) {
+            doubt(&states[partition as usize], &self.doubted, "a reply stands elsewhere")?;
+            return Ok(None);
+        }
+        Ok(Some(reply))
     }
+}
+
+/// What local state says is not so: whoever follows starts over, and reads it from the log again.
+fn doubt(state: &GatheredState, doubted: &Notify, detail: &str) -> Result<(), StateError> {
+    let outcome = state.on_disk().doubt(detail);
+    if outcome.is_err() {
+        doubted.notify_one();
+    }
+    outcome
 }
 
 /// Where a reply stands. Its key is the request's id, which begins with the time it was made: what
@@ -105,11 +120,16 @@ impl Place {
     }
 
     /// Where the reply to a request stands, and in which partition. Blocks.
-    fn of(states: &[GatheredState], request_id: Uuid) -> Result<Option<(u32, Self)>, StateError> {
+    fn of(
+        states: &[GatheredState],
+        doubted: &Notify,
+        request_id: Uuid,
+    ) -> Result<Option<(u32, Self)>, StateError> {
         for (partition, state) in (0..).zip(states) {
-            let found = state.get(request_id.as_bytes())?;
-            if let Some(place) = found.as_deref().and_then(Self::read) {
-                return Ok(Some((partition, place)));
+            let Some(found) = state.get(request_id.as_bytes())? else { continue };
+            match Self::read(&found) {
+                Some(place) => return Ok(Some((partition, place))),
+                None => doubt(state, doubted, "a reply's place is none")?,
             }
         }
         Ok(None)
@@ -130,8 +150,10 @@ fn forget(state: &LocalState, now_ms: i64) -> Result<Changes, StateError> {
     let mut changes = Changes::new();
     for entry in state.scan(b"").take(FORGOTTEN_AT_ONCE) {
         let (key, value) = entry?;
-        if Place::read(&value).is_some_and(|place| place.expires_at >= now_ms) {
-            break;
+        match Place::read(&value) {
+            Some(place) if place.expires_at >= now_ms => break,
+            Some(_) => {}
+            None => state.doubt("a reply's place is none")?,
         }
         changes.push((key.to_vec(), None));
     }
@@ -158,97 +180,97 @@ impl Drop for Waiting {
     }
 }
 
-/// Follows `replies` until `shutdown`, through outages.
-pub async fn follow(
-    replies: Arc<Replies>,
-    log: Arc<dyn EventLog>,
-    codec: Arc<Codec>,
-    topics: Topics,
-    folder: StateFolder,
-    shutdown: CancellationToken,
-) {
-    loop {
-        let followed = follow_once(&replies, &log, &codec, &topics, &folder);
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            result = followed => if let Err(error) = result {
-                tracing::warn!(%error, "replies are not followed; writes wait in vain meanwhile");
-            },
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
-        }
+/// Follows `replies` for [`Replies`].
+pub struct Follower {
+    pub replies: Arc<Replies>,
+    pub log: Arc<dyn EventLog>,
+    pub codec: Arc<Codec>,
+    pub topics: Topics,
+    pub folder: StateFolder,
+    pub foreign: Foreign,
+}
+
+/// However following ends, also by a panic: nobody may take what is known for up to date, and the
+/// states must be free for who follows next.
+struct UnfollowedAtEnd<'a>(&'a Replies);
+
+impl Drop for UnfollowedAtEnd<'_> {
+    fn drop(&mut self) {
+        *self.0.states.write() = Arc::from([]);
     }
 }
 
-async fn follow_once(
-    replies: &Replies,
-    log: &Arc<dyn EventLog>,
-    codec: &Codec,
-    topics: &Topics,
-    folder: &StateFolder,
-) -> Result<(), RoleError> {
-    let partitions = log.topic(&topics.replies).await?.partitions;
-    // What was opened before an outage is let go of first.
-    *replies.states.write() = Arc::from([]);
-    let (mut states, mut from) = (Vec::new(), Vec::new());
-    for partition in 0..partitions {
-        let (state, next) = folder.resume(&**log, &topics.replies, partition).await?;
-        states.push(GatheredState::new(state, replies.flush));
-        from.push((partition, next));
-    }
-    let states: Arc<[GatheredState]> = states.into();
-    *replies.states.write() = states.clone();
-    let mut reader = log.read(&topics.replies, &from).await?;
-    loop {
-        let batch = reader.next(LIMIT, WAIT).await?;
-        take(replies, codec, &states, &batch.records).await?;
-        for state in states.iter() {
-            let now_ms = jiff::Timestamp::now().as_millisecond();
-            let flushed = state.flush_due(move |on_disk| forget(on_disk, now_ms)).await;
-            flushed.map_err(|error| RoleError::other(&error))?;
+impl Follower {
+    /// Follows until an error.
+    pub async fn follow(&self) -> Result<(), RoleError> {
+        let Self { replies, log, topics, folder, .. } = self;
+        let partitions = log.topic(&topics.replies).await?.partitions;
+        let _unfollowed = UnfollowedAtEnd(replies);
+        let (mut states, mut from) = (Vec::new(), Vec::new());
+        for partition in 0..partitions {
+            let (state, next) = folder.resume(&**log, &topics.replies, partition).await?;
+            states.push(GatheredState::new(state, replies.flush));
+            from.push((partition, next));
+        }
+        let states: Arc<[GatheredState]> = states.into();
+        *replies.states.write() = states.clone();
+        let mut reader = log.read(&topics.replies, &from).await?;
+        loop {
+            let batch = tokio::select! {
+                batch = reader.next(LIMIT, WAIT) => batch?,
+                () = replies.doubted.notified() => {
+                    return Err(RoleError::Other("local state of replies is damaged".to_owned()));
+                }
+            };
+            self.take(&states, &batch.records).await?;
+            for state in states.iter() {
+                let now_ms = jiff::Timestamp::now().as_millisecond();
+                state.flush_due(move |on_disk| forget(on_disk, now_ms)).await?;
+            }
         }
     }
-}
 
-async fn take(
-    replies: &Replies,
-    codec: &Codec,
-    states: &[GatheredState],
-    records: &[StoredRecord],
-) -> Result<(), RoleError> {
-    let mut by_partition: HashMap<u32, (Changes, u64)> = HashMap::new();
-    for record in records {
-        let (changes, next) = by_partition.entry(record.partition).or_default();
-        *next = record.offset + 1;
-        let Some(value) = &record.record.value else { continue };
-        let decoded = match codec.decode(value).await {
-            Ok(decoded) if decoded.record() == REPLY => decoded.read::<ReplyRecord>(),
-            Ok(_) => continue,
-            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
-            Err(error) => Err(error),
-        };
-        let Ok(reply) = decoded else {
-            tracing::warn!(
-                topic = %record.topic, partition = record.partition, offset = record.offset,
-                "passing over a reply that cannot be read"
-            );
-            continue;
-        };
-        if let Ok(id) = Uuid::try_parse(&reply.request_id) {
-            let place = Place { offset: record.offset, expires_at: reply.expires_at };
-            changes.push((id.as_bytes().to_vec(), Some(place.write())));
+    async fn take(
+        &self,
+        states: &[GatheredState],
+        records: &[StoredRecord],
+    ) -> Result<(), RoleError> {
+        let mut by_partition: HashMap<u32, (Changes, u64)> = HashMap::new();
+        for record in records {
+            let (changes, next) = by_partition.entry(record.partition).or_default();
+            *next = record.offset + 1;
+            if !is_uuid(&record.record.key) {
+                self.foreign.pass_over("replies", record);
+                continue;
+            }
+            let Some(value) = &record.record.value else { continue };
+            let decoded = match self.codec.decode(value).await {
+                Ok(decoded) if decoded.record() == REPLY => decoded.read::<ReplyRecord>(),
+                Ok(_) => continue,
+                Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+                Err(error) => Err(error),
+            };
+            let Ok(reply) = decoded else {
+                tracing::warn!(
+                    topic = %record.topic, partition = record.partition, offset = record.offset,
+                    "passing over a reply that cannot be read"
+                );
+                continue;
+            };
+            if let Ok(id) = Uuid::try_parse(&reply.request_id) {
+                let place = Place { offset: record.offset, expires_at: reply.expires_at };
+                changes.push((id.as_bytes().to_vec(), Some(place.write())));
+            }
+            if let Some(waiting) = self.replies.waiting.lock().remove(&reply.request_id) {
+                // Who waited may have hung up.
+                let _ = waiting.send(reply);
+            }
         }
-        if let Some(waiting) = replies.waiting.lock().remove(&reply.request_id) {
-            // Who waited may have hung up.
-            let _ = waiting.send(reply);
+        for (partition, (changes, next)) in by_partition {
+            if let Some(state) = states.get(partition as usize) {
+                state.take(changes, Some(next));
+            }
         }
+        Ok(())
     }
-    for (partition, (changes, next)) in by_partition {
-        if let Some(state) = states.get(partition as usize) {
-            state.take(changes, Some(next));
-        }
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@
 //!   transaction names an input position: Kafka checks the generation with the position only.
 //! * **Readers** see committed records only.
 
-use crate::{LogResult, Record, StoredRecord};
+use crate::{LogError, LogResult, Record, StoredRecord};
 use async_trait::async_trait;
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -158,6 +158,12 @@ pub struct ReadBatch {
 
 #[async_trait]
 pub trait EventLog: Send + Sync + 'static {
+    /// Resolves when a part of the log that works by itself, such as a thread of the engine, has
+    /// died: only another process can go on then.
+    async fn died(&self) -> LogError {
+        std::future::pending().await
+    }
+
     /// Creates what is missing. An existing topic that differs in what matters is an error that
     /// says how it differs.
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()>;

@@ -1,5 +1,6 @@
 //! What the owner of a partition has at hand.
 
+use crate::Foreign;
 use almanac_event_log::{
     Append, EventLog, InputPosition, Isolation, LogReader, LogResult, Offset, Ownership, ReadLimit,
     StoredRecord, Transactor,
@@ -18,19 +19,28 @@ pub struct Owned {
     /// Set when the partition is revoked or the process ends: finish the batch and return.
     pub cancelled: CancellationToken,
     pub(crate) transactional_id: String,
+    pub(crate) foreign: Foreign,
 }
 
 /// The right to write: a transactor and the input position that every transaction carries.
 pub struct Input {
     transactor: Box<dyn Transactor>,
+    group: Arc<str>,
     topic: Arc<str>,
     partition: u32,
+    start: Offset,
+    committed: Option<Offset>,
     next_offset: Offset,
 }
 
 impl Owned {
     pub fn partition(&self) -> u32 {
         self.ownership.partition
+    }
+
+    /// Notes that a record is passed over because its key is none that Almanac writes.
+    pub fn pass_over(&self, stored: &StoredRecord) {
+        self.foreign.pass_over(&self.ownership.group, stored);
     }
 
     /// First step of a take-over: ends whatever an earlier owner left open and fences it. Only
@@ -51,7 +61,8 @@ impl Owned {
             );
         }
         let next_offset = committed.map_or(start, |committed| committed.max(start));
-        Ok(Input { transactor, topic, partition, next_offset })
+        let group = self.ownership.group.clone();
+        Ok(Input { transactor, group, topic, partition, start, committed, next_offset })
     }
 
     /// Second step: every committed record of `topic` in this partition, from `from` to the end
@@ -92,7 +103,29 @@ impl Fold {
 }
 
 impl Input {
-    /// A reader of the input partition from the committed position.
+    /// Holds the group's committed offset against the position that outputs and local state were
+    /// written with. Whoever may use the group can commit any offset: the smaller of the two counts, so
+    /// that no input is passed over. Returns the offset below which input may have been handled before;
+    /// the caller must handle none of it twice.
+    pub fn hold_against(&mut self, written: Option<Offset>) -> Offset {
+        let committed = self.committed;
+        let Some(written) = written else { return self.next_offset };
+        if committed == Some(written) {
+            return self.next_offset;
+        }
+        let smaller = committed.unwrap_or(self.start).min(written).max(self.start);
+        tracing::error!(
+            group = %self.group, topic = %self.topic, partition = self.partition, committed, written,
+            going_on_from = smaller,
+            "the group's committed offset is not the one that outputs were written with: another client \
+             commits in this group, or offsets were reset; going on from the smaller, and what was \
+             handled already is not handled again"
+        );
+        self.next_offset = smaller;
+        written.max(committed.unwrap_or_default())
+    }
+
+    /// A reader of the input partition from the position to go on from.
     pub async fn reader(&self, log: &dyn EventLog) -> LogResult<Box<dyn LogReader>> {
         log.read(&self.topic, &[(self.partition, self.next_offset)]).await
     }

@@ -1,22 +1,58 @@
 //! Group membership and the life of a partition's task.
 
-use crate::Owned;
+use crate::{
+    Owned, StateError,
+    foreign::Foreign,
+    supervise::{Died, Ending, Supervisor, TaskName},
+};
 use almanac_event_log::{
-    EventLog, GroupEvent, GroupOptions, LogError, LogResult, Ownership, Retry, Revocation,
+    EventLog, GroupEvent, GroupOptions, LogError, Ownership, Retry, Revocation,
 };
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Why a role gave up a partition. All of them start it over from the log; the kinds differ in
-/// how loudly that is said.
+/// A group that shares nothing out for so long is waited for aloud.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why a role gave up a partition. Either way it is started over from the log.
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
     #[error(transparent)]
     Log(Box<LogError>),
     #[error("{0}")]
     Other(String),
+    /// Only another process can go on.
+    #[error("{0}")]
+    Final(String),
+}
+
+impl From<StateError> for RoleError {
+    fn from(error: StateError) -> Self {
+        match error.needs_another_process() {
+            true => Self::Final(format!(
+                "{error}; a write to the disk failed, and the store takes no more until the process is \
+                 started again"
+            )),
+            false => Self::other(&error),
+        }
+    }
+}
+
+/// Why a processor ended although nobody stopped it. Starting it again in this process does not help.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessorError {
+    #[error(transparent)]
+    Log(Box<LogError>),
+    #[error(transparent)]
+    Died(#[from] Died),
+}
+
+impl From<LogError> for ProcessorError {
+    fn from(error: LogError) -> Self {
+        Self::Log(Box::new(error))
+    }
 }
 
 impl From<LogError> for RoleError {
@@ -26,6 +62,10 @@ impl From<LogError> for RoleError {
 }
 
 impl RoleError {
+    pub fn ending(&self) -> Ending {
+        Ending { why: self.to_string(), is_final: matches!(self, Self::Final(_)) }
+    }
+
     /// Wraps an error of another library, with its causes.
     pub fn other(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
@@ -56,6 +96,8 @@ pub struct ProcessorOptions {
     pub session_timeout: Duration,
     /// Pause before a partition is started over; doubles up to thirty-two times this.
     pub restart_pause: Duration,
+    pub supervisor: Supervisor,
+    pub foreign: Foreign,
 }
 
 impl ProcessorOptions {
@@ -66,6 +108,8 @@ impl ProcessorOptions {
             instance: instance.to_owned(),
             session_timeout: Duration::from_secs(10),
             restart_pause: Duration::from_millis(100),
+            supervisor: Supervisor::default(),
+            foreign: Foreign::default(),
         }
     }
 }
@@ -76,19 +120,17 @@ pub async fn run(
     options: ProcessorOptions,
     role: Arc<dyn Role>,
     shutdown: CancellationToken,
-) -> LogResult<()> {
-    let mut pause = Pause::new(options.restart_pause);
-    while !shutdown.is_cancelled() {
-        match member(&log, &options, &role, &shutdown).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.retry() == Retry::Never => return Err(error),
-            Err(error) => {
-                tracing::warn!(group = options.group, %error, "joining the group again");
-                pause.wait(&shutdown).await;
-            }
-        }
-    }
-    Ok(())
+) -> Result<(), ProcessorError> {
+    let membership = TaskName::new(&options.group);
+    let pause = options.restart_pause;
+    let supervisor = options.supervisor.clone();
+    let member = || async {
+        member(&log, &options, &role, &shutdown).await.map_err(|error| match &error {
+            ProcessorError::Log(log) if log.retry() != Retry::Never => Ending::again(&error),
+            error => Ending::is_final(error),
+        })
+    };
+    Ok(supervisor.keep(&membership, &shutdown, pause, member).await?)
 }
 
 /// One membership, until shutdown or an error.
@@ -97,7 +139,7 @@ async fn member(
     options: &ProcessorOptions,
     role: &Arc<dyn Role>,
     shutdown: &CancellationToken,
-) -> LogResult<()> {
+) -> Result<(), ProcessorError> {
     let mut member = log
         .join(GroupOptions {
             group: options.group.clone(),
@@ -107,13 +149,27 @@ async fn member(
         })
         .await?;
     let mut held = Held::new(shutdown);
+    let mut say_waiting = Some(Instant::now() + PATIENCE);
     let outcome = loop {
+        let said_at = say_waiting.unwrap_or_else(Instant::now);
         let event = tokio::select! {
             () = shutdown.cancelled() => break Ok(()),
             event = member.next() => event,
+            died = held.died() => break Err(died.into()),
+            () = tokio::time::sleep_until(said_at), if say_waiting.is_some() => {
+                say_waiting = None;
+                tracing::info!(
+                    group = options.group, topic = options.input,
+                    session_timeout_s = options.session_timeout.as_secs(),
+                    "waiting for the group to share out partitions: a member that stopped a moment \
+                     ago keeps its partitions until its session times out"
+                );
+                continue;
+            }
         };
         match event {
             Ok(GroupEvent::Assigned(ownerships)) => {
+                say_waiting = None;
                 held.let_go(options.session_timeout).await;
                 held = Held::new(shutdown);
                 for ownership in ownerships {
@@ -121,16 +177,17 @@ async fn member(
                 }
             }
             Ok(GroupEvent::Revoked(revocation)) => {
+                say_waiting = Some(Instant::now() + PATIENCE);
                 // Two thirds, so that the answer is there before the group stops waiting.
                 held.let_go(options.session_timeout * 2 / 3).await;
                 // Dropping it tells the group; by now the tasks and their state are gone.
                 let _: Revocation = revocation;
             }
-            Err(error) => break Err(error),
+            Err(error) => break Err(error.into()),
         }
     };
     held.let_go(options.session_timeout).await;
-    if outcome.is_ok() {
+    if matches!(outcome, Ok(()) | Err(ProcessorError::Died(_))) {
         member.leave().await?;
     }
     outcome
@@ -139,7 +196,7 @@ async fn member(
 /// The tasks of one assignment.
 struct Held {
     cancelled: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Result<(), Died>>,
 }
 
 impl Held {
@@ -154,14 +211,35 @@ impl Held {
         role: &Arc<dyn Role>,
         ownership: Ownership,
     ) {
+        let name = TaskName::of_partition(&options.group, &options.input, ownership.partition);
         let owned = Owned {
             log: log.clone(),
             transactional_id: format!("{}-{}", options.group, ownership.partition),
             ownership,
             cancelled: self.cancelled.clone(),
+            foreign: options.foreign.clone(),
         };
-        let (role, pause) = (role.clone(), Pause::new(options.restart_pause));
-        self.tasks.spawn(keep_owning(role, owned, pause));
+        let (role, pause) = (role.clone(), options.restart_pause);
+        let (supervisor, cancelled) = (options.supervisor.clone(), self.cancelled.clone());
+        self.tasks.spawn(async move {
+            let own = || async { role.own(owned.clone()).await.map_err(|error| error.ending()) };
+            supervisor.keep(&name, &cancelled, pause, own).await
+        });
+    }
+
+    /// Waits until a task has ended for good, while the others go on.
+    async fn died(&mut self) -> Died {
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(died)) => return died,
+                Err(error) => {
+                    let task = TaskName::new("the supervision of a partition");
+                    return Died { task, why: error.to_string() };
+                }
+            }
+        }
+        std::future::pending().await
     }
 
     /// Ends the tasks; one that does not end in time is dropped, and what it still had under way
@@ -173,49 +251,5 @@ impl Held {
             tracing::warn!("a partition's task did not end in time and was dropped");
             self.tasks.shutdown().await;
         }
-    }
-}
-
-async fn keep_owning(role: Arc<dyn Role>, owned: Owned, mut pause: Pause) {
-    let (group, partition) = (owned.ownership.group.clone(), owned.partition());
-    while !owned.cancelled.is_cancelled() {
-        let started = tokio::time::Instant::now();
-        match role.own(owned.clone()).await {
-            Ok(()) => return,
-            Err(error) => {
-                if owned.cancelled.is_cancelled() {
-                    return;
-                }
-                tracing::warn!(%group, partition, %error, "starting the partition over");
-            }
-        }
-        if started.elapsed() > Duration::from_secs(60) {
-            pause.reset();
-        }
-        pause.wait(&owned.cancelled).await;
-    }
-}
-
-/// Exponential pauses that a cancellation cuts short.
-struct Pause {
-    first: Duration,
-    next: Duration,
-}
-
-impl Pause {
-    fn new(first: Duration) -> Self {
-        Self { first, next: first }
-    }
-
-    fn reset(&mut self) {
-        self.next = self.first;
-    }
-
-    async fn wait(&mut self, cancelled: &CancellationToken) {
-        tokio::select! {
-            () = cancelled.cancelled() => {}
-            () = tokio::time::sleep(self.next) => {}
-        }
-        self.next = (self.next * 2).min(self.first * 32);
     }
 }

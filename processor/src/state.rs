@@ -1,7 +1,7 @@
 //! Local state: a partition's folded state on this process's disk, beside the log position it
 //! was folded up to and the id of the topic that position belongs to.
 //!
-//! It is a cache. A store that is lost, of another topic, or ahead of the log is emptied and
+//! It is a cache. A store that is lost, damaged, of another topic, or ahead of the log is emptied and
 //! folded again.
 
 use crate::RoleError;
@@ -10,7 +10,10 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, UserKey, UserValue};
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,32 @@ pub enum StateError {
         "local state of partition {partition} in {folder} is still held; it can be tried again"
     )]
     Held { partition: u32, folder: PathBuf },
+    #[error("a key of {bytes} bytes does not fit into local state, in {folder}")]
+    BadKey { bytes: usize, folder: PathBuf },
+    #[error("an entry of local state in {folder} is damaged: {detail}")]
+    Damaged { detail: String, folder: PathBuf },
+}
+
+impl StateError {
+    /// What is stored is not what was written; a state that is folded again from the log is whole.
+    fn is_damage(cause: &fjall::Error) -> bool {
+        use fjall::Error as E;
+        match cause {
+            E::Storage(cause) => !matches!(cause, fjall::LsmError::Io(_)),
+            E::JournalRecovery(_)
+            | E::InvalidVersion(_)
+            | E::Decompress(_)
+            | E::InvalidTrailer
+            | E::InvalidTag(_)
+            | E::Unrecoverable => true,
+            _ => false,
+        }
+    }
+
+    /// A write to the disk failed, and the store takes no more until it is opened anew.
+    pub(crate) fn needs_another_process(&self) -> bool {
+        matches!(self, Self::Storage { cause: fjall::Error::Poisoned, .. })
+    }
 }
 
 /// The folder of one role's local states; clones share it.
@@ -50,6 +79,8 @@ pub struct StateFolder {
 struct Holders {
     partitions: Mutex<HashSet<u32>>,
     released: Condvar,
+    /// Partitions whose state was doubted and folded again.
+    rebuilt: Mutex<HashSet<u32>>,
 }
 
 struct Held {
@@ -76,22 +107,39 @@ impl Drop for Held {
     }
 }
 
+fn open_database(folder: &Path) -> Result<Database, fjall::Error> {
+    Database::builder(folder)
+        .cache_size(8 << 20)
+        .worker_threads(1)
+        // Recovery replays the journals: small ones start faster.
+        .max_journaling_size(64 << 20)
+        .open()
+}
+
 impl StateFolder {
-    /// Blocks while it recovers. Refused when another process has the folder open.
+    /// Blocks while it recovers. Refused when another process has the folder open. What is there but
+    /// damaged is removed: all of it is in the log.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
-        let database = Database::builder(folder)
-            .cache_size(8 << 20)
-            .worker_threads(1)
-            // Recovery replays the journals: small ones start faster.
-            .max_journaling_size(64 << 20)
-            .open()
-            .map_err(|cause| {
-                let folder = folder.to_owned();
-                match cause {
-                    fjall::Error::Locked => StateError::InUse { folder },
-                    cause => StateError::Storage { action: "open", folder, cause },
-                }
-            })?;
+        let error = |action| {
+            let folder = folder.to_owned();
+            move |cause| match cause {
+                fjall::Error::Locked => StateError::InUse { folder },
+                cause => StateError::Storage { action, folder, cause },
+            }
+        };
+        let database = match open_database(folder) {
+            Err(cause) if StateError::is_damage(&cause) => {
+                tracing::error!(
+                    folder = %folder.display(), error = %cause,
+                    "local state cannot be read; it is removed and folded again from the log"
+                );
+                std::fs::remove_dir_all(folder)
+                    .and_then(|()| std::fs::create_dir_all(folder))
+                    .map_err(|cause| error("remove damaged")(cause.into()))?;
+                open_database(folder).map_err(error("open"))?
+            }
+            opened => opened.map_err(error("open"))?,
+        };
         Ok(Self { database, folder: folder.into(), held: Arc::default() })
     }
 
@@ -107,10 +155,7 @@ impl StateFolder {
         let folder = self.clone();
         // Off the threads that serve: it reads the disk, and waits for who held the state before.
         let opening = tokio::task::spawn_blocking(move || folder.partition(partition, id, end));
-        let (state, from) = opening
-            .await
-            .map_err(|error| RoleError::other(&error))?
-            .map_err(|error| RoleError::other(&error))?;
+        let (state, from) = opening.await.map_err(|error| RoleError::other(&error))??;
         Ok((state, from.max(log.start(topic, partition).await?)))
     }
 
@@ -135,7 +180,8 @@ impl StateFolder {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(8 << 20);
         let open = || -> Result<LocalState, fjall::Error> {
             Ok(LocalState {
-                _held: held,
+                held,
+                doubted: AtomicBool::new(false),
                 database: self.database.clone(),
                 entries: self.database.keyspace(&format!("{name}-entries"), options)?,
                 position: self.database.keyspace(&format!("{name}-position"), options)?,
@@ -161,10 +207,14 @@ pub struct LocalState {
     position: Keyspace,
     topic: TopicId,
     folder: Arc<Path>,
-    _held: Held,
+    /// No position is saved any more: whoever comes next folds everything again.
+    doubted: AtomicBool,
+    held: Held,
 }
 
 const POSITION: &str = "position";
+/// The store writes the length of a key in two bytes, and panics at what does not fit.
+const MAX_KEY: usize = u16::MAX as usize;
 
 impl LocalState {
     /// The position folded up to, if it is one of this topic.
@@ -184,14 +234,9 @@ impl LocalState {
         &self,
         prefix: &[u8],
     ) -> impl Iterator<Item = Result<(UserKey, UserValue), StateError>> {
-        let folder = self.folder.clone();
-        self.entries.prefix(prefix).map(move |guard| {
-            guard.into_inner().map_err(|cause| StateError::Storage {
-                action: "scan",
-                folder: folder.to_path_buf(),
-                cause,
-            })
-        })
+        self.entries
+            .prefix(prefix)
+            .map(move |guard| guard.into_inner().map_err(|cause| self.error("scan", cause)))
     }
 
     /// Takes in changes and the position they lead up to, at once. Without a position the
@@ -203,12 +248,19 @@ impl LocalState {
     ) -> Result<(), StateError> {
         let mut batch = self.database.batch();
         for (key, value) in changes {
+            let key: UserKey = key.into();
+            if key.is_empty() || key.len() > MAX_KEY {
+                let folder = self.folder.to_path_buf();
+                return Err(StateError::BadKey { bytes: key.len(), folder });
+            }
             match value {
                 Some(value) => batch.insert(&self.entries, key, value),
                 None => batch.remove(&self.entries, key),
             }
         }
-        if let Some(position) = position {
+        if let Some(position) = position
+            && !self.doubted.load(Ordering::SeqCst)
+        {
             let mut value = self.topic.0.as_bytes().to_vec();
             value.extend_from_slice(&position.to_be_bytes());
             batch.insert(&self.position, POSITION, value);
@@ -216,7 +268,40 @@ impl LocalState {
         batch.commit().map_err(|cause| self.error("write", cause))
     }
 
+    /// An entry is not what was written, as `detail` says. The error is for whoever owns the
+    /// partition to give it up with: the next who resumes this state folds it again from the log. It is
+    /// `Ok` when that was done in this process before: then the log itself has it like that, and doing
+    /// it again would only go round in a circle.
+    pub fn doubt(&self, detail: &str) -> Result<(), StateError> {
+        let partition = self.held.partition;
+        {
+            let rebuilt = self.held.holders.rebuilt.lock();
+            if !rebuilt.unwrap_or_else(PoisonError::into_inner).insert(partition)
+                && !self.doubted.load(Ordering::SeqCst)
+            {
+                return Ok(());
+            }
+        }
+        self.forget_position();
+        tracing::error!(
+            folder = %self.folder.display(), partition, detail,
+            "local state is damaged; it is folded again from the log"
+        );
+        Err(StateError::Damaged { detail: detail.to_owned(), folder: self.folder.to_path_buf() })
+    }
+
+    fn forget_position(&self) {
+        self.doubted.store(true, Ordering::SeqCst);
+        if let Err(error) = self.position.remove(POSITION) {
+            tracing::error!(folder = %self.folder.display(), %error, "cannot write local state");
+        }
+    }
+
     fn error(&self, action: &'static str, cause: fjall::Error) -> StateError {
+        if StateError::is_damage(&cause) {
+            // Emptied and folded again, it has no damaged blocks any more.
+            self.forget_position();
+        }
         StateError::Storage { action, folder: self.folder.to_path_buf(), cause }
     }
 }

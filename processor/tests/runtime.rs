@@ -6,8 +6,8 @@ use almanac_event_log::{
     embedded::{EmbeddedLog, EmbeddedOptions},
 };
 use almanac_processor::{
-    Change, GatherLimits, GatheredState, LocalState, Owned, ProcessorOptions, Role, RoleError,
-    StateError, StateFolder, run,
+    Change, GatherLimits, GatheredState, LocalState, Owned, ProcessorError, ProcessorOptions, Role,
+    RoleError, StateError, StateFolder, run,
 };
 use async_trait::async_trait;
 use std::{
@@ -55,7 +55,7 @@ impl Role for Copy {
 fn start(
     log: &EmbeddedLog,
     instance: &str,
-) -> (CancellationToken, tokio::task::JoinHandle<almanac_event_log::LogResult<()>>) {
+) -> (CancellationToken, tokio::task::JoinHandle<Result<(), ProcessorError>>) {
     let stop = CancellationToken::new();
     let options = ProcessorOptions {
         restart_pause: Duration::from_millis(1),
@@ -269,4 +269,67 @@ async fn what_is_on_disk_is_read_elsewhere() {
     let found = reading.await.unwrap();
     assert_eq!((&found[&b"old"[..]], &found[&b"both"[..]]), (&value("1"), &value("2")));
     assert_eq!((&found[&b"new"[..]], &found[&b"absent"[..]]), (&value("2"), &None));
+}
+
+#[tokio::test]
+async fn a_doubted_state_is_folded_again_once() {
+    let (_folder, states) = folder();
+    let (state, _) = states.partition(0, TOPIC, 100).unwrap();
+    state.apply([("a", Some("1"))], Some(40)).unwrap();
+    assert!(matches!(state.doubt("a test"), Err(StateError::Damaged { .. })));
+    // What is still under way leaves no position behind.
+    state.apply([("b", Some("1"))], Some(41)).unwrap();
+    assert!(state.doubt("it is still the same state").is_err());
+    drop(state);
+    let (state, position) = states.partition(0, TOPIC, 100).unwrap();
+    assert_eq!((position, state.get(b"a").unwrap(), state.get(b"b").unwrap()), (0, None, None));
+    state.apply([("a", Some("1"))], Some(40)).unwrap();
+    state.doubt("the log has it like that").unwrap();
+    drop(state);
+    assert_eq!(states.partition(0, TOPIC, 100).unwrap().1, 40);
+    // Of another partition nothing is known yet.
+    assert!(states.partition(1, TOPIC, 100).unwrap().0.doubt("a test").is_err());
+}
+
+#[tokio::test]
+async fn keys_that_the_store_cannot_take_are_refused() {
+    let (_folder, states) = folder();
+    let (state, _) = states.partition(0, TOPIC, 100).unwrap();
+    for bytes in [0, 70_000] {
+        let refused = state.apply([(vec![b'x'; bytes], Some("1"))], Some(1)).unwrap_err();
+        assert!(matches!(refused, StateError::BadKey { bytes: found, .. } if found == bytes));
+    }
+}
+
+/// Local state whose files are damaged is removed, and everything else stands.
+#[test]
+fn damaged_files_of_local_state_start_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let states = StateFolder::open(folder.path()).unwrap();
+    let (state, _) = states.partition(0, TOPIC, 100).unwrap();
+    state.apply([("a", Some("1"))], Some(40)).unwrap();
+    drop((state, states));
+    let is_locked = || loop {
+        match StateFolder::open(folder.path()) {
+            // The store's own threads let go of it in their time.
+            Err(StateError::InUse { .. }) => std::thread::sleep(Duration::from_millis(5)),
+            opened => return opened,
+        }
+    };
+    assert_eq!(is_locked().unwrap().partition(0, TOPIC, 100).unwrap().1, 40);
+    drop(is_locked().unwrap());
+    for file in walk(folder.path()) {
+        let is_lock = file.file_name().is_some_and(|name| name == "lock");
+        if !is_lock {
+            let length = std::fs::metadata(&file).unwrap().len() as usize;
+            std::fs::write(&file, vec![0x5a; length]).unwrap();
+        }
+    }
+    let (_, position) = is_locked().unwrap().partition(0, TOPIC, 100).unwrap();
+    assert_eq!(position, 0);
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }

@@ -5,29 +5,30 @@ use almanac_event_log::{Isolation, LogError, LogReader, ReadLimit};
 use almanac_projector::{plans, positions, recipes};
 use almanac_read_store::{StoreError, StoreResult};
 use almanac_schemas::projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord};
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 const LIMIT: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
 const PAUSE: Duration = Duration::from_millis(250);
-const MAX_PAUSE: Duration = Duration::from_secs(4);
 /// How long a reader waits for news.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Follows the feed for as long as it is polled, through outages.
-pub(crate) async fn follow(state: &ApiState) {
-    let mut pause = PAUSE;
-    loop {
-        let started = Instant::now();
-        if let Err(error) = follow_once(state).await {
-            state.feed_alive.store(false, Ordering::Relaxed);
-            tracing::warn!(%error, "the change feed is silent; caches may be out of date");
-        }
-        pause = next_pause(pause, started);
-        tokio::time::sleep(pause).await;
+/// However following ends, also by a panic: what is cached may be out of date from then on.
+struct SilentAtEnd<'a>(&'a ApiState);
+
+impl Drop for SilentAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.feed_alive.store(false, Ordering::Relaxed);
     }
+}
+
+/// Follows the feed until an error.
+pub(crate) async fn follow(state: &ApiState) -> Result<(), LogError> {
+    silent_at_end(state, follow_once(state)).await
+}
+
+async fn silent_at_end<T>(state: &ApiState, following: impl Future<Output = T>) -> T {
+    let _silent_at_end = SilentAtEnd(state);
+    following.await
 }
 
 async fn follow_once(state: &ApiState) -> Result<(), LogError> {
@@ -103,6 +104,11 @@ impl Feed {
     ) -> Result<(), LogError> {
         let batch = reader.next(LIMIT, wait).await?;
         for record in batch.records {
+            // The projector's keys are the names of projections, this version's or not.
+            if !is_ours(&record.record.key) {
+                state.options.foreign.pass_over("change feed", &record);
+                continue;
+            }
             let Some(value) = &record.record.value else { continue };
             let changed = match state.codec.decode(value).await {
                 Ok(decoded) if decoded.record() == PARTITIONS_CHANGED => {
@@ -172,22 +178,27 @@ impl Feed {
     }
 }
 
-/// Reloads what changed, through outages of the read store.
-pub(crate) async fn refresh(state: &ApiState) {
-    let mut pause = PAUSE;
-    loop {
-        let started = Instant::now();
-        if let Err(error) = state.search.refresh().await {
-            tracing::warn!(%error, "cached partitions cannot be loaded again; serving what is there");
+/// A load that a panic cut short leaves nobody who knows which days it had taken on.
+struct AllChanged<'a>(Option<&'a ApiState>);
+
+impl Drop for AllChanged<'_> {
+    fn drop(&mut self) {
+        if let Some(state) = self.0 {
+            state.search.mark_all_changed();
         }
-        pause = next_pause(pause, started);
-        tokio::time::sleep(pause).await;
     }
 }
 
-/// An outage that lasts is said less and less often.
-fn next_pause(pause: Duration, started: Instant) -> Duration {
-    if started.elapsed() > MAX_PAUSE { PAUSE } else { (pause * 2).min(MAX_PAUSE) }
+/// Reloads what changed until an error.
+pub(crate) async fn refresh(state: &ApiState) -> Result<(), StoreError> {
+    let mut unless_it_ends = AllChanged(Some(state));
+    let ended = state.search.refresh().await;
+    unless_it_ends.0 = None;
+    ended
+}
+
+fn is_ours(key: &[u8]) -> bool {
+    [plans::PROJECTION, recipes::PROJECTION].iter().any(|name| name.as_bytes() == key)
 }
 
 #[cfg(test)]
@@ -197,6 +208,8 @@ mod tests {
     use almanac_event_log::{Append, EventLog, Headers, Offset, Record, TopicId};
     use almanac_projector::recipes::id_bucket;
     use almanac_schemas::{Token, projections::TableChangeRecord};
+    use futures::FutureExt;
+    use std::panic::AssertUnwindSafe;
     use uuid::Uuid;
 
     const ID: Uuid = Uuid::from_u128(7);
@@ -242,6 +255,36 @@ mod tests {
             let document = self.state.recipe_cache.document(&self.state, ID).await.ok().unwrap();
             document.unwrap().tag.to_str().unwrap().to_owned()
         }
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_nobody_follows_any_more_is_silent() {
+        let installation = installation().await;
+        let state = &installation.state;
+        state.feed_alive.store(true, Ordering::Relaxed);
+        let panicking = async { panic!("a hole in the feed") };
+        let panicking = AssertUnwindSafe(silent_at_end(state, panicking)).catch_unwind().await;
+        assert!(panicking.is_err());
+        assert!(!state.feed_alive.load(Ordering::Relaxed), "readers would take it for followed");
+    }
+
+    #[tokio::test]
+    async fn changes_with_keys_of_nobody_are_passed_over() {
+        let installation = installation().await;
+        let state = &installation.state;
+        let mut feed = Feed { tables_id: String::new(), is_told: false };
+        let mut reader = state.log.read(CHANGES, &[(0, 0)]).await.unwrap();
+        let keys: [Vec<u8>; 4] =
+            [vec![], b"hello".to_vec(), vec![b'k'; 70_000], plans::PROJECTION.into()];
+        for key in keys {
+            let (value, headers) = (Some("hello".into()), Headers::default());
+            let record = Record { key: key.into(), value, headers, timestamp_ms: 0 };
+            let append = Append { topic: CHANGES.into(), partition: 0, record };
+            state.log.append(vec![append]).await.unwrap();
+            feed.take(state, &mut *reader, WAIT).await.unwrap();
+        }
+        let passed_over = state.options.foreign.count("change feed", CHANGES, 0);
+        assert_eq!(passed_over, 3, "what is ours is only unreadable");
     }
 
     const RECIPES: (&str, u32) = (recipes::PROJECTION, recipes::VERSION);

@@ -6,6 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header};
+use serde_json::json;
 use std::sync::{Arc, atomic::Ordering};
 
 pub(crate) async fn healthz() -> &'static str {
@@ -13,16 +14,20 @@ pub(crate) async fn healthz() -> &'static str {
 }
 
 pub(crate) async fn readyz(State(state): State<Arc<ApiState>>) -> Response {
-    let unready = state.unready.read().clone();
+    let supervisor = &state.options.supervisor;
+    let unready = state.unready.read().clone().or_else(|| supervisor.waits_for());
+    // Their names only: what an error says is for the log, not for whoever may ask here.
+    let failing = supervisor.failing().into_iter().map(|one| one.task.to_string());
     let change_feed = if state.feed_alive.load(Ordering::Relaxed) { "followed" } else { "silent" };
     let (status, word) = match &unready {
         None => (StatusCode::OK, "ready"),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    let body = serde_json::json!({
+    let body = json!({
         "status": word,
         "waiting_for": unready,
         "change_feed": change_feed,
+        "failing_tasks": failing.collect::<Vec<_>>(),
         "out_of_date_partitions": state.search.out_of_date(),
     });
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()

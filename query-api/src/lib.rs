@@ -18,12 +18,12 @@ pub use metrics::QueryMetrics;
 pub use state::{ApiState, QueryOptions, StateError};
 
 use almanac_edge::{Problem, ProblemType, cors, method_not_allowed};
+use almanac_processor::Ending;
 use almanac_schemas::recipes::CONTEXT;
 use axum::{Router, middleware, routing::get};
 use front::{Front, Tokens, front, packing};
 use http::StatusCode;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 /// All routes.
 pub fn router(state: Arc<ApiState>) -> Router {
@@ -78,11 +78,12 @@ pub fn router(state: Arc<ApiState>) -> Router {
         .with_state(state)
 }
 
-/// Follows the change feed and keeps the caches fresh until `shutdown`.
-pub async fn run(state: Arc<ApiState>, shutdown: CancellationToken) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = feed::follow(&state) => {}
-        () = feed::refresh(&state) => {}
-    }
+/// Follows the change feed until that fails; started again, it misses nothing.
+pub async fn follow(state: Arc<ApiState>) -> Result<(), Ending> {
+    feed::follow(&state).await.map_err(|error| Ending::again(&error))
+}
+
+/// Loads cached days again that the change feed names, until that fails.
+pub async fn refresh(state: Arc<ApiState>) -> Result<(), Ending> {
+    feed::refresh(&state).await.map_err(|error| Ending::again(&error))
 }

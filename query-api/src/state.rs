@@ -6,6 +6,7 @@ use crate::{
 };
 use almanac_edge::{Identity, Problem};
 use almanac_event_log::{EventLog, LogError};
+use almanac_processor::{Foreign, Supervisor};
 use almanac_projector::{
     Projection,
     plans::{self, Tables},
@@ -47,6 +48,8 @@ pub struct QueryOptions {
     pub serve_registry: bool,
     /// Freshness objectives of the configured providers, in seconds.
     pub freshness_s: HashMap<String, i64>,
+    pub supervisor: Supervisor,
+    pub foreign: Foreign,
 }
 
 pub struct ApiState {

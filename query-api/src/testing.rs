@@ -149,6 +149,8 @@ pub(crate) async fn installation() -> Installation {
             prefix: String::new(),
             serve_registry: true,
             freshness_s: HashMap::new(),
+            supervisor: Default::default(),
+            foreign: Default::default(),
         },
         metrics,
         Arc::new(registry),

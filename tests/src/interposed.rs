@@ -1,8 +1,8 @@
 //! A log with something of a test's own between it and its transactors.
 
 use almanac_event_log::{
-    Append, EventLog, GroupMember, GroupOptions, InputPosition, Isolation, LogReader, LogResult,
-    Offset, Ownership, TopicDescription, TopicSpec, Transactor,
+    Append, EventLog, GroupMember, GroupOptions, InputPosition, Isolation, LogError, LogReader,
+    LogResult, Offset, Ownership, TopicDescription, TopicSpec, Transactor,
 };
 use async_trait::async_trait;
 use std::{pin::Pin, sync::Arc};
@@ -56,6 +56,10 @@ impl<F> EventLog for Interposed<F>
 where
     F: Fn(Box<dyn Transactor>) -> Box<dyn Transactor> + Send + Sync + 'static,
 {
+    async fn died(&self) -> LogError {
+        self.inner.died().await
+    }
+
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
         self.inner.ensure_topics(topics).await
     }

@@ -7,6 +7,7 @@ pub mod bare_writes;
 pub mod baseline;
 pub mod faulty_cql;
 pub mod interposed;
+pub mod logged;
 pub mod oracle;
 pub mod process;
 pub mod provider;

@@ -10,7 +10,7 @@ use almanac_event_log::{
     kafka::KafkaLog,
     partitioner::partition_of,
 };
-use almanac_processor::{GatherLimits, ProcessorOptions, StateFolder};
+use almanac_processor::{Foreign, GatherLimits, ProcessorError, ProcessorOptions, StateFolder};
 use almanac_schemas::{
     BuiltInRegistry, Codec,
     commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
@@ -131,7 +131,7 @@ impl Transactor for FaultyTransactor {
 /// A decider and what it decides from.
 struct Running {
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<LogResult<()>>,
+    task: tokio::task::JoinHandle<Result<(), ProcessorError>>,
     _folder: tempfile::TempDir,
 }
 
@@ -397,11 +397,15 @@ async fn a_command_that_may_be_written_is_answered_with_its_address() {
     );
     let router = almanac_command_api::router(api.await.unwrap());
     let state = StateFolder::open(&folder.path().join("replies")).unwrap();
-    let stop = CancellationToken::new();
-    let (log, codec, topics) = (stage.log.clone(), stage.codec.clone(), stage.topics.clone());
-    let following =
-        almanac_command_api::follow(replies.clone(), log, codec, topics, state, stop.clone());
-    let following = tokio::spawn(following);
+    let follower = almanac_command_api::Follower {
+        replies: replies.clone(),
+        log: stage.log.clone(),
+        codec: stage.codec.clone(),
+        topics: stage.topics.clone(),
+        folder: state,
+        foreign: Foreign::default(),
+    };
+    let following = tokio::spawn(async move { follower.follow().await });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, router).await });
@@ -457,7 +461,6 @@ async fn a_command_that_may_be_written_is_answered_with_its_address() {
     assert_eq!(stage.records("recipes.events").await.len(), 2);
 
     serving.abort();
-    stop.cancel();
-    following.await.unwrap();
+    following.abort();
     running.end().await;
 }

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use roles::{CommandsConfig, HttpConfig, IdentityConfig, LocalUser};
+pub(crate) use roles::{CommandsConfig, HttpConfig, IdentityConfig, LocalUser, SupervisionConfig};
 pub(crate) use servers::{KafkaConfig, RegistryConfig, ScyllaConfig};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) scylla: ScyllaConfig,
     pub(crate) commands: CommandsConfig,
     pub(crate) projector: ProjectorOptions,
+    pub(crate) supervision: SupervisionConfig,
     pub(crate) ingest: IngestOptions,
     pub(crate) providers: Vec<ProviderConfig>,
 }
@@ -69,6 +70,7 @@ impl Default for Config {
             scylla: ScyllaConfig::default(),
             commands: CommandsConfig::default(),
             projector: ProjectorOptions::default(),
+            supervision: SupervisionConfig::default(),
             ingest: IngestOptions::default(),
             providers: Vec::new(),
         }

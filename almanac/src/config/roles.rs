@@ -2,7 +2,7 @@
 
 use almanac_command_api::{CommandApiOptions, DeciderOptions};
 use almanac_edge::{BodyOptions, ServeOptions};
-use almanac_processor::GatherLimits;
+use almanac_processor::{GatherLimits, RestartLimits};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
@@ -220,5 +220,29 @@ impl CommandsConfig {
             bytes: self.flush_bytes,
             age: self.flush_interval,
         }
+    }
+}
+
+/// When a task that fails is started over no more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SupervisionConfig {
+    /// So many panics of one task within this time are survived; the next ends the process.
+    pub(crate) panics: usize,
+    #[serde(with = "humantime_serde")]
+    pub(crate) within: Duration,
+}
+
+impl Default for SupervisionConfig {
+    fn default() -> Self {
+        let RestartLimits { panics, within, .. } = RestartLimits::default();
+        Self { panics, within }
+    }
+}
+
+impl SupervisionConfig {
+    pub(crate) fn limits(&self) -> RestartLimits {
+        let Self { panics, within } = *self;
+        RestartLimits { panics, within, ..RestartLimits::default() }
     }
 }

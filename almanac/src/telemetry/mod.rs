@@ -3,7 +3,7 @@
 mod bounded;
 mod throttle;
 
-pub(crate) use throttle::Throttle;
+pub(crate) use throttle::{Throttle, WINDOW};
 
 use bounded::Bounded;
 use std::io::IsTerminal;
@@ -31,5 +31,11 @@ pub(crate) fn start(format: Format, filter: &str, throttle: &Throttle) -> anyhow
             registry.with(layer.with_target(false).with_filter(throttle)).init();
         }
     }
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        let message = almanac_processor::supervise::message(panic.payload());
+        tracing::error!(thread = thread.name(), at, panic = message, "a panic");
+    }));
     Ok(())
 }

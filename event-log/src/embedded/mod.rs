@@ -9,6 +9,7 @@ mod segment;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod writer;
 
 use crate::{
@@ -26,6 +27,7 @@ use std::{
     sync::Arc,
 };
 use tail::Tail;
+use threads::Death;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 use writer::{EncodedRun, Fence, Request, SyncFile, Writer};
@@ -70,6 +72,7 @@ struct Inner {
     declaring: tokio::sync::Mutex<()>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     cleaner: Mutex<Option<std::thread::JoinHandle<()>>>,
+    death: Death,
     _lock: File,
 }
 
@@ -108,17 +111,11 @@ impl EmbeddedLog {
             failed: None,
             sync_file,
         };
-        let spawn_error = segment::io_error("start a thread for", folder);
-        let writer = std::thread::Builder::new()
-            .name("log-writer".to_owned())
-            .spawn(move || writer.run(receiver))
-            .map_err(spawn_error)?;
+        let death = Death::new(None);
+        let writer = threads::spawn("log-writer", folder, &death, move || writer.run(receiver))?;
         let cleaner = cleaner::Cleaner::new(folder.clone(), index.clone());
-        let spawn_error = segment::io_error("start a thread for", folder);
-        let cleaner = std::thread::Builder::new()
-            .name("log-cleaner".to_owned())
-            .spawn(move || cleaner.run(sealed_receiver))
-            .map_err(spawn_error)?;
+        let clean = move || cleaner.run(sealed_receiver);
+        let cleaner = threads::spawn("log-cleaner", folder, &death, clean)?;
         Ok(Self(Arc::new(Inner {
             options,
             index,
@@ -128,6 +125,7 @@ impl EmbeddedLog {
             declaring: tokio::sync::Mutex::new(()),
             writer: Mutex::new(Some(writer)),
             cleaner: Mutex::new(Some(cleaner)),
+            death,
             _lock: lock,
         })))
     }
@@ -249,6 +247,10 @@ fn check_settings(spec: &TopicSpec, found: &index::TopicDeclaration) -> LogResul
 
 #[async_trait]
 impl EventLog for EmbeddedLog {
+    async fn died(&self) -> LogError {
+        threads::died(&self.0.death).await
+    }
+
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
         let _one_at_a_time = self.0.declaring.lock().await;
         for spec in topics {

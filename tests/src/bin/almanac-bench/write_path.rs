@@ -2,11 +2,11 @@
 //! without: what they cost Almanac.
 
 use almanac_command_api::{
-    CommandApi, CommandApiOptions, DeciderOptions, Replies, Topics, follow, router,
+    CommandApi, CommandApiOptions, DeciderOptions, Follower, Replies, Topics, router,
 };
 use almanac_edge::{Identity, identity::IdentityOptions};
 use almanac_event_log::{EventLog, kafka::KafkaLog};
-use almanac_processor::{GatherLimits, ProcessorOptions, StateFolder};
+use almanac_processor::{Foreign, GatherLimits, ProcessorOptions, StateFolder};
 use almanac_schemas::{BuiltInRegistry, Codec};
 use almanac_tests::{decider, interposed::without_transactions, kafka, unique};
 use std::{sync::Arc, time::Duration};
@@ -31,14 +31,15 @@ pub(crate) async fn serve(is_transactional: bool, port: &str) {
     tokio::spawn(almanac_processor::run(log.clone(), options, Arc::new(decider), stop.clone()));
     let identity = IdentityOptions { local_user: true, ..IdentityOptions::default() };
     let replies = Replies::new(10_000, GatherLimits::default());
-    tokio::spawn(follow(
-        replies.clone(),
-        log.clone(),
-        codec.clone(),
-        topics.clone(),
-        state,
-        stop.clone(),
-    ));
+    let follower = Follower {
+        replies: replies.clone(),
+        log: log.clone(),
+        codec: codec.clone(),
+        topics: topics.clone(),
+        folder: state,
+        foreign: Foreign::default(),
+    };
+    tokio::spawn(async move { follower.follow().await });
     let identity = Arc::new(Identity::new(identity).expect("no key is needed"));
     let options = CommandApiOptions::default();
     let api = CommandApi::new(log, codec, topics, replies, identity, options);

@@ -1,7 +1,7 @@
 //! Commands that are decided together: each sees what those before it did.
 
 use super::{
-    Decider, State, recipes,
+    Decider, INPUT_POSITION, State, recipes,
     through::{self, Through},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use almanac_edge::{Problem, ProblemType, request};
 use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
-use almanac_processor::{RoleError, Values};
+use almanac_processor::{Owned, RoleError, Values, foreign::is_uuid};
 use almanac_schemas::{
     Token,
     commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
@@ -52,6 +52,7 @@ const LOOKED_UP_TOGETHER: usize = 32;
 
 pub(super) struct Batch<'a> {
     decider: &'a Decider,
+    owned: &'a Owned,
     state: &'a State,
     partition: u32,
     now: Timestamp,
@@ -83,6 +84,7 @@ pub(super) struct Decided {
 }
 
 pub(super) struct Local {
+    partition: u32,
     aggregates: Changes,
     outcomes: Changes,
     /// Which of the appends are events; the others are replies.
@@ -92,14 +94,15 @@ pub(super) struct Local {
 impl<'a> Batch<'a> {
     pub(super) fn new(
         decider: &'a Decider,
+        owned: &'a Owned,
         state: &'a State,
-        partition: u32,
         through: Through,
     ) -> Self {
         Self {
             decider,
+            owned,
             state,
-            partition,
+            partition: owned.partition(),
             now: Timestamp::now(),
             appends: Vec::new(),
             known: Known::default(),
@@ -134,6 +137,10 @@ impl<'a> Batch<'a> {
 
     /// The command of a record, if it is one.
     async fn read(&self, record: &StoredRecord) -> Result<Option<CommandRecord>, RoleError> {
+        if !is_uuid(&record.record.key) {
+            self.owned.pass_over(record);
+            return Ok(None);
+        }
         let codec = &self.decider.codec;
         let decoded = match &record.record.value {
             Some(value) => match codec.decode(value).await {
@@ -149,6 +156,13 @@ impl<'a> Batch<'a> {
                 topic = %record.topic, partition = record.partition, offset = record.offset,
                 "passing over a command that cannot be read"
             );
+        }
+        // Of another key, its recipe may be another partition's.
+        let is_foreign =
+            |command: &CommandRecord| command.aggregate_id.as_bytes() != record.record.key;
+        if decoded.as_ref().is_some_and(is_foreign) {
+            self.owned.pass_over(record);
+            return Ok(None);
         }
         Ok(decoded)
     }
@@ -174,8 +188,7 @@ impl<'a> Batch<'a> {
         let (aggregates, outcomes) = tokio::try_join!(
             state.aggregates.get_all(aggregates),
             state.outcomes.get_all(outcomes)
-        )
-        .map_err(|error| RoleError::other(&error))?;
+        )?;
         self.known = Known { aggregates, outcomes };
         Ok(())
     }
@@ -185,6 +198,9 @@ impl<'a> Batch<'a> {
         command: &CommandRecord,
         record: &StoredRecord,
     ) -> Result<(), RoleError> {
+        if self.was_decided(command, record.offset).await? {
+            return Ok(());
+        }
         let mut outcome_id = &command.outcome_id;
         let earlier = match has_key(command) {
             true => self.outcome(outcome_id).await?,
@@ -213,6 +229,24 @@ impl<'a> Batch<'a> {
         self.reply(command, record, outcome_id, (answer, replayed))
     }
 
+    /// Whether an earlier owner decided the command: what is read again, because the group's offset was
+    /// moved, is not decided again. Past its deadline, its outcome may be forgotten.
+    async fn was_decided(
+        &self,
+        command: &CommandRecord,
+        offset: Offset,
+    ) -> Result<bool, RoleError> {
+        if offset >= self.state.handled_below {
+            return Ok(false);
+        }
+        let is_late = command.deadline < self.now.as_millisecond();
+        if is_late && self.state.decided_below.is_some_and(|below| offset < below) {
+            return Ok(true);
+        }
+        let request = vec![outcomes::request_key(&command.request_id)];
+        Ok(self.state.outcomes.get_all(request).await?.into_values().any(|known| known.is_some()))
+    }
+
     async fn decide(
         &mut self,
         command: &CommandRecord,
@@ -232,6 +266,10 @@ impl<'a> Batch<'a> {
         let token = Token { context: command.context.as_str().into(), topic, partition, offset };
         let token = token.to_string();
         let decided = recipes::decide(codec, newest.as_deref(), command, &token, self.now).await?;
+        if let Some(fault) = decided.unreadable {
+            // If only local state has it like that, the log helps; otherwise the command is refused.
+            self.state.aggregates.on_disk().doubt(&fault)?;
+        }
         if let Some((value, headers)) = decided.event {
             let record = self.record(key.clone(), value.clone(), headers);
             let topic = self.decider.topics.recipes.clone();
@@ -251,9 +289,18 @@ impl<'a> Batch<'a> {
             None => self.known.outcomes.get(&outcomes::outcome_key(id)).cloned().flatten(),
         };
         let Some(encoded) = encoded else { return Ok(None) };
-        let decoded =
-            self.decider.codec.decode(&encoded).await.map_err(|error| RoleError::other(&error))?;
-        let reply: ReplyRecord = decoded.read().map_err(|error| RoleError::other(&error))?;
+        let read = match self.decider.codec.decode(&encoded).await {
+            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+            decoded => decoded.and_then(|decoded| decoded.read::<ReplyRecord>()),
+        };
+        let reply = match read {
+            Ok(reply) => reply,
+            Err(error) => {
+                // From the log come only replies that can be read.
+                self.state.outcomes.on_disk().doubt(&format!("outcome {id}: {error}"))?;
+                return Err(RoleError::other(&error));
+            }
+        };
         Ok((reply.expires_at >= self.now.as_millisecond()).then_some(reply))
     }
 
@@ -284,6 +331,7 @@ impl<'a> Batch<'a> {
             through: Some(through),
         };
         let encoded = self.decider.codec.encode(REPLY, &reply).map_err(|e| RoleError::other(&e))?;
+        outcomes::decided(&mut self.outcome_changes, &reply);
         if is_remembered(&reply) {
             outcomes::remember(&mut self.outcome_changes, &reply.outcome_id, &reply, &encoded);
             self.remembered.insert(reply.outcome_id, encoded.clone());
@@ -310,7 +358,7 @@ impl<'a> Batch<'a> {
         let (aggregates, outcomes) = (self.aggregate_changes, self.outcome_changes);
         Decided {
             appends: self.appends,
-            local: Local { aggregates, outcomes, is_event },
+            local: Local { partition: self.partition, aggregates, outcomes, is_event },
             through: self.through,
         }
     }
@@ -319,12 +367,17 @@ impl<'a> Batch<'a> {
 impl Local {
     /// Takes the batch in, beside the positions it leads up to where those are known: some
     /// acknowledgements lack an offset, and then the next take-over reads the records again.
-    pub(super) fn take(self, state: &State, offsets: &[Option<Offset>]) {
+    pub(super) fn take(mut self, state: &State, offsets: &[Option<Offset>], input: Offset) {
         let position = |wanted: bool| {
             let of_topic = offsets.iter().zip(&self.is_event).filter(|(_, is)| **is == wanted);
             of_topic.map(|(offset, _)| *offset).next_back().flatten().map(|offset| offset + 1)
         };
         let (events, replies) = (position(true), position(false));
+        let (context, topic, partition) =
+            (schemas::CONTEXT.into(), state.commands.0, self.partition);
+        let input = Token { context, topic, partition, offset: input };
+        let input = input.to_string().into_bytes();
+        self.aggregates.push((INPUT_POSITION.to_vec(), Some(input)));
         state.aggregates.take(self.aggregates, events);
         state.outcomes.take(self.outcomes, replies);
     }

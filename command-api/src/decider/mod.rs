@@ -10,9 +10,10 @@ use crate::{
     outcomes::{self, Changes},
     topics::Topics,
 };
-use almanac_event_log::{LogReader, ReadBatch, ReadLimit, StoredRecord, TopicId};
+use almanac_event_log::{LogReader, Offset, ReadBatch, ReadLimit, StoredRecord, TopicId};
 use almanac_processor::{
     GatherLimits, GatheredState, LocalState, Owned, Role, RoleError, StateError, StateFolder,
+    foreign::is_uuid,
 };
 use almanac_schemas::{
     CONSISTENCY_TOKEN, Codec, Token,
@@ -66,7 +67,14 @@ struct State {
     commands: TopicId,
     aggregates: GatheredState,
     outcomes: GatheredState,
+    /// Commands below this may have been decided before the take-over.
+    handled_below: Offset,
+    /// Commands below this were decided before it, or passed over.
+    decided_below: Option<Offset>,
 }
+
+/// Where the position of the input stands among the aggregates that they were written with.
+const INPUT_POSITION: &[u8] = b"input-position";
 
 impl State {
     /// Starts to write what is due.
@@ -77,6 +85,46 @@ impl State {
     }
 }
 
+/// Positions of the input, as local state has them.
+struct Positions {
+    /// Commands below this were decided, or passed over.
+    decided_below: Option<Offset>,
+    /// The newest commands that led to events.
+    through: Through,
+}
+
+/// Reads them off the threads that serve.
+async fn read_positions(
+    aggregates: LocalState,
+    outcomes: LocalState,
+    commands: TopicId,
+) -> Result<(LocalState, LocalState, Positions), RoleError> {
+    let read = move || -> Result<_, RoleError> {
+        // Replies name the commands that they answer; a command that cannot be read has none, and
+        // whoever passed over it last may know.
+        let replied = outcomes::decided_below(&outcomes)?;
+        let handled = position_under(INPUT_POSITION, &aggregates, commands)?;
+        let through = Through::read(&aggregates, commands.0)?;
+        let positions = Positions { decided_below: replied.max(handled), through };
+        Ok((aggregates, outcomes, positions))
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|error| RoleError::other(&error))?
+}
+
+/// A position of the input that stands in a local state, if it is one of this topic.
+fn position_under(
+    key: &[u8],
+    state: &LocalState,
+    commands: TopicId,
+) -> Result<Option<Offset>, RoleError> {
+    let Some(value) = state.get(key)? else { return Ok(None) };
+    let token = std::str::from_utf8(&value).ok().and_then(|text| text.parse::<Token>().ok());
+    if token.is_none() {
+        state.doubt("a position of commands is none")?;
+    }
+    Ok(token.filter(|token| token.topic == commands.0).map(|token| token.offset))
+}
+
 #[async_trait]
 impl Role for Decider {
     async fn own(&self, owned: Owned) -> Result<(), RoleError> {
@@ -84,22 +132,27 @@ impl Role for Decider {
         let aggregates = self.fold(&owned, &self.topics.recipes, &self.aggregates).await?;
         let outcomes = self.fold(&owned, &self.topics.replies, &self.outcomes).await?;
         let commands = owned.log.topic(&self.topics.commands).await?.id;
-        let (aggregates, mut through) = read_through(aggregates, commands).await?;
+        let (aggregates, outcomes, positions) =
+            read_positions(aggregates, outcomes, commands).await?;
+        let decided_below = positions.decided_below;
         let state = State {
             commands,
             aggregates: GatheredState::new(aggregates, self.options.flush),
             outcomes: GatheredState::new(outcomes, self.options.flush),
+            handled_below: input.hold_against(decided_below),
+            decided_below,
         };
         let mut reader = input.reader(&*owned.log).await?;
         tracing::info!(partition = owned.partition(), "deciding commands");
+        let mut through = positions.through;
         let mut next = self.read(&owned, &mut *reader, 0).await?;
         while let Some(read) = next {
             let Some(last) = read.records.last() else {
-                state.flush_due().await.map_err(|error| RoleError::other(&error))?;
+                state.flush_due().await?;
                 next = self.read(&owned, &mut *reader, 0).await?;
                 continue;
             };
-            let mut batch = Batch::new(self, &state, owned.partition(), through);
+            let mut batch = Batch::new(self, &owned, &state, through);
             batch.take_all(&read.records).await?;
             let decided = batch.finish();
             through = decided.through;
@@ -108,8 +161,8 @@ impl Role for Decider {
                 input.commit(decided.appends, last.offset + 1),
                 self.read(&owned, &mut *reader, read.records.len())
             );
-            decided.local.take(&state, &offsets?);
-            state.flush_due().await.map_err(|error| RoleError::other(&error))?;
+            decided.local.take(&state, &offsets?, last.offset + 1);
+            state.flush_due().await?;
             next = read?;
             // The transaction took longer than the gathering: what came since is decided with it,
             // and not one transaction later.
@@ -178,7 +231,11 @@ impl Decider {
             let position = records.last().map(|record| record.offset + 1);
             let mut changes = Changes::new();
             for record in &records {
-                self.fold_one(record, &mut changes).await?;
+                if is_uuid(&record.record.key) {
+                    self.fold_one(record, &mut changes).await?;
+                } else {
+                    owned.pass_over(record);
+                }
             }
             state = apply(state, changes, position).await?;
         }
@@ -212,10 +269,12 @@ impl Decider {
             Err(error) => Err(error),
         };
         match reply {
-            Ok(reply) if batch::is_remembered(&reply) => {
-                outcomes::remember(changes, &reply.outcome_id, &reply, value);
+            Ok(reply) => {
+                outcomes::decided(changes, &reply);
+                if batch::is_remembered(&reply) {
+                    outcomes::remember(changes, &reply.outcome_id, &reply, value);
+                }
             }
-            Ok(_) => {}
             Err(error) => tracing::warn!(
                 topic = %record.topic, partition = record.partition, offset = record.offset, %error,
                 "passing over a reply that cannot be read"
@@ -223,16 +282,6 @@ impl Decider {
         }
         Ok(())
     }
-}
-
-/// How far each context is, off the threads that serve.
-async fn read_through(
-    state: LocalState,
-    commands: TopicId,
-) -> Result<(LocalState, Through), RoleError> {
-    let read = move || Through::read(&state, commands.0).map(|through| (state, through));
-    let read = tokio::task::spawn_blocking(read).await.map_err(|error| RoleError::other(&error))?;
-    read.map_err(|error| RoleError::other(&error))
 }
 
 /// Takes changes in, off the threads that serve.
@@ -244,5 +293,5 @@ async fn apply(
     tokio::task::spawn_blocking(move || state.apply(changes, position).map(|()| state))
         .await
         .map_err(|error| RoleError::other(&error))?
-        .map_err(|error| RoleError::other(&error))
+        .map_err(RoleError::from)
 }

@@ -24,6 +24,8 @@ pub(super) struct Decided {
     pub(super) answer: Answer,
     /// Value and headers of the event, if anything happened.
     pub(super) event: Option<(Bytes, Headers)>,
+    /// Why the newest event cannot be read, if it cannot.
+    pub(super) unreadable: Option<String>,
 }
 
 /// Decides one command. `newest` is the value of the recipe's newest event. The error is an outage.
@@ -35,7 +37,8 @@ pub(super) async fn decide(
     now: Timestamp,
 ) -> Result<Decided, RoleError> {
     let refused = |problem: Problem, version| {
-        Ok(Decided { answer: Answer::refused(&problem, version), event: None })
+        let answer = Answer::refused(&problem, version);
+        Ok(Decided { answer, event: None, unreadable: None })
     };
     let known = match newest {
         None => None,
@@ -44,7 +47,8 @@ pub(super) async fn decide(
             Err(fault) => {
                 let id = &command.aggregate_id;
                 let fault = format!("the newest event of recipe {id} cannot be read: {fault}");
-                return refused(Problem::internal(&fault), None);
+                let answer = Answer::refused(&Problem::internal(&fault), None);
+                return Ok(Decided { answer, event: None, unreadable: Some(fault) });
             }
         },
     };
@@ -91,7 +95,7 @@ pub(super) async fn decide(
         }
         None => None,
     };
-    Ok(Decided { answer, event })
+    Ok(Decided { answer, event, unreadable: None })
 }
 
 /// The inner error is the event's fault, the outer one an outage.

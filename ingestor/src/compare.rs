@@ -7,7 +7,7 @@ use crate::{
     fever_plans::{self, BodyError, Fault, FeedItem, Place},
     outbox::{Outbox, Step},
 };
-use almanac_domain::plans::{Plan, PlanEvent, PlanFact, PlanIdentity, decide, delist};
+use almanac_domain::plans::{Knowledge, Plan, PlanEvent, PlanFact, PlanIdentity, decide, delist};
 use almanac_processor::{LocalState, StateError};
 use almanac_schemas::{
     Codec, CodecError,
@@ -59,10 +59,10 @@ pub(crate) enum CompareError {
     Codec(#[from] CodecError),
     #[error("cannot spool what a body leads to: {0}")]
     Spool(#[from] std::io::Error),
-    #[error("local state of plan {0} is damaged")]
-    Damaged(Uuid),
-    #[error("the parser of the body panicked")]
-    ParserPanicked,
+    #[error("local state of plan {id} is damaged: {detail}")]
+    Damaged { id: Uuid, detail: String },
+    #[error("the parser of the body panicked: {0}")]
+    ParserPanicked(String),
 }
 
 pub(crate) struct Context<'a> {
@@ -109,7 +109,9 @@ pub(crate) fn compare(
             // Returning drops the channel, which ends the parser.
             run.take(item)?;
         }
-        let parsed = parsing.join().map_err(|_| CompareError::ParserPanicked)?;
+        let parsed = parsing.join().map_err(|panic| {
+            CompareError::ParserPanicked(almanac_processor::supervise::message(&*panic))
+        })?;
         Ok::<_, CompareError>(parsed?)
     })?;
     run.finish()
@@ -168,10 +170,7 @@ impl Run<'_, '_> {
     fn take_plan(&mut self, plan: Plan, place: Place) -> Result<(), CompareError> {
         let id = plan.identity.public_id();
         let stored = self.context.state.get(&entry::plan_key(&plan.identity.provider, id))?;
-        let known = match &stored {
-            Some(bytes) => Some(Entry::read(bytes).ok_or(CompareError::Damaged(id))?),
-            None => None,
-        };
+        let known = stored.as_ref().map(|bytes| self.entry(id, bytes)).transpose()?;
         let (ordinal, is_first) = match &known {
             Some(known) => (known.ordinal, self.seen.insert(known.ordinal)),
             None => self.new_ordinal(id),
@@ -193,7 +192,7 @@ impl Run<'_, '_> {
             }
         }
         let knowledge = match &known {
-            Some(known) => Some(known.knowledge(self.context.encoder)?),
+            Some(known) => Some(self.knowledge(id, known)?),
             None => None,
         };
         match decide(knowledge.as_ref(), plan, self.context.now) {
@@ -213,11 +212,23 @@ impl Run<'_, '_> {
         (ordinal, is_first)
     }
 
+    /// An entry of local state. Its number is below that of plans so far: one that is not would make
+    /// memory of any size for a single plan.
+    fn entry<'b>(&self, id: Uuid, bytes: &'b [u8]) -> Result<Entry<'b>, CompareError> {
+        let known = Entry::read(bytes).filter(|known| known.ordinal < self.plans);
+        known.ok_or_else(|| CompareError::Damaged { id, detail: "it is no entry".to_owned() })
+    }
+
+    fn knowledge(&self, id: Uuid, known: &Entry<'_>) -> Result<Knowledge, CompareError> {
+        let known = known.knowledge(self.context.encoder);
+        known.map_err(|error| CompareError::Damaged { id, detail: error.to_string() })
+    }
+
     fn mark_seen(&mut self, identity: &PlanIdentity) -> Result<(), CompareError> {
         let id = identity.public_id();
         let stored = self.context.state.get(&entry::plan_key(&identity.provider, id))?;
         let Some(bytes) = stored else { return Ok(()) };
-        let known = Entry::read(&bytes).ok_or(CompareError::Damaged(id))?;
+        let known = self.entry(id, &bytes)?;
         if self.seen.insert(known.ordinal) && known.listed {
             self.known_listed_seen += 1;
         }
@@ -356,11 +367,11 @@ impl Run<'_, '_> {
         for stored in self.context.state.scan(&prefix) {
             let (key, bytes) = stored?;
             let id = Uuid::from_slice(&key[prefix.len()..]).unwrap_or_default();
-            let known = Entry::read(&bytes).ok_or(CompareError::Damaged(id))?;
+            let known = self.entry(id, &bytes)?;
             if !known.listed || self.seen.contains(known.ordinal) {
                 continue;
             }
-            let knowledge = known.knowledge(self.context.encoder)?;
+            let knowledge = self.knowledge(id, &known)?;
             if let Some(event) = delist(&knowledge, self.context.now) {
                 self.emit(id, known.ordinal, &event, known.plan_bytes)?;
             }

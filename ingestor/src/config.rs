@@ -179,9 +179,7 @@ impl ProviderConfig {
     /// Checks what serde cannot.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let wrong = |detail: String| Err(self.wrong(detail));
-        let name_fits = (1..=48).contains(&self.name.len())
-            && self.name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        if !name_fits {
+        if !is_provider_name(&self.name) {
             return wrong("name must be 1 to 48 lowercase letters, digits or -".to_owned());
         }
         match url::Url::parse(self.url.expose()) {
@@ -248,4 +246,9 @@ impl FeedSettings {
                 .replace("{plan_id}", &encode(&identity.plan_id)),
         )
     }
+}
+
+pub(crate) fn is_provider_name(name: &str) -> bool {
+    (1..=48).contains(&name.len())
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }

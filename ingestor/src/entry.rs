@@ -1,5 +1,6 @@
 //! What is known of a plan, as the local state keeps it: small, and comparable without decoding.
 
+use crate::config::is_provider_name;
 use almanac_domain::plans::Knowledge;
 use almanac_schemas::{
     CodecError,
@@ -12,6 +13,9 @@ use uuid::Uuid;
 const HEADER: usize = 8 + 8 + 1 + 8;
 const LISTED: u8 = 1;
 const EVER_ONLINE: u8 = 2;
+
+/// Where the position in `ingest.requests` stands that the newest state was written with.
+pub(crate) const INPUT_POSITION: &[u8] = b"\x03input-position";
 
 /// Key of a provider's own state.
 pub(crate) fn provider_key(provider: &str) -> Vec<u8> {
@@ -27,6 +31,16 @@ pub(crate) fn plan_key(provider: &str, id: Uuid) -> Vec<u8> {
     let mut key = plans_prefix(provider);
     key.extend_from_slice(id.as_bytes());
     key
+}
+
+/// Whose record has this key: a provider's own state, or that of a plan of it.
+pub(crate) fn owner_of(key: &[u8]) -> Option<(&str, Option<Uuid>)> {
+    let text = std::str::from_utf8(key).ok()?;
+    let (provider, plan) = match text.split_once('/') {
+        None => (text, None),
+        Some((provider, plan)) => (provider, Some(Uuid::try_parse(plan).ok()?)),
+    };
+    is_provider_name(provider).then_some((provider, plan))
 }
 
 /// An entry of the local state.

@@ -86,16 +86,13 @@ impl ProviderTask {
         kicked: mpsc::Receiver<Kick>,
     ) -> Result<Self, RoleError> {
         let name = provider.config.name.clone();
-        let stored =
-            local.get(&entry::provider_key(&name)).map_err(|error| RoleError::other(&error))?;
-        let mut state = match stored {
-            Some(bytes) => {
-                let decoded =
-                    ingestor.codec.decode(&bytes).await.map_err(|e| RoleError::other(&e))?;
-                decoded.read::<ProviderStateRecord>().map_err(|e| RoleError::other(&e))?
-            }
-            None => ProviderStateRecord { provider: name, ..ProviderStateRecord::default() },
+        let stored = local.get(&entry::provider_key(&name))?;
+        let stored = match &stored {
+            Some(bytes) => read_state(&ingestor.codec, &local, &name, bytes).await?,
+            None => None,
         };
+        let fresh = || ProviderStateRecord { provider: name, ..ProviderStateRecord::default() };
+        let mut state = stored.unwrap_or_else(fresh);
         let fingerprint = provider.config.fingerprint();
         if state.configuration != fingerprint {
             // Read with other settings, the same body may say something else.
@@ -204,7 +201,8 @@ impl ProviderTask {
         self.next = self.schedule.end(Timestamp::now(), outcome.ended, chance);
         self.measure(&outcome, started.elapsed());
         let observed = self.observation(outcome, observed_at, started.elapsed());
-        let remembered = (self.state != before).then_some(&self.state);
+        // The position of a request that was handled is kept beside the state.
+        let remembered = (self.state != before || handled.is_some()).then_some(&self.state);
         publisher.observation(&observed, remembered, handled).await
     }
 
@@ -255,7 +253,7 @@ impl ProviderTask {
         } else if let Some(payload) = payloads.newest().await? {
             self.replay_one(payload).await?;
         }
-        self.committer.handled(&provider.config.name, handled).await
+        self.publisher(Timestamp::now()).handled(&self.state, handled).await
     }
 
     async fn replay_one(&mut self, payload: Payload) -> Result<(), RoleError> {
@@ -387,6 +385,11 @@ impl ProviderTask {
         match compared.await.map_err(|error| RoleError::other(&error))? {
             Ok(comparison) => Ok(Ok(comparison)),
             Err(CompareError::Body(error)) => Ok(Err(error.to_string())),
+            Err(error @ CompareError::Damaged { .. }) => {
+                self.local.doubt(&error.to_string())?;
+                Err(RoleError::other(&error))
+            }
+            Err(CompareError::State(error)) => Err(error.into()),
             Err(error) => Err(RoleError::other(&error)),
         }
     }
@@ -459,6 +462,28 @@ impl ProviderTask {
         let labels = ProviderLabels { provider: provider.clone() };
         self.metrics.quarantined.get_or_create(&labels).inc_by(counts.quarantined);
         self.metrics.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// What a provider's state says, as local state has it. `None` where it cannot be read although it was
+/// folded again: then the log has it like that, and the provider is fetched as if for the first time.
+async fn read_state(
+    codec: &Codec,
+    local: &LocalState,
+    provider: &str,
+    bytes: &[u8],
+) -> Result<Option<ProviderStateRecord>, RoleError> {
+    let read = match codec.decode(bytes).await {
+        Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+        decoded => decoded.and_then(|decoded| decoded.read::<ProviderStateRecord>()),
+    };
+    match read {
+        Ok(state) => Ok(Some(state)),
+        Err(error) => {
+            local.doubt(&format!("the state of provider {provider}: {error}"))?;
+            tracing::error!(provider, %error, "the state of a provider cannot be read");
+            Ok(None)
+        }
     }
 }
 

@@ -150,6 +150,18 @@ impl Publisher {
         Ok(())
     }
 
+    /// Marks a request as handled when nothing else is to be committed with that.
+    pub(crate) async fn handled(
+        &self,
+        state: &ProviderStateRecord,
+        offset: u64,
+    ) -> Result<(), RoleError> {
+        let handled = Some((self.provider.clone(), offset));
+        let mut batch = CommitRequest { handled, ..CommitRequest::default() };
+        self.put_state(&mut batch, state)?;
+        self.committer.submit(batch).await?.wait().await
+    }
+
     /// The last of a fetch: what was observed, and what is remembered of it where that changed.
     /// The fetch's request, if there was one, is thereby handled.
     pub(crate) async fn observation(

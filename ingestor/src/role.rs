@@ -10,11 +10,12 @@ use crate::{
     slots::Slots,
 };
 use almanac_event_log::{
-    Append, Offset, ReadLimit, Retention, TopicSpec, partitioner::partition_of,
+    Append, HeadersBuilder, Offset, ReadLimit, Retention, TopicId, TopicSpec,
+    partitioner::partition_of,
 };
 use almanac_processor::{Input, LocalState, Owned, Role, RoleError, StateFolder};
 use almanac_schemas::{
-    Codec, CodecError,
+    Codec, CodecError, Token,
     ingest::{
         self, FETCH_REQUESTED, FetchRequestedRecord, PROVIDER_STATE, ProviderStateRecord,
         REPLAY_REQUESTED, ReplayRequestedRecord,
@@ -35,6 +36,8 @@ use tokio::{
 const REQUEST_LIMIT: ReadLimit = ReadLimit { records: 100, bytes: 1 << 20 };
 /// Requests to fetch that wait per provider; one more is the same as the last.
 const MAX_WAITING_REQUESTS: usize = 16;
+/// Header of a state record: the position in `ingest.requests` that was committed with it.
+const INPUT_POSITION: &str = "input-position";
 
 /// The topics, with the installation's prefix.
 #[derive(Clone)]
@@ -149,7 +152,14 @@ impl Ingestor {
             for stored in &records {
                 let Some(value) = &stored.record.value else { continue };
                 match self.change(&stored.record.key, value).await {
-                    Ok(change) => changes.extend(change.map(|(key, value)| (key, Some(value)))),
+                    Ok(Some((key, value))) => {
+                        changes.push((key, Some(value)));
+                        // The last one of a transaction has it; an earlier version had none.
+                        let position =
+                            stored.record.headers.get(INPUT_POSITION).map(<[u8]>::to_vec);
+                        changes.push((entry::INPUT_POSITION.to_vec(), position));
+                    }
+                    Ok(None) => owned.pass_over(stored),
                     Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
                     // It is not ours: we read back what we write.
                     Err(error) => tracing::error!(
@@ -158,28 +168,46 @@ impl Ingestor {
                     ),
                 }
             }
-            folded += changes.len();
-            state.apply(changes, position).map_err(|error| RoleError::other(&error))?;
+            folded += records.len();
+            state.apply(changes, position)?;
         }
-        state
-            .apply::<&[u8], &[u8]>([], Some(fold.end()))
-            .map_err(|error| RoleError::other(&error))?;
+        state.apply::<&[u8], &[u8]>([], Some(fold.end()))?;
         tracing::info!(partition, from, records = folded, "ingest state is complete");
         Ok(state)
     }
 
-    /// What a record of `ingest.state` does to the local state.
+    /// What a record of `ingest.state` does to the local state; nothing when its key is not the one
+    /// that we write such a record under.
     async fn change(&self, key: &[u8], value: &[u8]) -> Result<Option<StoredEntry>, CodecError> {
+        let Some((provider, plan)) = entry::owner_of(key) else { return Ok(None) };
         let decoded = self.codec.decode(value).await?;
-        match decoded.record() {
-            plans::STATE => entry::from_state_record(&decoded.read()?, &self.encoder),
-            PROVIDER_STATE => {
-                decoded.read::<ProviderStateRecord>()?;
-                let provider = String::from_utf8_lossy(key);
-                Ok(Some((entry::provider_key(&provider), value.to_vec())))
+        let change = match (decoded.record(), plan) {
+            (plans::STATE, Some(plan)) => {
+                let change = entry::from_state_record(&decoded.read()?, &self.encoder)?;
+                change.filter(|(key, _)| *key == entry::plan_key(provider, plan))
             }
-            _ => Ok(None),
+            (PROVIDER_STATE, None) => {
+                decoded.read::<ProviderStateRecord>()?;
+                Some((entry::provider_key(provider), value.to_vec()))
+            }
+            _ => None,
+        };
+        Ok(change)
+    }
+
+    /// The position in `ingest.requests` that the newest state was written with.
+    fn written_position(
+        state: &LocalState,
+        requests: TopicId,
+        partition: u32,
+    ) -> Result<Option<Offset>, RoleError> {
+        let Some(value) = state.get(entry::INPUT_POSITION)? else { return Ok(None) };
+        let token = std::str::from_utf8(&value).ok().and_then(|text| text.parse::<Token>().ok());
+        if token.is_none() {
+            state.doubt("the position of requests is none")?;
         }
+        let of_this = |token: &Token| token.topic == requests.0 && token.partition == partition;
+        Ok(token.filter(of_this).map(|token| token.offset))
     }
 }
 
@@ -200,8 +228,11 @@ impl Role for Ingestor {
             owned.cancelled.cancelled().await;
             return Ok(());
         }
-        let input = owned.take_over().await?;
+        let mut input = owned.take_over().await?;
         let state = Arc::new(self.fold_state(&owned).await?);
+        let requests_id = owned.log.topic(&self.topics.requests).await?.id;
+        let written = Self::written_position(&state, requests_id, owned.partition())?;
+        input.hold_against(written);
         let (commits, requests) = mpsc::channel(4);
         let committer = Committer { partition: owned.partition(), commits };
         let stop = owned.cancelled.child_token();
@@ -227,6 +258,8 @@ impl Role for Ingestor {
             ingestor: self,
             owned,
             input,
+            requests_id,
+            handled_below: written.unwrap_or_default(),
             state,
             kicks,
             unhandled: BTreeMap::new(),
@@ -287,14 +320,6 @@ impl Committer {
     }
 }
 
-impl Committer {
-    /// Marks a request as handled when nothing else is to be committed with that.
-    pub(crate) async fn handled(&self, provider: &str, offset: Offset) -> Result<(), RoleError> {
-        let handled = Some((provider.to_owned(), offset));
-        self.submit(CommitRequest { handled, ..CommitRequest::default() }).await?.wait().await
-    }
-}
-
 impl PendingCommit {
     pub(crate) async fn wait(self) -> Result<(), RoleError> {
         self.0.await.map_err(|_| given_up())
@@ -310,6 +335,10 @@ struct CommitLoop<'a> {
     ingestor: &'a Ingestor,
     owned: Owned,
     input: Input,
+    /// Of the input, as positions name it.
+    requests_id: TopicId,
+    /// Requests below this were handled before the take-over.
+    handled_below: Offset,
     state: Arc<LocalState>,
     kicks: HashMap<String, mpsc::Sender<Kick>>,
     /// Requests that were read and are not handled, with their provider: the input position stays
@@ -348,8 +377,8 @@ impl CommitLoop<'_> {
                 }
             }
         }
-        // What is under way may still be committed, so that little is fetched twice; the
-        // runtime's patience bounds this.
+        // What waits to be committed is not: it is fetched again by whoever comes next. What was
+        // committed last still goes into local state.
         drop(reader);
         while self.applying.join_next().await.is_some() {}
         tasks.abort_all();
@@ -361,6 +390,13 @@ impl CommitLoop<'_> {
         &mut self,
         stored: &almanac_event_log::StoredRecord,
     ) -> Result<(), RoleError> {
+        if stored.offset < self.handled_below {
+            return Ok(());
+        }
+        if entry::owner_of(&stored.record.key).is_none_or(|(_, plan)| plan.is_some()) {
+            self.owned.pass_over(stored);
+            return Ok(());
+        }
         let Some(value) = &stored.record.value else { return Ok(()) };
         let request = match self.ingestor.codec.decode(value).await {
             Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
@@ -400,12 +436,25 @@ impl CommitLoop<'_> {
         if let Some((of, handled)) = &request.handled {
             self.unhandled.retain(|offset, provider| provider != of || offset > handled);
         }
-        let next_offset = self.unhandled.keys().next().copied().unwrap_or(read_up_to);
-        let next_offset = next_offset.max(self.input.next_offset());
         let topic = self.ingestor.topics.state.clone();
         let of_state: Vec<bool> =
             request.appends.iter().map(|append| append.topic == topic).collect();
-        let offsets = self.input.commit(request.appends, next_offset).await?;
+        let (mut appends, mut changes) = (request.appends, request.changes);
+        // The position moves only with a record that tells it: so a take-over knows whether the group's
+        // offset is what we committed last.
+        let mut next_offset = self.input.next_offset();
+        if let Some(newest) = of_state.iter().rposition(|of_state| *of_state) {
+            let behind = self.unhandled.keys().next().copied().unwrap_or(read_up_to);
+            next_offset = behind.max(next_offset);
+            let (topic, partition) = (self.requests_id.0, self.owned.partition());
+            let context = "requests".into();
+            let token = Token { context, topic, partition, offset: next_offset }.to_string();
+            let mut headers = HeadersBuilder::default();
+            headers.push(INPUT_POSITION, token.as_bytes());
+            appends[newest].record.headers = headers.build();
+            changes.push((entry::INPUT_POSITION.to_vec(), Some(token.into_bytes())));
+        }
+        let offsets = self.input.commit(appends, next_offset).await?;
         // The newest offset of a state record, if it is known: some acknowledgements lack one.
         let position = offsets
             .iter()
@@ -420,9 +469,9 @@ impl CommitLoop<'_> {
         while let Some(applied) = self.applying.join_next().await {
             applied.map_err(|error| RoleError::other(&error))??;
         }
-        let (state, changes) = (self.state.clone(), request.changes);
+        let state = self.state.clone();
         self.applying.spawn_blocking(move || {
-            state.apply(changes, position).map_err(|error| RoleError::other(&error))?;
+            state.apply(changes, position)?;
             let _ = done.send(());
             Ok(())
         });

@@ -274,6 +274,11 @@ impl Run<'_> {
     ) -> Result<(), RoleError> {
         let mut folded = Folded::default();
         for record in records {
+            // Every event is of somebody: one without a key is a stranger's, and there is nothing to park.
+            if record.record.key.is_empty() {
+                self.owned.pass_over(record);
+                continue;
+            }
             if let Some(token) = record.record.headers.get_str(CONSISTENCY_TOKEN) {
                 self.token = Some(token.to_owned());
             }

@@ -1,5 +1,6 @@
 //! Configuration: defaults, then one TOML file, then the environment. Unknown keys are errors.
 
+mod environment;
 mod properties;
 mod roles;
 mod servers;
@@ -11,6 +12,7 @@ use almanac_projector::ProjectorOptions;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::{
+    ffi::OsString,
     net::ToSocketAddrs,
     path::{Path, PathBuf},
     time::Duration,
@@ -83,6 +85,13 @@ const MAX_COMMAND_BYTES: usize = 320 << 10;
 impl Config {
     /// Reads the file, if one is named, and the environment (`ALMANAC__HTTP__LISTEN`).
     pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        Self::load_with(file, std::env::vars_os())
+    }
+
+    fn load_with(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> anyhow::Result<Self> {
         let mut builder = config::Config::builder();
         if let Some(file) = file {
             if !file.is_file() {
@@ -91,16 +100,8 @@ impl Config {
             let source = config::File::from(file).format(config::FileFormat::Toml);
             builder = builder.add_source(source);
         }
-        let environment = config::Environment::with_prefix("ALMANAC")
-            .prefix_separator("__")
-            .separator("__")
-            .list_separator(",")
-            .with_list_parse_key("scylla.nodes")
-            .with_list_parse_key("http.origins")
-            .try_parsing(true);
-        let config: Self = builder
-            .add_source(environment)
-            .build()
+        let config: Self = environment::add(builder, variables)
+            .and_then(|builder| builder.build())
             .and_then(config::Config::try_deserialize)
             .context("the configuration cannot be read")?;
         config.validate()?;
@@ -215,7 +216,75 @@ mod tests {
     fn load(text: &str) -> anyhow::Result<Config> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
-        Config::load(Some(file.path()))
+        Config::load_with(Some(file.path()), [])
+    }
+
+    fn load_from_environment(variables: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let os = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
+        Config::load_with(None, variables.iter().map(os))
+    }
+
+    #[test]
+    fn what_the_environment_says_is_taken_as_it_is() {
+        for text in ["0123", "1e3", "true", "NaN", " padded ", "a,b", "0x10", "1.0"] {
+            let config = load_from_environment(&[
+                ("ALMANAC__INSTANCE", text),
+                ("ALMANAC__KAFKA__SASL_MECHANISM", "PLAIN"),
+                ("ALMANAC__KAFKA__SASL_USERNAME", text),
+                ("ALMANAC__KAFKA__SASL_PASSWORD", text),
+                ("ALMANAC__SCYLLA__USERNAME", text),
+                ("ALMANAC__SCYLLA__PASSWORD", text),
+                ("ALMANAC__SCHEMA_REGISTRY__USERNAME", text),
+                ("ALMANAC__SCHEMA_REGISTRY__PASSWORD", text),
+                ("ALMANAC__DATA_DIR", text),
+            ])
+            .unwrap();
+            assert_eq!(
+                (config.instance.as_str(), config.data_dir.as_path()),
+                (text, Path::new(text))
+            );
+            let kafka = config.kafka.options("", "").unwrap().security;
+            assert_eq!(kafka.sasl_username.as_deref(), Some(text));
+            assert_eq!(kafka.sasl_password.as_ref().map(Secret::expose), Some(text));
+            let scylla = config.scylla.options().unwrap();
+            assert_eq!(scylla.username.as_deref(), Some(text));
+            assert_eq!(scylla.password.as_ref().map(Secret::expose), Some(text));
+            let registry = config.schema_registry.options("").unwrap();
+            assert_eq!(registry.credentials, Some((text.to_owned(), text.into())));
+        }
+    }
+
+    #[test]
+    fn the_environment_sets_numbers_switches_times_and_lists() {
+        let config = load_from_environment(&[
+            ("ALMANAC__PARTITIONS", "12"),
+            ("ALMANAC__DEMO", "false"),
+            ("ALMANAC__SESSION_TIMEOUT", "7s"),
+            ("ALMANAC__KAFKA__REPLICATION_FACTOR", "1"),
+            ("ALMANAC__KAFKA__TLS", "true"),
+            ("ALMANAC__HTTP__CACHE_BYTES", "1048576"),
+            ("ALMANAC__HTTP__ORIGINS", "https://a.example, https://b.example"),
+            ("ALMANAC__SCYLLA__NODES", "one:9042"),
+            ("ALMANAC__SUPERVISION__PANICS", "3"),
+            ("almanac__commands__wait", "250ms"),
+            ("OTHER__PARTITIONS", "99"),
+        ])
+        .unwrap();
+        assert_eq!((config.partitions, config.demo, config.kafka.tls), (12, false, true));
+        assert_eq!(config.session_timeout, Duration::from_secs(7));
+        assert_eq!((config.kafka.replication_factor, config.http.cache_bytes), (1, 1 << 20));
+        assert_eq!(config.http.origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(config.scylla.nodes, ["one:9042"]);
+        assert_eq!(config.supervision.panics, 3);
+        assert_eq!(config.commands.wait, Duration::from_millis(250));
+        for (name, value, part) in [
+            ("ALMANAC__PARTITIONS", "1e1", "partitions"),
+            ("ALMANAC__DEMO", "perhaps", "demo"),
+            ("ALMANAC__NO_SUCH", "1", "no_such"),
+        ] {
+            let error = format!("{:#}", load_from_environment(&[(name, value)]).unwrap_err());
+            assert!(error.contains(part), "{name}={value}: {error}");
+        }
     }
 
     #[test]

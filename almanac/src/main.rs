@@ -43,12 +43,12 @@ struct Arguments {
         long,
         global = true,
         value_name = "FILTER",
-        default_value = "info,scylla=warn",
+        default_value = "info,scylla=error",
         env = "ALMANAC_LOG"
     )]
     log: String,
-    /// How many warnings one place in the program may log within ten seconds; how many more there
-    /// were is logged after that
+    /// How many warnings one place in the program may log within ten seconds; while there are more, how
+    /// many is logged once a minute
     #[arg(
         long,
         global = true,
@@ -161,7 +161,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // A thread that is stuck in a library must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     background.shutdown_timeout(std::time::Duration::from_secs(5));
-    throttle.begin_window();
+    throttle.end();
     outcome
 }
 

@@ -274,7 +274,8 @@ mod tests {
         assert_eq!(config.session_timeout, Duration::from_secs(7));
         assert_eq!((config.kafka.replication_factor, config.http.cache_bytes), (1, 1 << 20));
         assert_eq!(config.http.origins, ["https://a.example", "https://b.example"]);
-        assert_eq!(config.scylla.nodes, ["one:9042"]);
+        let nodes: Vec<&str> = config.scylla.nodes.iter().map(|node| node.expose()).collect();
+        assert_eq!(nodes, ["one:9042"]);
         assert_eq!(config.supervision.panics, 3);
         assert_eq!(config.commands.wait, Duration::from_millis(250));
         for (name, value, part) in [

@@ -1,7 +1,7 @@
 //! Keeps warnings from filling the disk. While a server is away, each request that needs it is worth a
 //! warning: clients that ask a hundred thousand times a second would write tens of megabytes of log in
 //! that time. Each place in the program may say so much within a window, and how much was left out is
-//! said at its end.
+//! said at its end. While that goes on, what the place says is summed up once a minute.
 
 use parking_lot::Mutex;
 use std::{
@@ -18,6 +18,10 @@ use tracing::{
 use tracing_subscriber::layer::{Context, Filter};
 
 pub(crate) const WINDOW: Duration = Duration::from_secs(10);
+/// A driver that tries to connect again each second says so in several places; we say it ourselves.
+const DRIVER: &str = "scylla";
+/// Windows between two summaries of a place that goes on.
+const SUMMED_UP: u32 = 6;
 /// Of what tells what was left out, which is never left out itself.
 const OWN_TARGET: &str = "almanac::left_out";
 
@@ -29,10 +33,41 @@ pub(crate) struct Throttle {
     places: Arc<Mutex<HashMap<Identifier, Place>>>,
 }
 
-/// One place in the program, within this window.
+/// One place in the program.
 struct Place {
-    said: u64,
     message: String,
+    /// Within this window.
+    events: u64,
+    /// Said within a window.
+    most: u64,
+    /// Since that was told last.
+    left_out: u64,
+    /// Windows since then, once it has said too much.
+    untold: Option<u32>,
+}
+
+impl Place {
+    /// Ends a window; what is to be told of it, and whether it is to be remembered.
+    fn end_window(&mut self) -> (Option<u64>, bool) {
+        self.left_out += self.events.saturating_sub(self.most);
+        let is_calm = self.events <= self.most;
+        self.events = 0;
+        let is_due = match &mut self.untold {
+            None => !is_calm,
+            Some(windows) => {
+                *windows += 1;
+                is_calm || *windows >= SUMMED_UP
+            }
+        };
+        if is_due {
+            self.untold = Some(0);
+        }
+        if !is_calm {
+            self.most = 0;
+        }
+        let told = is_due.then(|| std::mem::take(&mut self.left_out)).filter(|told| *told > 0);
+        (told, !is_calm)
+    }
 }
 
 impl Throttle {
@@ -56,10 +91,21 @@ impl Throttle {
         }
     }
 
+    /// Says all that was left out.
+    pub(crate) fn end(&self) {
+        // After a window without events, nothing waits for the minute to pass.
+        self.begin_window();
+        self.begin_window();
+    }
+
     fn left_out(&self) -> Vec<(u64, String)> {
-        let places = std::mem::take(&mut *self.places.lock());
-        let beyond = |place: Place| Some((place.said.checked_sub(self.most)?, place.message));
-        places.into_values().filter_map(beyond).filter(|(left_out, _)| *left_out > 0).collect()
+        let mut left_out = Vec::new();
+        self.places.lock().retain(|_, place| {
+            let (told, goes_on) = place.end_window();
+            left_out.extend(told.map(|told| (told, place.message.clone())));
+            goes_on
+        });
+        left_out
     }
 }
 
@@ -77,10 +123,12 @@ impl<S: Subscriber> Filter<S> for Throttle {
         let place = places.entry(metadata.callsite()).or_insert_with(|| {
             let mut message = Message(String::new());
             event.record(&mut message);
-            Place { said: 0, message: message.0 }
+            let is_driver = metadata.target().split("::").next() == Some(DRIVER);
+            let (message, most) = (message.0, if is_driver { 1 } else { self.most });
+            Place { message, events: 0, most, left_out: 0, untold: None }
         });
-        place.said += 1;
-        place.said <= self.most
+        place.events += 1;
+        place.events <= place.most
     }
 }
 
@@ -123,23 +171,31 @@ mod tests {
             let say = |request: u32| {
                 tracing::warn!(request, "not answered");
                 tracing::info!(request, "news");
+                tracing::warn!(target: "scylla::cluster::worker", "no control connection");
             };
             (0..10).for_each(say);
             tracing::error!("elsewhere");
             throttle.begin_window();
-            (10..12).for_each(say);
+            // It goes on for two minutes, and then ends.
+            for _ in 0..12 {
+                (0..5).for_each(say);
+                throttle.begin_window();
+            }
+            throttle.begin_window();
+            (0..2).for_each(say);
             throttle.begin_window();
         });
         let text = String::from_utf8(written.0.lock().clone()).unwrap();
         let count = |part: &str| text.lines().filter(|line| line.contains(part)).count();
-        assert_eq!(
-            count("WARN almanac::telemetry::throttle::tests: not answered"),
-            3 + 2,
-            "{text}"
-        );
-        assert_eq!(count("news"), 12, "what is no warning is all there: {text}");
+        let said = "WARN almanac::telemetry::throttle::tests: not answered";
+        assert_eq!(count(said), 3 + 2, "{text}");
+        assert_eq!(count("news"), 10 + 60 + 2, "what is no warning is all there: {text}");
         assert_eq!(count("elsewhere"), 1, "{text}");
-        assert_eq!(count("more of the same: not answered left_out=7"), 1, "{text}");
-        assert_eq!(count("more of the same"), 1, "{text}");
+        assert_eq!(count("worker: no control connection"), 2, "once in each outage: {text}");
+        let summed_up: Vec<&str> =
+            text.lines().filter(|line| line.contains("more of the same: not answered")).collect();
+        let [first, then @ ..] = &*summed_up else { panic!("{text}") };
+        assert!(first.contains("left_out=7"), "{text}");
+        assert!(then.len() == 2 && then.iter().all(|line| line.contains("left_out=30")), "{text}");
     }
 }

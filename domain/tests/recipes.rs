@@ -99,6 +99,19 @@ fn a_picture_stays_through_what_follows() {
 }
 
 #[test]
+fn a_picture_is_taken_away() {
+    let known = given([create("a"), picture("1"), Command::RemoveThumbnail]);
+    assert_eq!(
+        known.as_ref().map(|known| (known.version, known.thumbnail.clone())),
+        Some((3, None))
+    );
+    let again = when(&known, Command::RemoveThumbnail, &mary(), Expected::Any);
+    assert_eq!(again, Ok(None), "there is none any more");
+    let set = when(&known, picture("1"), &mary(), Expected::Any).unwrap().unwrap();
+    assert_eq!((set.fact, set.after.version), (Fact::ThumbnailSet, 4));
+}
+
+#[test]
 fn refusals_say_why() {
     let stranger = Caller { subject: "tom".to_owned(), is_admin: false };
     let admin = Caller { is_admin: true, ..stranger.clone() };
@@ -117,6 +130,10 @@ fn refusals_say_why() {
         (&gone, revise("c"), &mary(), Expected::Any, Refusal::Deleted { version: 2 }),
         (&known, picture("1"), &stranger, Expected::Any, Refusal::NotAllowed),
         (&none, picture("1"), &mary(), Expected::Any, Refusal::Unknown),
+        (&none, Command::RemoveThumbnail, &mary(), Expected::Any, Refusal::Unknown),
+        (&known, Command::RemoveThumbnail, &stranger, Expected::Any, Refusal::NotAllowed),
+        (&known, Command::RemoveThumbnail, &mary(), versions(&[1]), Refusal::Stale { current: 2 }),
+        (&gone, Command::RemoveThumbnail, &mary(), Expected::Any, Refusal::Deleted { version: 2 }),
         (&gone, Command::Delete, &mary(), Expected::Any, Refusal::Deleted { version: 2 }),
         (&gone, Command::Restore, &stranger, Expected::Any, Refusal::NotAllowed),
         (&gone, Command::Restore, &mary(), versions(&[1]), Refusal::Stale { current: 2 }),

@@ -58,6 +58,7 @@ pub const ALL: &[SchemaFile] = &[
     schema!("ingest.payloads", "almanac.ingest", "PayloadChunk", 2),
     schema!("projections.changes", "almanac.projections", "PartitionsChanged", 3),
     schema!("replies", "almanac.commands", "Reply", 3),
+    schema!("recipes.events", "almanac.recipes", "RecipeThumbnailRemoved", 1),
 ];
 
 impl SchemaFile {

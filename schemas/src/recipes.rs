@@ -9,6 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Name of the context in commands, tokens and progress.
 pub const CONTEXT: &str = "recipes";
@@ -18,6 +19,7 @@ pub const REVISED: &str = "almanac.recipes.RecipeRevised";
 pub const DELETED: &str = "almanac.recipes.RecipeDeleted";
 pub const RESTORED: &str = "almanac.recipes.RecipeRestored";
 pub const THUMBNAIL_SET: &str = "almanac.recipes.RecipeThumbnailSet";
+pub const THUMBNAIL_REMOVED: &str = "almanac.recipes.RecipeThumbnailRemoved";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecipeRecord {
@@ -92,6 +94,13 @@ pub struct Picture {
     pub width: u32,
     pub height: u32,
     pub image: Vec<u8>,
+}
+
+impl Picture {
+    /// Stands for the picture in addresses and entity tags.
+    pub fn hash(&self) -> String {
+        format!("{:032x}", xxh3_128(&self.image))
+    }
 }
 
 impl From<&Recipe> for RecipeRecord {
@@ -218,6 +227,7 @@ pub fn event_type(fact: &Fact) -> &'static str {
         Fact::Deleted => "recipe.deleted",
         Fact::Restored => "recipe.restored",
         Fact::ThumbnailSet => "recipe.thumbnail_set",
+        Fact::ThumbnailRemoved => "recipe.thumbnail_removed",
     }
 }
 
@@ -295,6 +305,7 @@ pub fn encode(
         Fact::Deleted => DELETED,
         Fact::Restored => RESTORED,
         Fact::ThumbnailSet => THUMBNAIL_SET,
+        Fact::ThumbnailRemoved => THUMBNAIL_REMOVED,
     };
     let encoded = RecipeEventRecord::from_domain(id, event);
     match picture {

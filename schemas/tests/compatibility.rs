@@ -274,6 +274,7 @@ fn recipe_events() -> Vec<(&'static str, recipe_domain::Event)> {
         (recipes::DELETED, Command::Delete),
         (recipes::RESTORED, Command::Restore),
         (recipes::THUMBNAIL_SET, Command::SetThumbnail { hash: "00ff".to_owned() }),
+        (recipes::THUMBNAIL_REMOVED, Command::RemoveThumbnail),
     ];
     let mut known = None;
     let mut events = Vec::new();

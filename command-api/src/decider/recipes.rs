@@ -131,12 +131,13 @@ fn wanted(
         "delete" => Ok(Command::Delete),
         "restore" => Ok(Command::Restore),
         "thumbnail" => match thumbnail::of_command(command) {
-            Some(picture) => Ok(Command::SetThumbnail { hash: thumbnail::hash(&picture) }),
+            Some(picture) => Ok(Command::SetThumbnail { hash: picture.hash() }),
             None => {
                 let detail = "the command has no picture";
                 Err(Problem::new(ProblemType::BadRequest, detail))
             }
         },
+        "remove_thumbnail" => Ok(Command::RemoveThumbnail),
         other => {
             let detail = format!("{other:?} is nothing that can be done to a recipe");
             Err(Problem::new(ProblemType::BadRequest, detail))
@@ -200,7 +201,7 @@ fn pointer(place: &[String]) -> String {
 }
 
 /// The answer to a refusal, with the version that it tells.
-fn problem_of(refusal: &Refusal) -> (Problem, Option<u64>) {
+pub(crate) fn problem_of(refusal: &Refusal) -> (Problem, Option<u64>) {
     let (kind, version) = match refusal {
         Refusal::Unknown => (ProblemType::NotFound, None),
         Refusal::Deleted { version } => (ProblemType::Gone, Some(*version)),

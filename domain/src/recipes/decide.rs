@@ -25,6 +25,7 @@ pub enum Command {
     SetThumbnail {
         hash: String,
     },
+    RemoveThumbnail,
 }
 
 /// The version that the caller saw.
@@ -51,6 +52,14 @@ pub struct Knowledge {
     pub updated_at: Timestamp,
 }
 
+/// What of a recipe decides whether it may be changed at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub version: u64,
+    pub owner: String,
+    pub is_deleted: bool,
+}
+
 /// One event, complete: rows can be folded from it without reading anything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -70,6 +79,7 @@ pub enum Fact {
     Deleted,
     Restored,
     ThumbnailSet,
+    ThumbnailRemoved,
 }
 
 /// Why a command is not carried out. Nothing follows from it.
@@ -85,6 +95,36 @@ pub enum Refusal {
     NotAllowed,
     #[error("the recipe is at version {current}, which is not the one expected")]
     Stale { current: u64 },
+}
+
+/// Whether a caller may change a recipe as it stands; restoring is all that may be done to one that
+/// is deleted.
+pub fn permit(
+    standing: Option<&Standing>,
+    restores: bool,
+    caller: &Caller,
+    expected: &Expected,
+) -> Result<(), Refusal> {
+    let Some(standing) = standing else { return Err(Refusal::Unknown) };
+    let version = standing.version;
+    if !caller.is_admin && caller.subject != standing.owner {
+        return Err(Refusal::NotAllowed);
+    }
+    if standing.is_deleted && !restores {
+        return Err(Refusal::Deleted { version });
+    }
+    if let Expected::Versions(versions) = expected
+        && !versions.contains(&version)
+    {
+        return Err(Refusal::Stale { current: version });
+    }
+    Ok(())
+}
+
+impl Knowledge {
+    pub fn standing(&self) -> Standing {
+        Standing { version: self.version, owner: self.owner.clone(), is_deleted: self.is_deleted }
+    }
 }
 
 /// Decides one command. `Ok(None)`: it is so already.
@@ -118,17 +158,7 @@ pub fn decide(
         }
         (Some(known), command) => (known, command),
     };
-    if !caller.is_admin && caller.subject != known.owner {
-        return Err(Refusal::NotAllowed);
-    }
-    if known.is_deleted && command != Command::Restore {
-        return Err(Refusal::Deleted { version: known.version });
-    }
-    if let Expected::Versions(versions) = expected
-        && !versions.contains(&known.version)
-    {
-        return Err(Refusal::Stale { current: known.version });
-    }
+    permit(Some(&known.standing()), command == Command::Restore, caller, expected)?;
     // Clocks jump: an event is never earlier than the one before.
     let now = now.max(known.updated_at);
     let next = Knowledge { version: known.version + 1, updated_at: now, ..known.clone() };
@@ -151,6 +181,8 @@ pub fn decide(
         Command::SetThumbnail { hash } => {
             (Fact::ThumbnailSet, Knowledge { thumbnail: Some(hash), ..next })
         }
+        Command::RemoveThumbnail if known.thumbnail.is_none() => return Ok(None),
+        Command::RemoveThumbnail => (Fact::ThumbnailRemoved, Knowledge { thumbnail: None, ..next }),
     };
     Ok(Some(Event { fact, after, occurred_at: now }))
 }

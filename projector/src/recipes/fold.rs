@@ -12,7 +12,10 @@ use almanac_domain::recipes::Recipe;
 use almanac_read_store::{Change, Table, Write, timestamp};
 use almanac_schemas::{
     Decoded, json,
-    recipes::{CREATED, DELETED, RESTORED, REVISED, RecipeEventRecord, THUMBNAIL_SET, TOPIC},
+    recipes::{
+        CREATED, DELETED, RESTORED, REVISED, RecipeEventRecord, THUMBNAIL_REMOVED, THUMBNAIL_SET,
+        TOPIC,
+    },
 };
 use std::collections::BTreeSet;
 
@@ -29,6 +32,7 @@ pub(super) fn fold(
         DELETED => "recipe.deleted",
         RESTORED => "recipe.restored",
         THUMBNAIL_SET => "recipe.thumbnail_set",
+        THUMBNAIL_REMOVED => "recipe.thumbnail_removed",
         other => {
             return Err(FoldError::UnknownRecord { record: other.to_owned(), topic: TOPIC });
         }
@@ -51,7 +55,7 @@ fn fold_event(
     // What the recipe answered before the event: the tables differ by what changed only.
     let before = match (record, &event.before) {
         (_, Some(before)) => Some(before.to_domain()?),
-        (DELETED | THUMBNAIL_SET, None) => Some(known.recipe.clone()),
+        (DELETED | THUMBNAIL_SET | THUMBNAIL_REMOVED, None) => Some(known.recipe.clone()),
         _ => None,
     };
     let after = (!known.is_deleted).then_some(&known.recipe);
@@ -65,14 +69,15 @@ fn fold_event(
             body: body.into(),
         },
     };
-    let delete = |table: &Table, partition: &str| Write {
+    let delete_row = |table: &Table, partition: &str, clustering: &str| Write {
         table: table.clone(),
         change: Change::Delete {
             partition: partition.to_owned(),
-            clustering: id.to_owned(),
+            clustering: clustering.to_owned(),
             timestamp: timestamp(position, 0, false),
         },
     };
+    let delete = |table: &Table, partition: &str| delete_row(table, partition, id);
     for question in Question::ALL {
         let table = tables.of_question(question);
         let answers = |recipe: Option<&Recipe>| -> BTreeSet<String> {
@@ -93,7 +98,13 @@ fn fold_event(
     let rendered = json::recipes::render(id, &known);
     let own = if known.is_deleted {
         folded.index.push(delete(&tables.listed, listed_bucket(id)));
-        format!("{{\"deleted\":true,\"id\":\"{id}\",\"version\":{}}}", known.version)
+        // Who may still look at its history.
+        let owner = serde_json::to_string(&known.owner).ok()?;
+        let thumbnail = serde_json::to_string(&known.thumbnail).ok()?;
+        let version = known.version;
+        format!(
+            "{{\"deleted\":true,\"id\":\"{id}\",\"version\":{version},\"thumbnail\":{thumbnail},\"owner\":{owner}}}"
+        )
     } else {
         if matches!(record, CREATED | RESTORED) {
             folded.index.push(put(&tables.listed, listed_bucket(id), id, "{}".to_owned()));
@@ -102,7 +113,7 @@ fn fold_event(
     };
     let thumbnail = [String::from("thumbnail")];
     let changed = match record {
-        THUMBNAIL_SET => &thumbnail[..],
+        THUMBNAIL_SET | THUMBNAIL_REMOVED => &thumbnail[..],
         _ => event.changed.as_deref().unwrap_or_default(),
     };
     let changed = serde_json::to_string(changed).ok()?;
@@ -113,6 +124,9 @@ fn fold_event(
     let (bucket, key) = (history_bucket(id, known.version), history::key(id, known.version));
     folded.index.push(put(&tables.history, &bucket, &key, body));
     folded.own.push(put(&tables.recipes, id_bucket(id), id, own));
+    if record == THUMBNAIL_REMOVED {
+        folded.index.push(delete_row(&tables.thumbnails, id, THUMBNAIL));
+    }
     if record == THUMBNAIL_SET {
         let id = id.to_owned();
         let picture = json::thumbnail::render(&event.into_picture()?);

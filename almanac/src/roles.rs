@@ -232,6 +232,14 @@ pub(crate) async fn start(
             async move { follower.follow().await.map_err(|error| error.ending()) }
         };
         serving.follow("replies", &foreground, &serving_stop, follow);
+        let standings = command_api.standings.clone();
+        let folder = engine::state_folder(config, "standings-1").await?;
+        let flush = config.commands.flush();
+        let follow = move || {
+            let (standings, folder) = (standings.clone(), folder.clone());
+            async move { standings.follow(&folder, flush).await.map_err(|error| error.ending()) }
+        };
+        serving.follow("standings", background, &serving_stop, follow);
         router = router.merge(almanac_command_api::router(command_api));
     }
     let max_connections = open_files::connections(config.http.max_connections);
@@ -257,6 +265,7 @@ async fn api_state(
         cache_bytes: config.http.cache_bytes,
         warm_up: config.http.warm_up,
         recipe_cache_bytes: config.http.recipe_cache_bytes,
+        picture_cache_bytes: config.http.picture_cache_bytes,
         wait: config.http.wait,
         lists: config.http.lists,
         event_streams: config.http.event_streams,

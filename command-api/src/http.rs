@@ -2,14 +2,16 @@
 
 use crate::{
     answers::{accepted, answer, headers_of},
-    decider::{not_json, read_body, read_revision},
-    fingerprint, headers,
+    decider::{not_json, problem_of, read_body, read_revision},
+    fingerprint, headers, picture,
     replies::Replies,
+    standings::Standings,
     thumbnail,
     topics::Topics,
 };
+use almanac_domain::recipes::{Caller as RecipeCaller, Expected, Refusal};
 use almanac_edge::{
-    Bodies, BodyOptions, Caller, Held, Identity, Problem, ProblemType, Scope, cors,
+    Bodies, BodyOptions, Caller, Held, Identity, Problem, ProblemType, Scope, Turns, cors, discard,
     method_not_allowed,
     prefer::{PREFERENCE_APPLIED, Preference},
     query::Parameters,
@@ -37,7 +39,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Namespace of the ids that follow from idempotency keys. It must never change.
@@ -53,8 +55,10 @@ pub struct CommandApiOptions {
     pub max_body_bytes: usize,
     /// How long a write waits for its answer when nothing else is preferred.
     pub wait: Duration,
-    /// Pictures decoded at the same time; others wait for their turn.
+    /// Pictures decoded at the same time; so many others wait for their turn, as long as a write
+    /// waits for its answer.
     pub pictures: usize,
+    pub waiting_pictures: usize,
     pub bodies: BodyOptions,
 }
 
@@ -64,6 +68,7 @@ impl Default for CommandApiOptions {
             max_body_bytes: 256 << 10,
             wait: Duration::from_secs(5),
             pictures: 2,
+            waiting_pictures: 8,
             bodies: BodyOptions::default(),
         }
     }
@@ -74,11 +79,12 @@ pub struct CommandApi {
     pub codec: Arc<Codec>,
     pub topics: Topics,
     pub replies: Arc<Replies>,
+    pub standings: Arc<Standings>,
     pub identity: Arc<Identity>,
     pub options: CommandApiOptions,
     /// Of the topic of commands, as tokens name it.
     commands: TopicId,
-    decoding: Arc<Semaphore>,
+    decoding: Turns,
     bodies: Bodies,
 }
 
@@ -93,13 +99,16 @@ impl CommandApi {
         options: CommandApiOptions,
     ) -> LogResult<Arc<Self>> {
         let commands = log.topic(&topics.commands).await?.id;
-        let decoding = Arc::new(Semaphore::new(options.pictures));
+        let refusal = "too many pictures are being decoded";
+        let decoding = Turns::new(options.pictures, options.waiting_pictures, refusal);
         let bodies = Bodies::new(&options.bodies);
+        let standings = Standings::new(log.clone(), codec.clone(), &topics);
         Ok(Arc::new(Self {
             log,
             codec,
             topics,
             replies,
+            standings,
             identity,
             options,
             commands,
@@ -119,14 +128,15 @@ pub fn router(api: Arc<CommandApi>) -> Router {
     Router::new()
         .route("/v1/recipes", post(create))
         .route("/v1/recipes/{id}", put(change).patch(change).delete(change))
-        .route("/v1/recipes/{id}/thumbnail", put(set_thumbnail))
+        .route("/v1/recipes/{id}/thumbnail", put(set_thumbnail).delete(remove_thumbnail))
         .merge(only_here)
         .route_layer(middleware::from_fn_with_state(origins, cors::writes))
         .with_state(api)
 }
 
 async fn create(State(api): State<Arc<CommandApi>>, request: Request) -> Result<Response, Problem> {
-    let asked = api.read(request, api.options.max_body_bytes).await?;
+    let head = api.head(request)?;
+    let asked = api.body(head, api.options.max_body_bytes).await?;
     read_body(&asked.body)?;
     let body = text_of(&asked.body)?;
     api.write("create", None, &asked, body, None).await
@@ -138,7 +148,7 @@ async fn change(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = headers::id(&id, "recipe")?;
-    let asked = api.read(request, api.options.max_body_bytes).await?;
+    let asked = api.read_of(request, id, false).await?;
     let verb = match asked.method {
         Method::PUT => {
             read_revision(&asked.body)?;
@@ -160,7 +170,7 @@ async fn restore(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = headers::id(&id, "recipe")?;
-    let asked = api.read(request, api.options.max_body_bytes).await?;
+    let asked = api.read_of(request, id, true).await?;
     api.write("restore", Some(id), &asked, None, None).await
 }
 
@@ -170,16 +180,55 @@ async fn set_thumbnail(
     request: Request,
 ) -> Result<Response, Problem> {
     let id = headers::id(&id, "recipe")?;
-    let asked = api.read(request, thumbnail::MAX_UPLOAD).await?;
-    let (declared, body) = (asked.headers.get(header::CONTENT_TYPE).cloned(), asked.body.clone());
-    let turn = api.decoding.clone().acquire_owned().await.map_err(|e| Problem::internal(&e))?;
+    let head = api.head(request)?;
+    let declared = head.headers.get(header::CONTENT_TYPE);
+    let declared = match picture::declared(declared.and_then(|value| value.to_str().ok())) {
+        Ok(declared) => declared,
+        Err(problem) => return Err(head.refused(problem).await),
+    };
+    let head = api.permitted(head, id, false).await?;
+    let asked = api.body(head, picture::MAX_UPLOAD).await?;
+    let wait = Preference::read(&asked.headers).wait.unwrap_or(api.options.wait);
+    let turn = api.decoding.take(wait).await?;
+    let body = asked.body.clone();
     let prepared = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        thumbnail::prepare(declared.as_ref().and_then(|value| value.to_str().ok()), &body)
+        picture::prepare(declared, &body)
     });
-    let picture = prepared.await.map_err(|error| Problem::internal(&error))??;
+    let picture = prepared.await.map_err(|error| {
+        // A decoder that stumbles over a picture is no reason to send it again.
+        tracing::error!(%error, "a picture could not be decoded");
+        Problem::new(ProblemType::Invalid, "the picture cannot be decoded")
+    })??;
     let body = Some(thumbnail::body(&picture));
     api.write("thumbnail", Some(id), &asked, body, Some(picture.image)).await
+}
+
+async fn remove_thumbnail(
+    State(api): State<Arc<CommandApi>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let id = headers::id(&id, "recipe")?;
+    let asked = api.read_of(request, id, false).await?;
+    api.write("remove_thumbnail", Some(id), &asked, None, None).await
+}
+
+/// A request before its body is read.
+struct Head {
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    caller: Caller,
+    body: Body,
+}
+
+impl Head {
+    /// Ends a request whose body nobody wants.
+    async fn refused(self, problem: Problem) -> Problem {
+        discard(&self.headers, self.body).await;
+        problem
+    }
 }
 
 /// What of a request matters.
@@ -192,13 +241,46 @@ struct Asked {
 }
 
 impl CommandApi {
-    async fn read(&self, request: Request, limit: usize) -> Result<Asked, Problem> {
+    fn head(&self, request: Request) -> Result<Head, Problem> {
         let (parts, body) = request.into_parts();
         let caller = self.identity.require(&parts.headers, Scope::RecipesWrite)?;
         Parameters::parse(parts.uri.query(), &[])?;
-        let body = self.bodies.read(body, limit).await?;
         let (method, path) = (parts.method, parts.uri.path().to_owned());
-        Ok(Asked { method, path, headers: parts.headers, body, caller })
+        Ok(Head { method, path, headers: parts.headers, caller, body })
+    }
+
+    async fn body(&self, head: Head, limit: usize) -> Result<Asked, Problem> {
+        let Head { method, path, headers, caller, body } = head;
+        let body = self.bodies.read(&caller.subject, body, limit).await?;
+        Ok(Asked { method, path, headers, body, caller })
+    }
+
+    /// Refuses before the body is read what a decider would refuse of it for certain.
+    async fn permitted(&self, head: Head, id: Uuid, restores: bool) -> Result<Head, Problem> {
+        let read = headers::if_match(&head.headers)
+            .and_then(|versions| Ok((versions, headers::idempotency_key(&head.headers)?)));
+        let (versions, key) = match read {
+            Ok(read) => read,
+            Err(problem) => return Err(head.refused(problem).await),
+        };
+        let (subject, is_admin) = (head.caller.subject.clone(), head.caller.is_admin());
+        let caller = RecipeCaller { subject, is_admin };
+        let expected = versions.map_or(Expected::Any, Expected::Versions);
+        match self.standings.permit(id, restores, &caller, &expected).await {
+            Ok(()) => Ok(head),
+            // It may repeat a request that led to this: the decider remembers.
+            Err(Refusal::Deleted { .. } | Refusal::Stale { .. }) if key.is_some() => Ok(head),
+            Err(refusal) => {
+                let (problem, version) = problem_of(&refusal);
+                Err(head.refused(problem.at_version(version)).await)
+            }
+        }
+    }
+
+    /// A request to change a recipe.
+    async fn read_of(&self, request: Request, id: Uuid, restores: bool) -> Result<Asked, Problem> {
+        let head = self.permitted(self.head(request)?, id, restores).await?;
+        self.body(head, self.options.max_body_bytes).await
     }
 
     async fn write(

@@ -10,12 +10,15 @@ mod fingerprint;
 mod headers;
 mod http;
 mod outcomes;
+mod picture;
 mod replies;
+mod standings;
 mod thumbnail;
 mod topics;
 
 pub use decider::{Decider, DeciderOptions};
 pub use http::{CommandApi, CommandApiOptions, router};
+pub use picture::MAX_UPLOAD;
 pub use replies::{Follower, Replies};
-pub use thumbnail::MAX_UPLOAD;
+pub use standings::Standings;
 pub use topics::Topics;

@@ -11,8 +11,10 @@ mod problem;
 pub mod query;
 pub mod request;
 mod serve;
+mod turns;
 
-pub use body::{Bodies, BodyOptions, Held};
+pub use body::{Bodies, BodyOptions, Held, discard};
 pub use identity::{Caller, Identity, Scope};
 pub use problem::{FieldError, Problem, ProblemType, method_not_allowed};
 pub use serve::{ServeError, ServeOptions, bind, serve};
+pub use turns::Turns;

@@ -91,6 +91,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     retry_after_s: Option<u32>,
+    version: Option<u64>,
     /// Parameters of the challenge beside the scheme.
     challenge: Option<String>,
 }
@@ -102,6 +103,7 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             retry_after_s: None,
+            version: None,
             challenge: None,
         }
     }
@@ -123,6 +125,12 @@ impl Problem {
     /// Too much is under way here; nothing was done.
     pub fn busy(detail: &str) -> Self {
         Self { retry_after_s: Some(1), ..Self::new(ProblemType::Unavailable, detail) }
+    }
+
+    /// Tells the version at which the thing is.
+    pub fn at_version(mut self, version: Option<u64>) -> Self {
+        self.version = version;
+        self
     }
 
     /// What is wrong with the caller's token, as `WWW-Authenticate` says it (RFC 6750).
@@ -192,6 +200,9 @@ impl IntoResponse for Problem {
         };
         if let Some(Ok(challenge)) = challenge.map(HeaderValue::try_from) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(Ok(tag)) = self.version.map(|n| HeaderValue::try_from(format!("\"{n}\""))) {
+            headers.insert(header::ETAG, tag);
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -130,6 +130,7 @@ impl Feed {
             }
         }
         let used = state.search.used_bytes() as u64 + state.recipe_cache.used_bytes();
+        let used = used + state.pictures.used_bytes();
         state.metrics.cache_bytes.set(used as i64);
         state.metrics.out_of_date.set(state.search.out_of_date() as i64);
         Ok(())

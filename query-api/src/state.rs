@@ -1,8 +1,12 @@
 //! What every request has at hand.
 
 use crate::{
-    metrics::QueryMetrics, parked::Parked, progress::Progress, readiness::Readiness,
-    search::cache::SearchCache, v1::recipes::cache::RecipeCache,
+    metrics::QueryMetrics,
+    parked::Parked,
+    progress::Progress,
+    readiness::Readiness,
+    search::cache::SearchCache,
+    v1::recipes::{cache::RecipeCache, pictures::Pictures},
 };
 use almanac_edge::{Identity, Problem};
 use almanac_event_log::{EventLog, LogError};
@@ -23,8 +27,6 @@ use std::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-const RESIZED_AT_ONCE: usize = 2;
-
 #[derive(Clone, Debug)]
 pub struct QueryOptions {
     /// Memory for cached partitions.
@@ -33,6 +35,8 @@ pub struct QueryOptions {
     pub warm_up: Duration,
     /// Memory for recipes and answers to questions about them.
     pub recipe_cache_bytes: usize,
+    /// Memory for pictures that were made smaller.
+    pub picture_cache_bytes: usize,
     /// How long a read waits for its consistency token when nothing else is preferred.
     pub wait: Duration,
     /// Lists and pages of events that are put together at once; others wait for their turn, and as
@@ -64,8 +68,7 @@ pub struct ApiState {
     pub(crate) parked_plans: Parked,
     pub(crate) parked_recipes: Parked,
     pub(crate) identity: Arc<Identity>,
-    /// Pictures made smaller at the same time.
-    pub(crate) resizing: Arc<Semaphore>,
+    pub(crate) pictures: Arc<Pictures>,
     listing: Semaphore,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) brotli: Arc<Semaphore>,
@@ -114,7 +117,7 @@ impl ApiState {
             recipe_cache: RecipeCache::new(options.recipe_cache_bytes),
             progress: Progress::open(&*log, &options.prefix, &contexts).await?,
             identity,
-            resizing: Arc::new(Semaphore::new(RESIZED_AT_ONCE)),
+            pictures: Pictures::new(options.picture_cache_bytes),
             listing: Semaphore::new(options.lists),
             streams: Arc::new(Semaphore::new(options.event_streams)),
             brotli: Arc::new(Semaphore::new(options.brotli_answers)),

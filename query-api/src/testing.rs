@@ -141,6 +141,7 @@ pub(crate) async fn installation() -> Installation {
         QueryOptions {
             cache_bytes: 1 << 20,
             warm_up: Duration::ZERO,
+            picture_cache_bytes: 1 << 20,
             recipe_cache_bytes: 8 << 20,
             wait: Duration::from_millis(50),
             lists: 4,

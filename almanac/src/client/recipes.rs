@@ -58,11 +58,11 @@ enum Command {
     },
     /// Undo a deletion
     Restore { id: String },
-    /// Give a recipe a picture (JPEG, PNG or WebP), or fetch the one it has
+    /// Give a recipe a picture (JPEG, PNG or WebP), fetch the one it has, or take it away
     Thumbnail {
         id: String,
         /// The picture to send
-        #[arg(required_unless_present = "output")]
+        #[arg(required_unless_present_any = ["output", "remove"])]
         file: Option<PathBuf>,
         /// Where to write the picture that it has
         #[arg(long, value_name = "FILE", conflicts_with = "file")]
@@ -70,6 +70,9 @@ enum Command {
         /// Pixels; the picture is never made larger
         #[arg(long, requires = "output")]
         width: Option<u32>,
+        /// Take the picture away
+        #[arg(long, conflicts_with_all = ["file", "output"])]
+        remove: bool,
     },
     /// What happened to a recipe
     History { id: String },
@@ -166,8 +169,12 @@ pub(crate) async fn run(recipes: &Recipes, config: &Config) -> anyhow::Result<()
             let request = client.request(Method::POST, &["v1", "recipes", id, "restore"], &[]);
             show::written("restored", &client.send_json(request).await?, json)
         }
-        Command::Thumbnail { id, file, output, width } => {
+        Command::Thumbnail { id, file, output, width, remove } => {
             let path = ["v1", "recipes", id, "thumbnail"];
+            if *remove {
+                let removed = client.send_json(client.request(Method::DELETE, &path, &[])).await?;
+                return show::written("took the picture from", &removed, json);
+            }
             if let Some(file) = file {
                 let request = client.request(Method::PUT, &path, &[]).body(read(file)?);
                 let request = request.header(header::CONTENT_TYPE, kind_of(file)?);

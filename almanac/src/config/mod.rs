@@ -139,8 +139,15 @@ impl Config {
         if [http.head_timeout, http.body_timeout, http.write_timeout].contains(&Duration::ZERO) {
             bail!("http.head_timeout, body_timeout and write_timeout must not be 0");
         }
-        if http.body_bytes < MAX_UPLOAD {
-            bail!("http.body_bytes must be {MAX_UPLOAD} at least: a picture may have as many");
+        if http.body_bytes.saturating_sub(http.body_reserve_bytes) < MAX_UPLOAD {
+            bail!(
+                "http.body_bytes must be {MAX_UPLOAD} more than body_reserve_bytes at least: \
+                 a picture may have as many"
+            );
+        }
+        // Half of it may be one caller's.
+        if http.body_reserve_bytes / 2 < commands.max_body_bytes {
+            bail!("http.body_reserve_bytes must hold two bodies of commands.max_body_bytes");
         }
         servers::validate(&self.kafka, &self.scylla, &self.schema_registry)?;
         if self.engine == Engine::Cluster {

@@ -17,6 +17,8 @@ pub(crate) struct HttpConfig {
     pub(crate) warm_up: Duration,
     /// Memory for recipes and answers to questions about them.
     pub(crate) recipe_cache_bytes: usize,
+    /// Memory for pictures that were made smaller.
+    pub(crate) picture_cache_bytes: usize,
     /// How long a read waits for its consistency token when the client prefers nothing else.
     #[serde(with = "humantime_serde")]
     pub(crate) wait: Duration,
@@ -35,6 +37,13 @@ pub(crate) struct HttpConfig {
     pub(crate) write_timeout: Duration,
     /// Memory for the bodies of all requests that are being answered.
     pub(crate) body_bytes: usize,
+    /// What of it is for bodies of at most `commands.max_body_bytes`, so that large ones keep nobody
+    /// from writing.
+    pub(crate) body_reserve_bytes: usize,
+    /// What of the rest one caller's bodies may take.
+    pub(crate) body_bytes_per_caller: usize,
+    /// Bytes of a body that arrive in a second, over five; slower ones are given up.
+    pub(crate) body_least_rate: usize,
     /// Lists and pages of events that are put together at once; others wait for their turn.
     pub(crate) lists: usize,
     /// Streams of events that are open at once.
@@ -51,6 +60,7 @@ impl Default for HttpConfig {
             cache_bytes: 512 << 20,
             warm_up: Duration::from_secs(1),
             recipe_cache_bytes: 64 << 20,
+            picture_cache_bytes: 32 << 20,
             wait: Duration::from_secs(2),
             origins: Vec::new(),
             max_connections: serve.max_connections,
@@ -58,6 +68,9 @@ impl Default for HttpConfig {
             body_timeout: bodies.timeout,
             write_timeout: serve.write_timeout,
             body_bytes: bodies.bytes,
+            body_reserve_bytes: bodies.reserve,
+            body_bytes_per_caller: bodies.per_caller,
+            body_least_rate: bodies.least_rate,
             lists: 32,
             event_streams: 64,
             brotli_answers: 8,
@@ -74,8 +87,17 @@ impl HttpConfig {
         }
     }
 
-    fn body_options(&self) -> BodyOptions {
-        BodyOptions { bytes: self.body_bytes, timeout: self.body_timeout }
+    /// `small` is what a recipe's body may have.
+    fn body_options(&self, small: usize) -> BodyOptions {
+        BodyOptions {
+            bytes: self.body_bytes,
+            reserve: self.body_reserve_bytes,
+            small,
+            per_caller: self.body_bytes_per_caller,
+            timeout: self.body_timeout,
+            least_rate: self.body_least_rate,
+            ..BodyOptions::default()
+        }
     }
 }
 
@@ -171,8 +193,10 @@ pub(crate) struct CommandsConfig {
     pub(crate) flush_bytes: usize,
     #[serde(with = "humantime_serde")]
     pub(crate) flush_interval: Duration,
-    /// Pictures decoded at the same time.
+    /// Pictures decoded at the same time, and so many that wait for their turn; more are told to come
+    /// back.
     pub(crate) pictures: usize,
+    pub(crate) waiting_pictures: usize,
 }
 
 impl Default for CommandsConfig {
@@ -190,6 +214,7 @@ impl Default for CommandsConfig {
             flush_bytes: decider.flush.bytes,
             flush_interval: decider.flush.age,
             pictures: api.pictures,
+            waiting_pictures: api.waiting_pictures,
         }
     }
 }
@@ -200,7 +225,8 @@ impl CommandsConfig {
             max_body_bytes: self.max_body_bytes,
             wait: self.wait,
             pictures: self.pictures,
-            bodies: http.body_options(),
+            waiting_pictures: self.waiting_pictures,
+            bodies: http.body_options(self.max_body_bytes),
         }
     }
 

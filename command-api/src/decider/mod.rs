@@ -22,7 +22,7 @@ use almanac_schemas::{
 use async_trait::async_trait;
 use batch::Batch;
 use jiff::Timestamp;
-pub(crate) use recipes::{not_json, read_body, read_revision};
+pub(crate) use recipes::{not_json, problem_of, read_body, read_revision};
 use std::{sync::Arc, time::Duration};
 use through::Through;
 

@@ -24,7 +24,7 @@ use almanac_schemas::Decoded;
 use std::collections::BTreeSet;
 
 pub const PROJECTION: &str = "recipes";
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What a recipe can be asked for by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,7 @@
 //! Clients that take more than their part: connections, time, memory, streams. Each is told no or
 //! cut off, and the others are served.
 
+use super::pictures::bearer;
 use almanac_tests::{
     process::{Engine, Installation, Process},
     recipe,
@@ -65,31 +66,56 @@ async fn who_says_nothing_makes_room_for_others() {
     assert!(process.log().contains("all connections are taken"), "{}", process.log());
 }
 
+/// Uploads that stop before their end hold a share of the memory: whoever sends them can still
+/// write, others can still send pictures, and after a few seconds they are given up.
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_arrive_in_time_and_fit_in_their_memory() {
-    let bounds = format!("http.body_timeout = \"3s\"\nhttp.body_bytes = {MAX_UPLOAD}");
+async fn unfinished_bodies_keep_nobody_from_writing() {
+    let bounds = format!(
+        "http.body_bytes = {}\nhttp.body_reserve_bytes = {MAX_UPLOAD}\n\
+         http.body_bytes_per_caller = {MAX_UPLOAD}",
+        3 * MAX_UPLOAD
+    );
     let installation = Installation::new(Engine::Embedded).with(&bounds);
     let process = installation.up().await;
-    let id = uuid::Uuid::now_v7();
+    let mary = bearer(&installation, "recipes:write", "mary");
+    let created = process.send("POST", "/v1/recipes", &[], recipe("r", "i")).await.unwrap();
+    let path = format!("{}/thumbnail", created.header("location"));
     let start = format!(
-        "PUT /v1/recipes/{id}/thumbnail HTTP/1.1\nHost: HOST\nContent-Type: image/png\n\
+        "PUT {path} HTTP/1.1\nHost: HOST\nContent-Type: image/png\n\
          Content-Length: {MAX_UPLOAD}\n\n"
     );
-    // Of two that come at the same time either may be the one too many.
-    let (mut slow, refused) = process
-        .until("the memory is taken", || async {
-            let mut slow = connect(&process, &start).await;
-            slow.write_all(&vec![b'x'; MAX_UPLOAD - 1]).await.unwrap();
-            let body = recipe("r", "i");
-            let answer = process.send("POST", "/v1/recipes", &[], body).await.unwrap();
-            (answer.status == StatusCode::SERVICE_UNAVAILABLE).then_some((slow, answer))
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        let mut slow = connect(&process, &start).await;
+        slow.write_all(&vec![b'x'; MAX_UPLOAD - 1]).await.unwrap();
+        stalled.push(slow);
+    }
+    let refused = process
+        .until("its share is taken", || async {
+            let body = "x".repeat(300_000);
+            let headers = [("content-type", "image/png")];
+            let answer = process.send("PUT", &path, &headers, body).await.unwrap();
+            (answer.status == StatusCode::SERVICE_UNAVAILABLE).then_some(answer)
         })
         .await;
     assert_eq!(refused.header("retry-after"), "1");
-    assert_eq!(refused.body["detail"], "too many bodies are being read");
-    let answer = head(&mut slow).await;
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert_eq!(create(&process).await, StatusCode::CREATED, "the memory is free again");
+    assert_eq!(refused.body["detail"], "too many bodies of yours are being read");
+    assert_eq!(create(&process).await, StatusCode::CREATED, "a small one beside them");
+    let headers = [("authorization", mary.as_str())];
+    let hers = process.send("POST", "/v1/recipes", &headers, recipe("r", "i")).await.unwrap();
+    let headers = [("authorization", mary.as_str()), ("content-type", "image/png")];
+    let path = format!("{}/thumbnail", hers.header("location"));
+    let large = process.send("PUT", &path, &headers, "x".repeat(MAX_UPLOAD)).await.unwrap();
+    assert_eq!(large.status, StatusCode::UNPROCESSABLE_ENTITY, "it was read whole: {large:?}");
+    let mut given_up = 0;
+    for mut slow in stalled {
+        let answer = head(&mut slow).await;
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(matches!(status, "408" | "503"), "{answer}");
+        given_up += usize::from(status == "408");
+    }
+    assert!(given_up > 0, "some were waited for");
+    assert_eq!(create(&process).await, StatusCode::CREATED);
 }
 
 /// On Kafka each stream is a consumer with threads of its own.

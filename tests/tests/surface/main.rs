@@ -4,6 +4,8 @@
 mod analyse;
 mod bounds;
 mod containers;
+mod pictures;
+mod refusals;
 mod requests;
 mod tables;
 mod text;
@@ -106,7 +108,7 @@ async fn methods_are_told_and_refused() {
         ("/v1/recipes", "GET,HEAD,POST"),
         ("/v1/recipes/x", "GET,HEAD,PUT,PATCH,DELETE"),
         ("/v1/recipes/x/restore", "POST"),
-        ("/v1/recipes/x/thumbnail", "GET,HEAD,PUT"),
+        ("/v1/recipes/x/thumbnail", "GET,HEAD,PUT,DELETE"),
         ("/v1/commands/x", "GET,HEAD"),
         ("/v1/plans", "GET,HEAD"),
         ("/v1/providers/x/fetches", "POST"),
@@ -269,71 +271,6 @@ fn png(width: u32, height: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
-async fn put_picture(
-    process: &Process,
-    path: &str,
-    kind: &str,
-    body: Vec<u8>,
-) -> (StatusCode, Value) {
-    let request = almanac_tests::process::client().put(process.url(path));
-    let answer = request.header("content-type", kind).body(body).send().await.unwrap();
-    (answer.status(), answer.json().await.unwrap())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn recipes_have_pictures() {
-    for engine in ENGINES {
-        let installation = Installation::new(engine);
-        let mut process = installation.up().await;
-        let created = process.send("POST", "/v1/recipes", &[], SAMPLE.to_owned()).await.unwrap();
-        let path = format!("{}/thumbnail", created.header("location"));
-        let (status, set) = put_picture(&process, &path, "image/png", png(1_600, 900)).await;
-        assert_eq!((status, &set["version"]), (StatusCode::OK, &json!(2)), "{set}");
-        let address = set["thumbnail"].as_str().unwrap().to_owned();
-        let client = almanac_tests::process::client();
-        let get = async |address: &str| client.get(process.url(address)).send().await.unwrap();
-        process
-            .until("the picture", || async {
-                (get(&address).await.status() == StatusCode::OK).then_some(())
-            })
-            .await;
-        for (query, width) in [("", 1_024), ("&width=200", 256), ("&width=1024", 1_024)] {
-            let answer = get(&format!("{address}{query}")).await;
-            let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
-            assert_eq!(header("content-type"), "image/jpeg");
-            assert!(header("cache-control").contains("immutable"), "{engine:?}");
-            let tag = header("etag");
-            let bytes = answer.bytes().await.unwrap();
-            assert!(bytes.len() < 256_000);
-            assert_eq!(image::load_from_memory(&bytes).unwrap().width(), width, "{query}");
-            let again = client.get(process.url(&format!("{address}{query}")));
-            let again = again.header("if-none-match", tag).send().await.unwrap();
-            assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
-        }
-        assert!(
-            !get(&path).await.headers()["cache-control"].to_str().unwrap().contains("immutable")
-        );
-        // The same picture is no event; what is none changes nothing.
-        let (_, same) = put_picture(&process, &path, "image/png", png(1_600, 900)).await;
-        assert_eq!(same["version"], 2);
-        for (kind, body, expected) in [
-            ("image/jpeg", png(8, 8), 422),
-            ("image/gif", b"GIF89a".to_vec(), 415),
-            ("image/png", png(8, 8)[..40].to_vec(), 422),
-            ("image/png", vec![0; 9 << 20], 413),
-        ] {
-            let (status, problem) = put_picture(&process, &path, kind, body).await;
-            assert_eq!(status.as_u16(), expected, "{kind}: {problem}");
-        }
-        assert_eq!(get(&format!("{path}?width=0")).await.status(), StatusCode::BAD_REQUEST);
-        let (_, history) = process.get(&format!("{}/history", created.header("location"))).await;
-        assert_eq!(history["items"][1]["type"], "recipe.thumbnail_set");
-        let (_, events) = process.get("/v1/events/recipes.events?type=recipe.thumbnail_set").await;
-        assert!(events["items"][0]["data"]["image"].as_str().unwrap().starts_with("/9j/"));
-        assert!(process.stop().success());
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_vocabulary_is_what_is_in_use() {
     let installation = Installation::new(Engine::Embedded);
@@ -429,13 +366,14 @@ async fn a_terminal_is_enough() {
         .await;
     assert_eq!(image::open(&output).unwrap().width(), 128);
 
+    assert!(text(&run(&["thumbnail", id, "--remove"])).contains("version 4"));
     let stale = run(&["delete", id, "--if-version", "1"]);
-    assert!(String::from_utf8_lossy(&stale.stderr).contains("version 3"), "{stale:?}");
+    assert!(String::from_utf8_lossy(&stale.stderr).contains("version 4"), "{stale:?}");
     assert!(text(&run(&["delete", id])).contains("deleted"));
-    assert!(text(&run(&["restore", id])).contains("version 5"));
+    assert!(text(&run(&["restore", id])).contains("version 6"));
     process
-        .until("five events", || async {
-            (text(&run(&["history", id])).lines().count() == 5).then_some(())
+        .until("six events", || async {
+            (text(&run(&["history", id])).lines().count() == 6).then_some(())
         })
         .await;
     let history = text(&run(&["history", id]));

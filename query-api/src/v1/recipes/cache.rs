@@ -16,6 +16,7 @@ use foldhash::quality::RandomState;
 use futures::TryStreamExt;
 use http::HeaderValue;
 use quick_cache::{Weighter, sync::Cache};
+use serde::Deserialize;
 use std::{
     hash::Hash,
     sync::{
@@ -54,21 +55,34 @@ const WORD: u64 = 8;
 pub(crate) struct Document {
     pub(super) body: Bytes,
     pub(crate) tag: HeaderValue,
-    pub(super) is_deleted: bool,
+    /// What is still known of one that is deleted.
+    pub(super) deleted: Option<Deleted>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Deleted {
+    pub(super) owner: String,
+    thumbnail: Option<String>,
 }
 
 impl Document {
     pub(super) fn parse(body: Bytes) -> Self {
-        let is_deleted = body.starts_with(b"{\"deleted\":true");
+        let deleted = body.starts_with(b"{\"deleted\":true");
+        // One that cannot be read is nobody's.
+        let nobodys = || Deleted { owner: String::new(), thumbnail: None };
+        let deleted = deleted.then(|| serde_json::from_slice(&body).unwrap_or_else(|_| nobodys()));
         let text = std::str::from_utf8(&body).unwrap_or_default();
         let version = text.split("\"version\":").nth(1);
         let version = version.and_then(|rest| rest.split([',', '}']).next()).unwrap_or("0");
         let tag = HeaderValue::try_from(format!("\"{version}\""));
-        Self { tag: tag.unwrap_or(HeaderValue::from_static("\"0\"")), body, is_deleted }
+        Self { tag: tag.unwrap_or(HeaderValue::from_static("\"0\"")), body, deleted }
     }
 
     /// Hash of its picture. What stands before the name is ours: no text of a user comes earlier.
     pub(super) fn thumbnail(&self) -> Option<&str> {
+        if let Some(deleted) = &self.deleted {
+            return deleted.thumbnail.as_deref();
+        }
         let text = std::str::from_utf8(&self.body).ok()?;
         let (ours, _) = text.split_once(",\"name\":")?;
         ours.split_once("/thumbnail?v=")?.1.split('"').next()
@@ -287,8 +301,10 @@ mod tests {
         assert_eq!(document.tag, "\"12\"");
         let sly = "{\"id\":\"a\",\"version\":1,\"thumbnail\":null,\"name\":\"/thumbnail?v=1\"}";
         assert_eq!(Document::parse(sly.into()).thumbnail(), None);
-        let gone = Document::parse("{\"deleted\":true,\"id\":\"a\",\"version\":2}".into());
-        assert!(gone.is_deleted);
+        let gone = r#"{"deleted":true,"id":"a","version":2,"thumbnail":"00ff","owner":"m\"a"}"#;
+        let gone = Document::parse(gone.into());
+        assert_eq!((gone.thumbnail(), &gone.tag), (Some(hash), &HeaderValue::from_static("\"2\"")));
+        assert_eq!(gone.deleted.unwrap().owner, "m\"a");
     }
 
     #[test]

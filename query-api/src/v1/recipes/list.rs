@@ -170,7 +170,9 @@ pub(crate) async fn list(
             }
             last = Some(id);
             // Deleted between the two reads, perhaps.
-            if let Some(document) = document.filter(|one| !one.is_deleted && asked.accepts(one)) {
+            if let Some(document) =
+                document.filter(|one| one.deleted.is_none() && asked.accepts(one))
+            {
                 bytes += document.body.len();
                 items.push((id, document));
             }

@@ -1,9 +1,11 @@
 //! `/v1/recipes`: single recipes, their history, and questions that combine.
 
+mod access;
 pub(crate) mod cache;
 mod candidates;
 mod list;
 mod pages;
+pub(crate) mod pictures;
 mod thumbnail;
 mod vocabulary;
 
@@ -13,6 +15,7 @@ pub(crate) use vocabulary::vocabulary;
 
 use super::{cursor, store_problem};
 use crate::state::ApiState;
+use access::{Access, allowed};
 use almanac_domain::recipes::{Knowledge, System, limits};
 use almanac_edge::{
     Problem, ProblemType, conditional,
@@ -41,11 +44,15 @@ fn parse_id(id: &str) -> Result<Uuid, Problem> {
     id.parse().map_err(|_| missing())
 }
 
+fn gone() -> Problem {
+    Problem::new(ProblemType::Gone, "the recipe was deleted")
+}
+
 /// A recipe that may be served; `Err` when it is deleted or was never there.
 fn served(document: Option<Arc<Document>>) -> Result<Arc<Document>, Problem> {
     let document = document.ok_or_else(missing)?;
-    if document.is_deleted {
-        return Err(Problem::new(ProblemType::Gone, "the recipe was deleted"));
+    if document.deleted.is_some() {
+        return Err(gone());
     }
     Ok(document)
 }
@@ -75,10 +82,13 @@ pub(crate) async fn one(
         }
     };
     let version: Option<u64> = number("version", u64::MAX)?;
-    let document = match version {
-        None => served(state.recipe_cache.document(&state, id).await?)?,
+    let newest = state.recipe_cache.document(&state, id).await?;
+    let (document, access) = match version {
+        None => (served(newest)?, Access::Public),
         Some(version) => {
-            Arc::new(Document::parse(old(&state, &id.to_string(), version).await?.into()))
+            let access = allowed(&state, &*newest.ok_or_else(missing)?, headers)?;
+            let old = old(&state, &id.to_string(), version).await?;
+            (Arc::new(Document::parse(old.into())), access)
         }
     };
     if serves.is_some() || units.is_some() {
@@ -89,10 +99,11 @@ pub(crate) async fn one(
         let recipe =
             adjusted.map_err(|unfit| Problem::new(ProblemType::Conflict, unfit.to_string()))?;
         let known = Knowledge { recipe, ..known };
-        return Ok(conditional::json(headers, json::render(&id.to_string(), &known)));
+        let adjusted = conditional::json(headers, json::render(&id.to_string(), &known));
+        return Ok(access.applied(adjusted));
     }
     let tag = document.tag.to_str().unwrap_or_default();
-    Ok(conditional::tagged(headers, tag, || Body::from(document.body.clone())))
+    Ok(access.applied(conditional::tagged(headers, tag, || Body::from(document.body.clone()))))
 }
 
 /// The recipe as it was after one of its events.
@@ -119,7 +130,10 @@ pub(crate) async fn history(
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &["limit", "cursor"])?;
     let limit = parameters.limit()?;
-    let id = parse_id(&id)?.to_string();
+    let id = parse_id(&id)?;
+    let newest = state.recipe_cache.document(&state, id).await?.ok_or_else(missing)?;
+    let access = allowed(&state, &newest, &headers)?;
+    let id = id.to_string();
     let first = match parameters.one("cursor")? {
         Some(text) => cursor::decode::<u64>(&id, text)?.saturating_add(1),
         None => 1,
@@ -133,5 +147,5 @@ pub(crate) async fn history(
     }
     let next = cursor::next(&id, page.last);
     let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", page.items.join(","));
-    Ok(conditional::json(&headers, body))
+    Ok(access.applied(conditional::json(&headers, body)))
 }

@@ -6,6 +6,7 @@ pub mod conditional;
 pub mod cors;
 pub mod identity;
 mod local;
+mod party;
 pub mod prefer;
 mod problem;
 pub mod query;
@@ -15,6 +16,7 @@ mod turns;
 
 pub use body::{Bodies, BodyOptions, Held, discard};
 pub use identity::{Caller, Identity, Scope};
+pub use party::Party;
 pub use problem::{FieldError, Problem, ProblemType, method_not_allowed};
 pub use serve::{ServeError, ServeOptions, bind, serve};
 pub use turns::Turns;

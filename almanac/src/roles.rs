@@ -13,7 +13,7 @@ use almanac_event_log::TopicSpec;
 use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::{Ending, Foreign, ProcessorOptions, Supervisor};
 use almanac_projector::{Projection, Projector, ProjectorMetrics, plans, recipes};
-use almanac_query_api::{ApiState, QueryMetrics, QueryOptions};
+use almanac_query_api::{ApiState, PackingOptions, QueryMetrics, QueryOptions};
 use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
 use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
@@ -145,7 +145,9 @@ pub(crate) async fn start(
     let identity = Arc::new(Identity::new(config.identity_options())?);
     let registry = Arc::new(registry);
     let watch = (supervisor.clone(), foreign.clone());
-    let api = api_state(config, &opened, identity.clone(), query_metrics, registry, watch).await?;
+    let packing = packing_options(config, background);
+    let api = api_state(config, &opened, identity.clone(), packing, query_metrics, registry, watch)
+        .await?;
 
     let options = |role: &str, input: &str| ProcessorOptions {
         session_timeout: config.session_timeout,
@@ -249,10 +251,19 @@ pub(crate) async fn start(
     Ok(Running { address, api, replies, processors, writing, serving_stop, serving, _claim: claim })
 }
 
+fn packing_options(config: &Config, background: &tokio::runtime::Handle) -> PackingOptions {
+    PackingOptions {
+        gzip_answers: config.http.gzip_answers,
+        brotli_answers: config.http.brotli_answers,
+        background: background.clone(),
+    }
+}
+
 async fn api_state(
     config: &Config,
     opened: &Opened,
     identity: Arc<Identity>,
+    packing: PackingOptions,
     metrics: QueryMetrics,
     registry: Arc<Registry>,
     (supervisor, foreign): (Supervisor, Foreign),
@@ -268,8 +279,10 @@ async fn api_state(
         picture_cache_bytes: config.http.picture_cache_bytes,
         wait: config.http.wait,
         lists: config.http.lists,
+        answer_bytes: config.http.answer_bytes,
         event_streams: config.http.event_streams,
-        brotli_answers: config.http.brotli_answers,
+        event_stream_time: config.http.event_stream_time,
+        packing,
         prefix: config.topic_prefix.clone(),
         serve_registry: config.engine == Engine::Embedded,
         freshness_s: freshness.collect(),

@@ -1,21 +1,29 @@
 //! The query API: reads, from caches that the projector's change feed keeps fresh.
 
+mod answers;
 mod consistency;
+mod fair;
 mod feed;
 mod front;
 mod health;
 mod metrics;
+mod packing;
 mod parked;
 mod progress;
 mod readiness;
 mod search;
 mod state;
+mod streams;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_plans;
 mod v1;
 
 pub use metrics::QueryMetrics;
+pub use packing::PackingOptions;
 pub use state::{ApiState, QueryOptions, StateError};
+pub use v1::MAX_PAGE_BYTES;
 
 use almanac_edge::{Problem, ProblemType, cors, method_not_allowed};
 use almanac_processor::Ending;

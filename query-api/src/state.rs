@@ -1,11 +1,15 @@
 //! What every request has at hand.
 
 use crate::{
+    answers::AnswerMemory,
+    fair::{FairTurns, Turn},
     metrics::QueryMetrics,
+    packing::{Packing, PackingOptions},
     parked::Parked,
     progress::Progress,
     readiness::Readiness,
     search::cache::SearchCache,
+    streams::Streams,
     v1::recipes::{cache::RecipeCache, pictures::Pictures},
 };
 use almanac_edge::{Identity, Problem};
@@ -18,6 +22,7 @@ use almanac_projector::{
 };
 use almanac_read_store::{ReadStore, StoreError};
 use almanac_schemas::Codec;
+use http::HeaderMap;
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use std::{
@@ -25,7 +30,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 #[derive(Clone, Debug)]
 pub struct QueryOptions {
@@ -40,12 +45,15 @@ pub struct QueryOptions {
     /// How long a read waits for its consistency token when nothing else is preferred.
     pub wait: Duration,
     /// Lists and pages of events that are put together at once; others wait for their turn, and as
-    /// long as for a token.
+    /// long as for a token. Turns are shared between callers.
     pub lists: usize,
+    /// Memory for answers that are on their way, beside a little for each connection.
+    pub answer_bytes: usize,
     /// Streams of events that are open at once: on Kafka each is a consumer of its own.
     pub event_streams: usize,
-    /// Answers that are sent in brotli at once.
-    pub brotli_answers: usize,
+    /// After so long a stream ends, and its client goes on with another from where it was.
+    pub event_stream_time: Duration,
+    pub packing: PackingOptions,
     /// Topic prefix of the installation.
     pub prefix: String,
     /// Whether the built-in registry is served: on the embedded engine.
@@ -69,9 +77,12 @@ pub struct ApiState {
     pub(crate) parked_recipes: Parked,
     pub(crate) identity: Arc<Identity>,
     pub(crate) pictures: Arc<Pictures>,
-    listing: Semaphore,
-    pub(crate) streams: Arc<Semaphore>,
-    pub(crate) brotli: Arc<Semaphore>,
+    listing: FairTurns,
+    /// Those who look through rows, no more than there are threads: others do not wait for many.
+    scanning: Semaphore,
+    pub(crate) streams: Streams,
+    pub(crate) packing: Packing,
+    pub(crate) answers: AnswerMemory,
     pub(crate) options: QueryOptions,
     pub(crate) registry: Arc<Registry>,
     pub(crate) metrics: QueryMetrics,
@@ -103,6 +114,7 @@ impl ApiState {
     ) -> Result<Arc<Self>, StateError> {
         let tables = Tables::of(plans::VERSION)?;
         let recipes = recipes::Tables::of(recipes::VERSION)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let search = SearchCache::new(store.clone(), tables.clone(), options.cache_bytes);
         let contexts = [almanac_schemas::recipes::CONTEXT];
         Ok(Arc::new(Self {
@@ -118,9 +130,11 @@ impl ApiState {
             progress: Progress::open(&*log, &options.prefix, &contexts).await?,
             identity,
             pictures: Pictures::new(options.picture_cache_bytes),
-            listing: Semaphore::new(options.lists),
-            streams: Arc::new(Semaphore::new(options.event_streams)),
-            brotli: Arc::new(Semaphore::new(options.brotli_answers)),
+            listing: FairTurns::new(options.lists),
+            scanning: Semaphore::new(threads),
+            streams: Streams::new(options.event_streams),
+            packing: Packing::new(&options.packing),
+            answers: AnswerMemory::new(options.answer_bytes),
             log,
             options,
             registry,
@@ -131,9 +145,20 @@ impl ApiState {
     }
 
     /// A turn to put a list together, which may look at much.
-    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        let turn = tokio::time::timeout(self.options.wait, self.listing.acquire()).await;
-        turn.ok().and_then(Result::ok).ok_or_else(|| Problem::busy("too many lists are wanted"))
+    pub(crate) async fn turn(&self, headers: &HeaderMap) -> Result<Turn, Problem> {
+        let turn = self.listing.take(self.identity.party(headers), self.options.wait).await;
+        turn.ok_or_else(|| Problem::busy("too many lists are wanted"))
+    }
+
+    /// Looks through a few rows, when it is their turn; then others have theirs.
+    pub(crate) async fn look<T>(&self, through: impl FnOnce() -> T) -> T {
+        let looked = {
+            // Never closed, so this waits and does not fail.
+            let _turn = self.scanning.acquire().await;
+            through()
+        };
+        tokio::task::yield_now().await;
+        looked
     }
 
     pub(crate) fn freshness_of(&self, provider: &str) -> Option<i64> {

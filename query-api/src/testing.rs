@@ -1,7 +1,7 @@
 //! A whole state for tests of its parts, on the embedded engine, with a store that can be asked and
 //! interrupted.
 
-use crate::{ApiState, QueryMetrics, QueryOptions};
+use crate::{ApiState, PackingOptions, QueryMetrics, QueryOptions};
 use almanac_edge::identity::{Identity, IdentityOptions};
 use almanac_event_log::{
     Durability, EventLog, Retention, TopicSpec,
@@ -145,8 +145,14 @@ pub(crate) async fn installation() -> Installation {
             recipe_cache_bytes: 8 << 20,
             wait: Duration::from_millis(50),
             lists: 4,
+            answer_bytes: 64 << 20,
             event_streams: 4,
-            brotli_answers: 4,
+            event_stream_time: Duration::from_secs(60),
+            packing: PackingOptions {
+                gzip_answers: 4,
+                brotli_answers: 4,
+                background: tokio::runtime::Handle::current(),
+            },
             prefix: String::new(),
             serve_registry: true,
             freshness_s: HashMap::new(),

@@ -9,6 +9,7 @@ use almanac_command_api::MAX_UPLOAD;
 use almanac_edge::identity::IdentityOptions;
 use almanac_ingestor::config::{IngestOptions, ProviderConfig};
 use almanac_projector::ProjectorOptions;
+use almanac_query_api::MAX_PAGE_BYTES;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -133,6 +134,12 @@ impl Config {
             bail!("scylla.write_concurrency and write_attempts must not be 0");
         }
         let http = &self.http;
+        if http.event_stream_time.is_zero() {
+            bail!("http.event_stream_time must not be 0");
+        }
+        if http.answer_bytes < MAX_PAGE_BYTES {
+            bail!("http.answer_bytes must be {MAX_PAGE_BYTES} at least: a page may have as many");
+        }
         if [http.max_connections, http.lists, http.event_streams].contains(&0) {
             bail!("http.max_connections, lists and event_streams must not be 0");
         }
@@ -324,6 +331,8 @@ mod tests {
             ("[identity]\nlocal_user = \"anybody\"", "false or \"loopback\""),
             ("[http]\nevent_streams = 0", "event_streams"),
             ("[http]\nbody_bytes = 1000", "http.body_bytes"),
+            ("[http]\nanswer_bytes = 1000", "http.answer_bytes"),
+            ("[http]\nevent_stream_time = \"0s\"", "http.event_stream_time"),
             ("[http]\nwrite_timeout = \"0s\"", "write_timeout"),
             ("[[providers]]\nname = \"A b\"\nkind = \"fever-plans\"\nurl = \"http://x/\"", "A b"),
             (

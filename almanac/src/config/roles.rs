@@ -44,10 +44,17 @@ pub(crate) struct HttpConfig {
     pub(crate) body_bytes_per_caller: usize,
     /// Bytes of a body that arrive in a second, over five; slower ones are given up.
     pub(crate) body_least_rate: usize,
+    /// Memory for answers that are on their way, beside a little for each connection.
+    pub(crate) answer_bytes: usize,
     /// Lists and pages of events that are put together at once; others wait for their turn.
     pub(crate) lists: usize,
     /// Streams of events that are open at once.
     pub(crate) event_streams: usize,
+    /// After so long a stream of events ends, and its client goes on with another.
+    #[serde(with = "humantime_serde")]
+    pub(crate) event_stream_time: Duration,
+    /// Large answers that are sent in gzip at once; others go out uncompressed.
+    pub(crate) gzip_answers: usize,
     /// Answers that are sent in brotli at once; others are offered gzip.
     pub(crate) brotli_answers: usize,
 }
@@ -71,8 +78,11 @@ impl Default for HttpConfig {
             body_reserve_bytes: bodies.reserve,
             body_bytes_per_caller: bodies.per_caller,
             body_least_rate: bodies.least_rate,
+            answer_bytes: 64 << 20,
             lists: 32,
             event_streams: 64,
+            event_stream_time: Duration::from_secs(900),
+            gzip_answers: 16,
             brotli_answers: 8,
         }
     }

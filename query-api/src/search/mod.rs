@@ -6,7 +6,7 @@ mod parameters;
 pub(crate) mod partition;
 mod shelves;
 
-use crate::{front::packed, state::ApiState};
+use crate::{answers::AnswerMemory, front::packed, state::ApiState};
 use almanac_edge::{conditional, cors, request};
 use axum::{
     body::Body,
@@ -35,7 +35,7 @@ pub(crate) async fn get(State(state): State<Arc<ApiState>>, request: Request) ->
         let (parts, _) = request.into_parts();
         async move { Ok::<_, Infallible>(respond(state, &parts).await) }
     });
-    packed(&state.brotli, request, answer).await
+    packed(&state.packing, request, answer).await
 }
 
 async fn respond(state: &Arc<ApiState>, request: &Parts) -> Response {
@@ -78,7 +78,7 @@ async fn answer(
                     Some(Shelf::Missing(day)) if day <= last => break Some(day),
                     _ => {
                         let tag = found.tag();
-                        let body = || Body::new(found.body());
+                        let body = || Body::new(found.body(&state.answers));
                         return Ok(conditional::tagged(headers, &tag, body));
                     }
                 }
@@ -116,8 +116,8 @@ impl Found {
         conditional::tag_of((u128::from(self.sum) << 64) | self.length as u128)
     }
 
-    fn body(self) -> Runs {
-        Runs::whole(HEAD, self.runs, TAIL)
+    fn body(self, memory: &AnswerMemory) -> Runs {
+        Runs::whole(memory, HEAD, self.runs, TAIL)
     }
 }
 

@@ -1,7 +1,6 @@
 //! `/v1/events/{topic}`: domain events as CloudEvents JSON, in pages or as server-sent events.
 
-use super::MAX_PAGE_BYTES;
-use crate::state::ApiState;
+use crate::{answers::Room, state::ApiState, streams::Place};
 use almanac_edge::{
     Problem, ProblemType, Scope, conditional,
     query::{Parameters, bad},
@@ -20,7 +19,6 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// Records that one page looks at, matching or not.
 const MAX_SCANNED: usize = 10_000;
@@ -113,16 +111,18 @@ pub(crate) async fn get(
     let after = last_event_id.or(parameters.one("after")?);
     let accepts = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     if accepts.is_some_and(|accept| accept.contains("text/event-stream")) {
-        let place = state.streams.clone().try_acquire_owned();
-        let place = place.map_err(|_| Problem::busy("too many streams of events are open"))?;
+        let place = state.streams.open(state.identity.party(&headers));
+        let place = place.ok_or_else(|| Problem::busy("too many streams of events are open"))?;
         let positions = start(&state, &topic, after).await?;
         return stream(state, topic, positions, wanted, place).await;
     }
-    let _turn = state.turn().await?;
+    let _turn = state.turn(&headers).await?;
     let positions = start(&state, &topic, after).await?;
-    let (items, positions) = page(&state, &topic, positions, &wanted, limit).await?;
-    let body = json!({"items": items, "next_cursor": positions.encode()});
-    Ok(of_the_caller(conditional::json(&headers, body.to_string())))
+    let (items, room, positions) = page(&state, &topic, positions, &wanted, limit).await?;
+    let next = positions.encode();
+    let body = format!("{{\"items\":[{}],\"next_cursor\":\"{next}\"}}", items.join(","));
+    drop(items);
+    Ok(of_the_caller(conditional::json(&headers, room.hold(body)?)))
 }
 
 /// Of topics with other names nothing is told, whoever writes to them: without a prefix, those of
@@ -182,10 +182,10 @@ async fn page(
     mut positions: Positions,
     wanted: &Wanted,
     limit: usize,
-) -> Result<(Vec<Value>, Positions), Problem> {
+) -> Result<(Vec<String>, Room, Positions), Problem> {
     let mut reader = open(state, topic, &positions).await?;
     let mut items = Vec::new();
-    let (mut scanned, mut bytes) = (0, 0);
+    let (mut scanned, mut room) = (0, state.answers.page());
     // A page ends where the topic ended when it was asked for: a busy topic never does.
     let mut ends = Vec::with_capacity(positions.next.len());
     for partition in 0..positions.next.len() {
@@ -195,13 +195,14 @@ async fn page(
     let mut ended: Vec<bool> =
         positions.next.iter().zip(&ends).map(|(next, end)| next >= end).collect();
     let deadline = tokio::time::Instant::now() + PAGE_TIME;
-    while items.len() < limit
-        && bytes < MAX_PAGE_BYTES
+    let mut pace = Pace::default();
+    'page: while items.len() < limit
+        && room.left() > 0
         && scanned < MAX_SCANNED
         && ended.contains(&false)
         && tokio::time::Instant::now() < deadline
     {
-        let bound = ReadLimit { records: limit - items.len(), bytes: MAX_PAGE_BYTES - bytes };
+        let bound = ReadLimit { records: limit - items.len(), bytes: room.left() };
         let batch = reader.next(bound, PAGE_WAIT).await;
         let batch = batch.map_err(|error| log_problem(&error))?;
         if batch.records.is_empty() && batch.at_end.is_empty() {
@@ -212,19 +213,41 @@ async fn page(
         }
         for record in batch.records {
             scanned += 1;
+            pace.after(record.record.size()).await;
+            let item = item(state, &record).await;
+            let item = item.map_err(|e| Problem::unavailable("the schema registry", &e))?;
+            let item = item.filter(|item| wanted.accepts(item, &record));
+            let item = item.map(|item| item.to_string());
+            // As JSON they are longer than they were read.
+            if !room.add(item.as_ref().map_or(0, |item| item.len() + 1)) {
+                break 'page;
+            }
             let place = record.partition as usize;
             positions.next[place] = record.offset + 1;
             ended[place] |= positions.next[place] >= ends[place];
-            let item = item(state, &record).await;
-            if let Some(item) = item.map_err(|e| Problem::unavailable("the schema registry", &e))?
-                && wanted.accepts(&item, &record)
-            {
-                bytes += record.record.size();
-                items.push(item);
-            }
+            items.extend(item);
         }
     }
-    Ok((items, positions))
+    Ok((items, room, positions))
+}
+
+/// Gives others their turn now and then among many records.
+#[derive(Default)]
+struct Pace {
+    since: usize,
+}
+
+impl Pace {
+    /// After a record of this size.
+    async fn after(&mut self, bytes: usize) {
+        const EACH: usize = 512;
+        const TURN: usize = 64 << 10;
+        self.since += bytes + EACH;
+        if self.since >= TURN {
+            self.since = 0;
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// An event as CloudEvents JSON; `None` for what cannot be read, which consumers of the topic
@@ -255,23 +278,30 @@ async fn item(state: &ApiState, record: &StoredRecord) -> Result<Option<Value>, 
     })))
 }
 
-/// Server-sent events to no end; their ids are positions, so that a client that comes back with
-/// `Last-Event-ID` goes on where it was.
+/// Server-sent events; their ids are positions, so that a client that comes back with
+/// `Last-Event-ID` goes on where it was. It has to now and then: who reads nothing of a quiet topic
+/// cannot be told from who does, and does not come back.
 async fn stream(
     state: Arc<ApiState>,
     topic: String,
     positions: Positions,
     wanted: Wanted,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<Response, Problem> {
     let reader = open(&state, &topic, &positions).await?;
+    let until = tokio::time::Instant::now() + state.options.event_stream_time;
     let events = futures::stream::try_unfold(
         (state, reader, positions, wanted, place),
-        |(state, mut reader, mut positions, wanted, place)| async move {
+        move |(state, mut reader, mut positions, wanted, place)| async move {
             let bound = ReadLimit { records: 100, bytes: 1 << 20 };
-            let batch = reader.next(bound, HEARTBEAT).await.map_err(std::io::Error::other)?;
-            let mut text = String::new();
+            let batch = tokio::select! {
+                batch = reader.next(bound, HEARTBEAT) => batch.map_err(std::io::Error::other)?,
+                () = tokio::time::sleep_until(until) => return Ok(None),
+                () = place.is_taken_back() => return Ok(None),
+            };
+            let (mut text, mut pace) = (String::new(), Pace::default());
             for record in &batch.records {
+                pace.after(record.record.size()).await;
                 positions.next[record.partition as usize] = record.offset + 1;
                 if let Some(item) = item(&state, record).await.map_err(std::io::Error::other)?
                     && wanted.accepts(&item, record)

@@ -30,6 +30,24 @@ pub(super) const KNOWN: &[&str] = &[
     "cursor",
 ];
 
+/// Words that are looked for in each title, as many as questions combine for recipes.
+const MAX_WORDS: usize = 20;
+/// No text of so many words is longer.
+const MAX_TEXT: usize = 1_000;
+
+/// What `q` asks for: no more words than questions combine, each once.
+pub(super) fn wanted(parameters: &Parameters) -> Result<Wanted, Problem> {
+    let Some(text) = parameters.one("q")? else { return Ok(Wanted::default()) };
+    if text.chars().count() > MAX_TEXT {
+        return Err(bad("q", &format!("it must not be longer than {MAX_TEXT} characters")));
+    }
+    let wanted = Wanted::parse(text);
+    if wanted.terms().len() > MAX_WORDS {
+        return Err(bad("q", &format!("it must not have more than {MAX_WORDS} words")));
+    }
+    Ok(wanted)
+}
+
 /// What filters look at.
 #[derive(Deserialize)]
 pub(super) struct PlanView<'a> {
@@ -169,7 +187,7 @@ impl Filter {
             let id: uuid::Uuid = id.parse().map_err(|_| bad("id", "it must be a UUID"))?;
             ids.insert(id.to_string());
         }
-        let wanted = parameters.one("q")?.map(Wanted::parse).unwrap_or_default();
+        let wanted = wanted(parameters)?;
         Ok(Self {
             starts_from: time("starts_from")?,
             starts_until: time("starts_until")?,
@@ -245,6 +263,23 @@ mod tests {
             let view: PlanView<'_> = serde_json::from_str(&text).unwrap();
             assert_eq!(view.sale(now), expected, "{more}");
             assert_eq!(view.sale("2032-01-01T00:00:00Z".parse().unwrap()), Sale::Over);
+        }
+    }
+
+    #[test]
+    fn words_are_few_and_each_is_looked_for_once() {
+        let parse = |query: &str| {
+            let parameters = Parameters::parse(Some(query), KNOWN).unwrap();
+            Filter::parse(&parameters).map(|filter| filter.wanted.terms().len())
+        };
+        assert_eq!(parse("q=Jazz+jazz+night+JAZZ").unwrap(), 2);
+        assert_eq!(parse(&format!("q={}", "jazz+".repeat(150))).unwrap(), 1);
+        let all: Vec<String> = (0..MAX_WORDS + 1).map(|number| format!("w{number}")).collect();
+        assert_eq!(parse(&format!("q={}", all[1..].join("+"))).unwrap(), MAX_WORDS);
+        for q in [all.join("+"), "jazz+".repeat(10_000), "x".repeat(100_000)] {
+            let problem = parse(&format!("q={q}")).unwrap_err();
+            assert_eq!(problem.status(), 400);
+            assert!(problem.body().contains("\"pointer\":\"q\""), "{}", problem.body());
         }
     }
 }

@@ -14,7 +14,7 @@ use almanac_edge::Problem;
 use almanac_read_store::{Retry, StoreError};
 
 /// Once its items have so many bytes a page ends, however short, with a cursor to go on.
-const MAX_PAGE_BYTES: usize = 4 << 20;
+pub const MAX_PAGE_BYTES: usize = 4 << 20;
 
 /// The parameters that a cursor is bound to.
 fn filters_text(query: &str) -> String {

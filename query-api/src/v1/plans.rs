@@ -1,11 +1,12 @@
 //! `/v1/plans`: lists with filters, single plans, their history.
 
 use super::{
-    MAX_PAGE_BYTES, cursor,
+    cursor,
     filter::{Filter, KNOWN, PlanView, Sort},
     filters_text, providers, store_problem,
 };
 use crate::{
+    answers::{Room, busy},
     search::{cache::day_name, partition::day_of},
     state::ApiState,
 };
@@ -28,6 +29,10 @@ use uuid::Uuid;
 
 /// Rows that one request looks at; then the page ends, however short, with a cursor to go on.
 const MAX_SCANNED: usize = 50_000;
+/// A page by price follows from all rows within the times asked for: more are too many.
+const MAX_SORTED: usize = 500_000;
+/// Rows looked at before others have their turn.
+const LOOKED_AT: usize = 100;
 const AHEAD: usize = 8;
 /// Rows of a day that are read at once.
 const PART: usize = 500;
@@ -45,10 +50,10 @@ pub(crate) async fn list(
         Some(text) => Some(cursor::decode(&filters, text)?),
         None => None,
     };
-    let _turn = state.turn().await?;
+    let _turn = state.turn(&headers).await?;
     let page = match filter.sort {
         Sort::Start => by_start(&state, &filter, after.as_deref(), limit).await?,
-        Sort::Price => by_price(&state, &filter, after.as_deref(), limit).await?,
+        Sort::Price => by_price(&state, &filter, after.as_deref(), limit, MAX_SORTED).await?,
     };
     let seen = providers::last_good_bodies(&state).await?;
     let mut body = String::from("{\"items\":[");
@@ -61,12 +66,15 @@ pub(crate) async fn list(
     body.push_str("],\"next_cursor\":");
     body.push_str(&cursor::next(&filters, page.next));
     body.push('}');
-    Ok(conditional::json(&headers, body))
+    drop(page.items);
+    Ok(conditional::json(&headers, page.room.hold(body)?))
 }
 
 struct Page {
     items: Vec<String>,
     next: Option<String>,
+    /// Memory for it.
+    room: Room,
 }
 
 /// The second part of an index row's body: the plan without zones.
@@ -86,6 +94,13 @@ fn start_and_id(clustering: &str) -> &str {
 fn day_partitions(state: &ApiState, low: i64, high: i64) -> Vec<String> {
     let shelves = state.search.shelves();
     shelves.days(day_of(low), day_of(high)).iter().map(|day| day_name(*day)).collect()
+}
+
+/// The plan of a row, if the filter accepts it.
+fn accepted<'a>(row: &'a Row, filter: &Filter) -> Option<&'a str> {
+    let text = plan_of(row)?;
+    let plan: PlanView<'_> = serde_json::from_str(text).ok()?;
+    filter.accepts(&plan).then_some(text)
 }
 
 async fn by_start(
@@ -111,29 +126,37 @@ async fn by_start(
         slice.direction = Direction::Descending;
     }
     let mut parts = pin!(parts(&*state.store, &state.tables.by_start, days, &slice));
-    let mut page = Page { items: Vec::new(), next: None };
-    let (mut scanned, mut bytes) = (0, 0);
+    let mut page = Page { items: Vec::new(), next: None, room: state.answers.page() };
+    let mut scanned = 0;
     let mut last = None;
     while let Some(rows) = parts.try_next().await.map_err(|error| store_problem(&error))? {
-        for row in &rows {
-            let key = start_and_id(&row.clustering);
-            let passed = after
-                .is_some_and(|after| if filter.descending { key >= after } else { key <= after });
-            if passed {
-                continue;
-            }
-            // One more than the page holds was found, or enough was looked at: it goes on there.
-            if page.items.len() == limit || scanned >= MAX_SCANNED || bytes >= MAX_PAGE_BYTES {
-                page.next = last;
+        for rows in rows.chunks(LOOKED_AT) {
+            let look = || {
+                for row in rows {
+                    let key = start_and_id(&row.clustering);
+                    let is_passed = |after| match filter.descending {
+                        true => key >= after,
+                        false => key <= after,
+                    };
+                    if after.is_some_and(is_passed) {
+                        continue;
+                    }
+                    // One more than the page holds was found, or enough was looked at: it goes on
+                    // there.
+                    let text = accepted(row, filter);
+                    let is_full = page.items.len() == limit || scanned >= MAX_SCANNED;
+                    if is_full || text.is_some_and(|text| !page.room.add(text.len() + 1)) {
+                        page.next = last.take();
+                        return true;
+                    }
+                    scanned += 1;
+                    last = Some(key.to_owned());
+                    page.items.extend(text.map(str::to_owned));
+                }
+                false
+            };
+            if state.look(look).await {
                 return Ok(page);
-            }
-            scanned += 1;
-            last = Some(key.to_owned());
-            let Some(text) = plan_of(row) else { continue };
-            let Ok(plan) = serde_json::from_str::<PlanView<'_>>(text) else { continue };
-            if filter.accepts(&plan) {
-                bytes += text.len();
-                page.items.push(text.to_owned());
             }
         }
     }
@@ -174,12 +197,13 @@ fn behind(clustering: &str, slice: &Slice) -> Slice {
 }
 
 /// Price first, those without one last in either direction, then id. It looks at everything that
-/// the filters' times allow, and keeps one page.
+/// the filters' times allow, `most` rows, and keeps one page.
 async fn by_price(
     state: &ApiState,
     filter: &Filter,
     after: Option<&str>,
     limit: usize,
+    most: usize,
 ) -> Result<Page, Problem> {
     type Key = (bool, Decimal, String);
     let bad_cursor = || Problem::new(ProblemType::BadCursor, "it does not fit the sort order");
@@ -199,29 +223,55 @@ async fn by_price(
     let slice = Slice { limit: PART, ..Slice::all() };
     let mut parts = pin!(parts(&*state.store, &state.tables.by_start, days, &slice));
     let mut best: BTreeMap<Key, (Option<Decimal>, String)> = BTreeMap::new();
-    let (mut bytes, mut more) = (0, false);
+    let (mut room, mut sorted) = (state.answers.page(), 0);
+    // The least that found no room: what comes behind it is behind the page.
+    let mut cut: Option<Key> = None;
     while let Some(rows) = parts.try_next().await.map_err(|error| store_problem(&error))? {
-        for row in &rows {
-            let Some(text) = plan_of(row) else { continue };
-            let Ok(plan) = serde_json::from_str::<PlanView<'_>>(text) else { continue };
-            let price = plan.min_price();
-            let key = (price.is_none(), signed(price, filter.descending), plan.id.to_string());
-            if after.as_ref().is_some_and(|after| key <= *after) || !filter.accepts(&plan) {
-                continue;
-            }
-            bytes += text.len();
-            best.insert(key, (price, text.to_owned()));
-            while best.len() > limit || bytes > MAX_PAGE_BYTES && best.len() > 1 {
-                more = true;
-                bytes -= best.pop_last().map_or(0, |(_, (_, text))| text.len());
-            }
+        sorted += rows.len();
+        if sorted > most {
+            let detail = format!(
+                "more than {most} plans are too many to sort by price: narrow the times with \
+                 starts_from and starts_until"
+            );
+            return Err(Problem::new(ProblemType::BadRequest, detail));
+        }
+        for rows in rows.chunks(LOOKED_AT) {
+            let look = || {
+                'rows: for row in rows {
+                    let Some(text) = plan_of(row) else { continue };
+                    let Ok(plan) = serde_json::from_str::<PlanView<'_>>(text) else { continue };
+                    let price = plan.min_price();
+                    let signed = signed(price, filter.descending);
+                    let key = (price.is_none(), signed, plan.id.to_string());
+                    let is_outside = after.as_ref().is_some_and(|after| key <= *after)
+                        || cut.as_ref().is_some_and(|cut| key >= *cut);
+                    if is_outside || !filter.accepts(&plan) {
+                        continue;
+                    }
+                    while best.len() == limit || !room.add(text.len() + 1) {
+                        // The last one makes room, unless this would be the last.
+                        if best.last_key_value().is_none_or(|(last, _)| *last < key) {
+                            cut = Some(key);
+                            continue 'rows;
+                        }
+                        let Some((last, (_, text))) = best.pop_last() else { continue 'rows };
+                        room.remove(text.len() + 1);
+                        cut = Some(last);
+                    }
+                    best.insert(key, (price, text.to_owned()));
+                }
+            };
+            state.look(look).await;
         }
     }
-    let next = best.last_key_value().filter(|_| more).map(|((_, _, id), (price, _))| match price {
-        Some(price) => format!("{price}/{id}"),
-        None => format!("-/{id}"),
-    });
-    Ok(Page { items: best.into_values().map(|(_, text)| text).collect(), next })
+    let next =
+        best.last_key_value().filter(|_| cut.is_some()).map(
+            |((_, _, id), (price, _))| match price {
+                Some(price) => format!("{price}/{id}"),
+                None => format!("-/{id}"),
+            },
+        );
+    Ok(Page { items: best.into_values().map(|(_, text)| text).collect(), next, room })
 }
 
 fn signed(price: Option<Decimal>, descending: bool) -> Decimal {
@@ -266,7 +316,9 @@ pub(crate) async fn one(
         row.ok_or_else(|| Problem::new(ProblemType::NotFound, "there is no plan with this id"))?;
     let seen = providers::last_good_bodies(&state).await?;
     let text = std::str::from_utf8(&row.body).map_err(|error| Problem::internal(&error))?;
-    Ok(conditional::json(&headers, with_last_seen(text, &seen)))
+    let plan = with_last_seen(text, &seen);
+    let part = state.answers.part(plan.len()).ok_or_else(busy)?;
+    Ok(conditional::json(&headers, part.hold(plan.into())))
 }
 
 pub(crate) async fn history(
@@ -292,13 +344,15 @@ pub(crate) async fn history(
     }
     let next = cursor::next(&id, page.last);
     let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", page.items.join(","));
-    Ok(conditional::json(&headers, body))
+    drop(page.items);
+    Ok(conditional::json(&headers, page.room.hold(body)?))
 }
 
 /// Keeps the page format honest: keys of the index begin with start and id.
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{answers::UNCOUNTED, testing_plans as testing};
     use almanac_projector::plans::StartKey;
     use almanac_read_store::{Change, Write, embedded::EmbeddedStore};
     use almanac_schemas::plans::LocalTimeRecord;
@@ -341,6 +395,79 @@ mod tests {
             assert!(read.iter().all(|part| part.len() <= PART));
             let keys: Vec<String> = read.into_iter().flatten().map(|row| row.clustering).collect();
             assert_eq!(keys, expected, "{direction:?}");
+        }
+    }
+
+    /// How often others could have had their turn while a page was put together.
+    async fn turns_of(page: impl Future<Output = Result<Page, Problem>>) -> (usize, Page) {
+        let (mut page, mut turns) = (pin!(page), 0);
+        let page = std::future::poll_fn(|context| {
+            turns += 1;
+            page.as_mut().poll(context)
+        });
+        let page = page.await;
+        (turns, page.expect("a page"))
+    }
+
+    fn filter(query: &str) -> Filter {
+        Filter::parse(&Parameters::parse(Some(query), KNOWN).unwrap()).ok().unwrap()
+    }
+
+    #[tokio::test]
+    async fn scans_stop_for_others() {
+        const PLANS: usize = 5_000;
+        let (_folder, state) = testing::state().await;
+        testing::list_plans(&state, PLANS).await;
+        let filter = filter("q=nothing");
+        let (turns, page) = turns_of(by_start(&state, &filter, None, 50)).await;
+        assert_eq!((page.items.len(), page.next), (0, None));
+        assert!(turns > PLANS / LOOKED_AT, "{turns}");
+        let (turns, page) = turns_of(by_price(&state, &filter, None, 50, PLANS)).await;
+        assert_eq!((page.items.len(), page.next), (0, None));
+        assert!(turns > PLANS / LOOKED_AT, "{turns}");
+    }
+
+    #[tokio::test]
+    async fn what_is_sorted_by_price_is_bounded() {
+        let (_folder, state) = testing::state().await;
+        testing::list_plans(&state, 1_000).await;
+        let all = filter("");
+        let page = by_price(&state, &all, None, 50, 1_000).await.ok().unwrap();
+        assert_eq!((page.items.len(), page.next.is_some()), (50, true));
+        let refused = by_price(&state, &all, None, 50, 999).await.err().unwrap();
+        assert_eq!(refused.status(), 400);
+        assert!(refused.detail().contains("starts_from"), "{}", refused.detail());
+    }
+
+    /// Pages that nobody takes make those of others shorter, and none of them is lost.
+    #[tokio::test]
+    async fn little_memory_makes_short_pages() {
+        const PLANS: usize = 1_000;
+        let (_folder, state) = testing::state().await;
+        testing::list_plans(&state, PLANS).await;
+        let _others = state.answers.part(64 << 20).unwrap();
+        let query = filter("");
+        for sort in [Sort::Start, Sort::Price] {
+            let (mut found, mut pages, mut after) = (Vec::new(), 0, None::<String>);
+            loop {
+                let page = match sort {
+                    Sort::Start => by_start(&state, &query, after.as_deref(), 500).await,
+                    Sort::Price => by_price(&state, &query, after.as_deref(), 500, PLANS).await,
+                };
+                let page = page.ok().unwrap();
+                let bytes: usize = page.items.iter().map(String::len).sum();
+                assert!(bytes <= UNCOUNTED + 1_000, "{bytes}");
+                found.extend(page.items);
+                pages += 1;
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => break,
+                }
+            }
+            found.sort();
+            found.dedup();
+            assert_eq!(found.len(), PLANS, "{sort:?}: each is there");
+            assert!(pages > 4, "{sort:?}: {pages}");
         }
     }
 

@@ -50,16 +50,20 @@ async fn create(process: &Process) -> StatusCode {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_nothing_makes_room_for_others() {
-    let bounds = "http.max_connections = 4\nhttp.head_timeout = \"1s\"";
+    // None of them ends by itself.
+    let bounds = "http.max_connections = 4\nhttp.head_timeout = \"1h\"";
     let installation = Installation::new(Engine::Embedded).with(bounds);
     let process = installation.up().await;
     let mut idle = Vec::new();
     for start in ["", "GET /readyz HTTP/1.1\n", "GET /rea", "POST / HTTP/1.1\nHost: HOST\n"] {
         idle.push(connect(&process, start).await);
     }
-    let late = connect(&process, "GET /readyz HTTP/1.1\nHost: HOST\nConnection: close\n\n").await;
-    let answer = rest(&mut { late }).await;
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    let mut late = Vec::new();
+    for _ in 0..idle.len() {
+        late.push(connect(&process, "GET /readyz HTTP/1.1\nHost: HOST\n\n").await);
+        let answer = head(late.last_mut().unwrap()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
     for mut stream in idle {
         rest(&mut stream).await;
     }
@@ -146,6 +150,58 @@ async fn streams_of_events_are_counted() {
         // Pages are none of them.
         let (status, _) = process.get("/v1/events/recipes.events").await;
         assert_eq!(status, StatusCode::OK);
+    }
+}
+
+/// Who reads nothing of a quiet topic cannot be told from who does: both have to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_events_end_and_go_on() {
+    for engine in [Engine::Embedded, Engine::Cluster] {
+        let installation = Installation::new(engine).with("http.event_stream_time = \"2s\"");
+        let process = installation.up().await;
+        let mut last = "beginning".to_owned();
+        for _ in 0..2 {
+            assert_eq!(create(&process).await, StatusCode::CREATED);
+            let request = format!(
+                "GET /v1/events/recipes.events HTTP/1.1\nHost: HOST\nAccept: text/event-stream\n\
+                 Last-Event-ID: {last}\nConnection: close\n\n"
+            );
+            let whole = rest(&mut connect(&process, &request).await).await;
+            let whole = String::from_utf8_lossy(&whole).into_owned();
+            assert!(whole.ends_with("0\r\n\r\n"), "it is not cut off: {whole}");
+            let ids: Vec<&str> =
+                whole.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+            assert_eq!(ids.len(), 1, "what came since: {whole}");
+            last = ids[0].to_owned();
+        }
+    }
+}
+
+/// What is compressed in the background, and what is compressed at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_answers_are_the_same_answers() {
+    let installation = Installation::new(Engine::Embedded);
+    let process = installation.up().await;
+    for path in ["/openapi.json", "/metrics", "/v1/recipes/vocabulary"] {
+        let plain = reqwest::Client::builder().no_gzip().no_brotli().build().unwrap();
+        let plain = plain.get(process.url(path)).send().await.unwrap();
+        assert_eq!(plain.headers().get("content-encoding"), None);
+        let plain = plain.bytes().await.unwrap();
+        for (encoding, client) in [
+            ("gzip", reqwest::Client::builder().gzip(true).no_brotli()),
+            ("br", reqwest::Client::builder().no_gzip().brotli(true)),
+        ] {
+            let request = client.build().unwrap().get(process.url(path));
+            let answer = request.send().await.unwrap();
+            let vary = answer.headers()["vary"].to_str().unwrap().to_ascii_lowercase();
+            assert!(vary.contains("accept-encoding"), "{path}: {vary}");
+            let bytes = answer.bytes().await.unwrap();
+            // Metrics move on.
+            assert!(
+                bytes == plain || path == "/metrics" && bytes.len() > 1_000,
+                "{path} in {encoding}"
+            );
+        }
     }
 }
 

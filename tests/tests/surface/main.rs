@@ -98,6 +98,42 @@ async fn tokens_are_never_answered_with_less() {
     }
 }
 
+/// Everybody behind a proxy on this machine comes from this machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_is_not_the_local_user() {
+    let installation = Installation::new(Engine::Embedded);
+    let mut process = installation.up().await;
+    let write = async |process: &Process, headers: &[(&str, &str)]| {
+        let body = recipe("r", "i");
+        process.send("POST", "/v1/recipes", headers, body).await.unwrap().status
+    };
+    assert_eq!(write(&process, &[]).await, StatusCode::CREATED);
+    for name in ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "via"] {
+        let passed_on = [(name, "192.0.2.1")];
+        assert_eq!(write(&process, &passed_on).await, StatusCode::UNAUTHORIZED, "{name}");
+        let fetch = "/v1/providers/p/fetches";
+        let operator = process.send("POST", fetch, &passed_on, "").await.unwrap();
+        assert_eq!(operator.status, StatusCode::UNAUTHORIZED, "{name}");
+        let events = read(&process, "/v1/events/recipes.events", &passed_on).await;
+        assert_eq!(events.status, StatusCode::UNAUTHORIZED, "{name}");
+        let public = read(&process, "/v1/recipes", &passed_on).await;
+        assert_eq!(public.status, StatusCode::OK, "{name}");
+    }
+    // Who has a token needs no more, through whatever it comes.
+    let minted = installation.command("up", &["token", "--scope", "recipes:write"]);
+    let token = format!("Bearer {}", String::from_utf8(minted.stdout).unwrap().trim());
+    let with_token = [("authorization", token.as_str()), ("x-forwarded-for", "192.0.2.1")];
+    assert_eq!(write(&process, &with_token).await, StatusCode::CREATED);
+    assert!(process.stop().success());
+    // A proxy that says nothing of itself cannot be told: then nobody is the local user.
+    let installation = Installation::new(Engine::Embedded).with("identity.local_user = false");
+    let process = installation.up().await;
+    assert_eq!(write(&process, &[]).await, StatusCode::UNAUTHORIZED);
+    let minted = installation.command("up", &["token", "--scope", "recipes:write"]);
+    let token = format!("Bearer {}", String::from_utf8(minted.stdout).unwrap().trim());
+    assert_eq!(write(&process, &[("authorization", &token)]).await, StatusCode::CREATED);
+}
+
 /// Each address says which methods it has, whichever API they belong to, and refuses others with a
 /// problem document.
 #[tokio::test(flavor = "multi_thread")]

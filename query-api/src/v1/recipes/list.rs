@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     state::ApiState,
-    v1::{MAX_PAGE_BYTES, cursor, filters_text, recipes::cache::Document},
+    v1::{cursor, filter::wanted, filters_text, recipes::cache::Document},
 };
 use almanac_domain::{
     recipes::limits,
@@ -84,8 +84,11 @@ impl Asked {
                 questions.push((question, answer(name, value)?));
             }
         }
-        let wanted = parameters.one("q")?.map(Wanted::parse).unwrap_or_default();
+        let wanted = wanted(parameters)?;
         questions.extend(wanted.terms().into_iter().map(|term| (Question::Word, term)));
+        // To ask twice for the same is to ask once.
+        questions.sort();
+        questions.dedup();
         let without = "without_ingredient";
         let without: BTreeSet<String> = parameters
             .all(without)
@@ -130,9 +133,11 @@ pub(crate) async fn list(
 ) -> Result<Response, Problem> {
     let cache = &state.recipe_cache;
     let query = request.uri().query().unwrap_or_default();
-    if let Some(page) = cache.page(&state, query) {
-        let body = || Body::from(page.body.clone());
-        return Ok(conditional::tagged(request.headers(), &page.tag, body));
+    // Where there is no room for one that is kept, a shorter one is made.
+    if let Some(page) = cache.page(&state, query)
+        && let Some(body) = state.answers.share(&page.body)
+    {
+        return Ok(conditional::tagged(request.headers(), &page.tag, || Body::from(body)));
     }
     let parameters = Parameters::parse(Some(query), KNOWN)?;
     let limit = parameters.limit()?;
@@ -147,13 +152,13 @@ pub(crate) async fn list(
         [single] if after.is_none() && asked.is_answered_by_tables() => Some(single),
         _ => None,
     };
-    let _turn = state.turn().await?;
+    let _turn = state.turn(request.headers()).await?;
     let mut sources = Sources::default();
     if let Some((question, answer)) = single {
         sources.note(cache, Slot::of_answer(*question, answer));
     }
     let mut candidates = candidates(&state, &asked, after).await?;
-    let (mut items, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+    let (mut items, mut room, mut scanned) = (Vec::new(), state.answers.page(), 0);
     let mut last = None;
     // Up to where the page goes, if another one follows.
     let through = 'page: loop {
@@ -165,17 +170,14 @@ pub(crate) async fn list(
             ids.iter().for_each(|id| sources.note(cache, Slot::of_document(id)));
         }
         for (id, document) in documents(&state, ids).await? {
-            if items.len() == limit || bytes >= MAX_PAGE_BYTES {
+            // Deleted between the two reads, perhaps.
+            let document = document.filter(|one| one.deleted.is_none() && asked.accepts(one));
+            let bytes = document.as_ref().map_or(0, |document| document.body.len() + 1);
+            if items.len() == limit || !room.add(bytes) {
                 break 'page last;
             }
             last = Some(id);
-            // Deleted between the two reads, perhaps.
-            if let Some(document) =
-                document.filter(|one| one.deleted.is_none() && asked.accepts(one))
-            {
-                bytes += document.body.len();
-                items.push((id, document));
-            }
+            items.extend(document.map(|document| (id, document)));
         }
         if is_short || scanned >= MAX_SCANNED {
             break candidates.through();
@@ -184,8 +186,11 @@ pub(crate) async fn list(
     let next = cursor::next(&bound, through);
     let tag = tag_of(&items, &next);
     let body = Bytes::from(page(&items, &next));
-    let response = conditional::tagged(request.headers(), &tag, || Body::from(body.clone()));
-    if single.is_some() {
+    // What was cut short for want of memory is not what others are to be given.
+    let is_kept = single.is_some() && !room.is_short();
+    let sent = room.hold(body.clone())?;
+    let response = conditional::tagged(request.headers(), &tag, || Body::from(sent));
+    if is_kept {
         cache.keep_page(query, Page { body, tag, sources });
     }
     Ok(response)

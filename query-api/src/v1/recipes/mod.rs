@@ -14,7 +14,7 @@ pub(crate) use thumbnail::thumbnail;
 pub(crate) use vocabulary::vocabulary;
 
 use super::{cursor, store_problem};
-use crate::state::ApiState;
+use crate::{answers::busy, state::ApiState};
 use access::{Access, allowed};
 use almanac_domain::recipes::{Knowledge, System, limits};
 use almanac_edge::{
@@ -103,7 +103,8 @@ pub(crate) async fn one(
         return Ok(access.applied(adjusted));
     }
     let tag = document.tag.to_str().unwrap_or_default();
-    Ok(access.applied(conditional::tagged(headers, tag, || Body::from(document.body.clone()))))
+    let body = state.answers.share(&document.body).ok_or_else(busy)?;
+    Ok(access.applied(conditional::tagged(headers, tag, || Body::from(body))))
 }
 
 /// The recipe as it was after one of its events.
@@ -147,5 +148,6 @@ pub(crate) async fn history(
     }
     let next = cursor::next(&id, page.last);
     let body = format!("{{\"items\":[{}],\"next_cursor\":{next}}}", page.items.join(","));
-    Ok(access.applied(conditional::json(&headers, body)))
+    drop(page.items);
+    Ok(access.applied(conditional::json(&headers, page.room.hold(body)?)))
 }

@@ -50,7 +50,7 @@ pub(crate) async fn vocabulary(
         limits::ALL.iter().map(|(name, limit)| ((*name).to_owned(), (*limit).into())).collect();
     let difficulties = Difficulty::ALL.map(Difficulty::as_str);
     let mut body = json!({"units": units, "difficulties": difficulties, "limits": limits});
-    let _turn = state.turn().await?;
+    let _turn = state.turn(&headers).await?;
     let mut is_cut = false;
     for (question, name) in Question::PUBLISHED {
         let (words, has_more) = in_use(&state, question, name, &prefix).await?;

@@ -61,6 +61,8 @@ pub(crate) async fn run(
         announce(&config, address, has_demo, started);
     });
     let failed = tokio::select! {
+        // What ends after it was told to has not failed.
+        biased;
         () = shutdown.cancelled() => None,
         error = running.failed() => Some(error),
         error = own.died() => Some(error),

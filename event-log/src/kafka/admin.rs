@@ -173,6 +173,7 @@ async fn check_partitions(
     topics: &[TopicSpec],
 ) -> LogResult<()> {
     let deadline = tokio::time::Instant::now() + call_timeout;
+    let mut counts = Vec::with_capacity(topics.len());
     for spec in topics {
         let found = loop {
             match partition_count(client, call_timeout, &spec.name).await? {
@@ -186,16 +187,64 @@ async fn check_partitions(
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
-        if found != spec.partitions as usize {
-            return Err(LogError::WrongTopicSettings {
-                topic: spec.name.clone(),
-                setting: "partition count",
-                found: found.to_string(),
-                wanted: spec.partitions.to_string(),
-                remedy: "set `partitions` to what the topics have; a keyed topic must not grow"
-                    .to_owned(),
-            });
-        }
+        counts.push((spec, found));
     }
-    Ok(())
+    judge_partitions(&counts)
+}
+
+fn judge_partitions(counts: &[(&TopicSpec, usize)]) -> LogResult<()> {
+    let differs = |(spec, found): &&(&TopicSpec, usize)| *found != spec.partitions as usize;
+    let Some((spec, found)) = counts.iter().find(differs) else { return Ok(()) };
+    let others_fit = counts.iter().any(|one| !differs(&one));
+    Err(LogError::WrongTopicSettings {
+        topic: spec.name.clone(),
+        setting: "partition count",
+        found: found.to_string(),
+        wanted: spec.partitions.to_string(),
+        remedy: remedy(spec, *found, others_fit),
+    })
+}
+
+/// Keys are sought in the partition that their hash names among as many as there are: of a topic that
+/// grew, most of them in another one than they were written to.
+fn remedy(spec: &TopicSpec, found: usize, others_fit: bool) -> String {
+    let wanted = spec.partitions;
+    if found < wanted as usize {
+        return format!(
+            "set `partitions` to {found} if that is what all topics of this installation have; do not add partitions to a topic"
+        );
+    }
+    let grew = format!(
+        "restore the topic with {wanted} partitions from a backup, or copy its first {wanted} partitions and those of its like into topics of another `topic_prefix` (docs/operating.md, \"A topic with more partitions\"); no value of `partitions` finds keys again that were written before it grew"
+    );
+    if others_fit {
+        return format!("it grew after Almanac made it: {grew}");
+    }
+    format!(
+        "if Almanac made its topics with {found} partitions, set `partitions` to {found}; if they grew since then: {grew}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::spec;
+
+    fn judged(found: &[usize]) -> String {
+        let specs = ["x.recipes.events", "x.commands"].map(|name| spec(name, 4));
+        let counts: Vec<_> = specs.iter().zip(found.iter().copied()).collect();
+        judge_partitions(&counts).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn advice_on_partition_counts_does_not_lose_keys() {
+        let grown = judged(&[6, 4]);
+        assert!(grown.contains("restore the topic with 4 partitions"), "{grown}");
+        assert!(!grown.contains("set `partitions`"), "{grown}");
+        let all_grown = judged(&[6, 6]);
+        assert!(all_grown.contains("set `partitions` to 6"), "{all_grown}");
+        assert!(all_grown.contains("if they grew since then: restore"), "{all_grown}");
+        let fewer = judged(&[2, 2]);
+        assert!(fewer.contains("set `partitions` to 2"), "{fewer}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with the log, and whether trying again helps.
 
+use crate::TopicId;
 use std::path::PathBuf;
 
 pub type LogResult<T> = Result<T, LogError>;
@@ -41,6 +42,10 @@ pub enum LogError {
         "offset {offset} of {topic}/{partition} is outside the log, which holds {start} to {end}"
     )]
     OffsetOutOfRange { topic: String, partition: u32, offset: u64, start: u64, end: u64 },
+    #[error(
+        "topic {topic} was deleted and made again: its id was {was} and is {is} now; positions in the one are none in the other"
+    )]
+    TopicReplaced { topic: String, was: TopicId, is: TopicId },
     #[error("{transactional_id} was fenced: {detail}")]
     Fenced { transactional_id: String, detail: String },
     #[error("outcome of a transaction of {transactional_id} is unknown: {detail}")]
@@ -68,7 +73,9 @@ impl LogError {
         match self {
             Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Io { .. } => Retry::Later,
             Self::Unknown { .. } => Retry::Unknown,
-            Self::Fenced { .. } | Self::Ambiguous { .. } => Retry::StartOver,
+            Self::Fenced { .. } | Self::Ambiguous { .. } | Self::TopicReplaced { .. } => {
+                Retry::StartOver
+            }
             Self::UnknownTopic { .. }
             | Self::UnknownPartition { .. }
             | Self::WrongTopicSettings { .. }

@@ -217,6 +217,12 @@ pub trait EventLog: Send + Sync + 'static {
         transactional_id: &str,
         ownership: &Ownership,
     ) -> LogResult<Box<dyn Transactor>>;
+
+    /// For how long it has been known that what is appended cannot be acknowledged. `None` also where
+    /// nobody can be cut off from the log.
+    fn cut_off(&self) -> Option<Duration> {
+        None
+    }
 }
 
 #[async_trait]
@@ -229,6 +235,12 @@ pub trait LogReader: Send {
     /// batch told that its end was reached: what lies below was handed out by then, or is nothing
     /// that readers see, such as marks of transactions. `None` before that, or when it is not known.
     fn position(&self, place: usize) -> Option<Offset>;
+
+    /// For how long nothing was heard of the log, and nobody else heard of it either: `None` while
+    /// what was handed out is all there is, as far as anybody can tell. The reader goes on by itself.
+    fn cut_off(&self) -> Option<Duration> {
+        None
+    }
 }
 
 #[async_trait]

@@ -113,4 +113,8 @@ where
         let transactor = self.inner.transactor(transactional_id, ownership).await?;
         Ok((self.between)(transactor))
     }
+
+    fn cut_off(&self) -> Option<std::time::Duration> {
+        self.inner.cut_off()
+    }
 }

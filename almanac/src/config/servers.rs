@@ -32,6 +32,8 @@ pub(crate) struct KafkaConfig {
     #[serde(with = "humantime_serde")]
     pub(crate) gather: Duration,
     pub(crate) gather_from: u32,
+    #[serde(with = "humantime_serde")]
+    pub(crate) silence: Duration,
     pub(crate) tls: bool,
     pub(crate) ca_file: Option<String>,
     pub(crate) certificate_file: Option<String>,
@@ -89,6 +91,7 @@ impl Default for KafkaConfig {
             transaction_timeout: options.transaction_timeout,
             gather: options.gather,
             gather_from: options.gather_from,
+            silence: options.silence,
             tls: false,
             ca_file: None,
             certificate_file: None,
@@ -151,6 +154,7 @@ impl KafkaConfig {
             transaction_timeout: self.transaction_timeout,
             gather: self.gather,
             gather_from: self.gather_from,
+            silence: self.silence,
             watchdog: self.transaction_timeout + self.call_timeout,
             security: KafkaSecurity {
                 tls: self.tls,

@@ -1,7 +1,12 @@
 //! Group membership: a consumer that is subscribed and polled, but fetches nothing. Input is read
 //! by readers, which each start where their processor says.
 
-use super::{KafkaOptions, query_error, told};
+use super::{
+    KafkaOptions,
+    asker::{Asker, finds_brokers},
+    fenced::{self, ProcessMark},
+    query_error, told,
+};
 use crate::{GroupEvent, GroupMember, GroupOptions, LogError, LogResult, Ownership, Revocation};
 use async_trait::async_trait;
 use rdkafka::{
@@ -15,18 +20,25 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
 
 const POLL: Duration = Duration::from_millis(100);
+/// How long a member may look for brokers when it is asked whether it finds some.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What an [`Ownership`] of the Kafka engine carries: the group metadata of its assignment.
 pub(super) struct Generation {
     pub(super) metadata: ConsumerGroupMetadata,
 }
 
-pub(super) fn join(kafka: &KafkaOptions, options: GroupOptions) -> LogResult<Box<dyn GroupMember>> {
+pub(super) fn join(
+    kafka: &KafkaOptions,
+    options: GroupOptions,
+    asker: Arc<Asker>,
+    process: ProcessMark,
+) -> LogResult<Box<dyn GroupMember>> {
     let (sender, events) = mpsc::unbounded_channel();
     let context = MemberContext {
         group: options.group.as_str().into(),
@@ -36,15 +48,18 @@ pub(super) fn join(kafka: &KafkaOptions, options: GroupOptions) -> LogResult<Box
     };
     let error = |error: KafkaError| query_error(&options.topic, None, &error);
     let consumer: BaseConsumer<MemberContext> = kafka
-        .member(&options.group, &options.instance, options.session_timeout)
+        .member(&options.group, &options.instance, options.session_timeout, &process)
         .create_with_context(context)
         .map_err(error)?;
     consumer.subscribe(&[&options.topic]).map_err(error)?;
+    let pause = kafka.silence;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let thread = std::thread::Builder::new()
         .name("kafka-member".to_owned())
-        .spawn(move || poll(&consumer, &stopped, &sender))
+        .spawn(move || {
+            Membership { options, asker, process, pause }.poll(&consumer, &stopped, &sender)
+        })
         .map_err(|error| LogError::Refused {
             what: "a thread for a kafka group member".to_owned(),
             detail: error.to_string(),
@@ -52,25 +67,58 @@ pub(super) fn join(kafka: &KafkaOptions, options: GroupOptions) -> LogResult<Box
     Ok(Box::new(KafkaMember { events, stop, thread: Some(thread) }))
 }
 
-fn poll(
-    consumer: &BaseConsumer<MemberContext>,
-    stop: &AtomicBool,
-    events: &mpsc::UnboundedSender<Result<GroupEvent, LogError>>,
-) {
-    while !stop.load(Ordering::Relaxed) {
-        // Partitions are paused, so what comes up here is errors only.
-        match consumer.poll(POLL) {
-            Some(Err(error)) if is_fatal(&error) => {
-                let detail = error.to_string();
-                let transactional_id = consumer.context().group.to_string();
-                let _ = events.send(Err(LogError::Fenced { transactional_id, detail }));
-                return;
+struct Membership {
+    options: GroupOptions,
+    asker: Arc<Asker>,
+    process: ProcessMark,
+    /// Between looks whether brokers are found.
+    pause: Duration,
+}
+
+impl Membership {
+    fn poll(
+        &self,
+        consumer: &BaseConsumer<MemberContext>,
+        stop: &AtomicBool,
+        events: &mpsc::UnboundedSender<Result<GroupEvent, LogError>>,
+    ) {
+        let mut looked = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            // Partitions are paused, so what comes up here is errors only.
+            match consumer.poll(POLL) {
+                Some(Err(error)) if is_fatal(&error) => {
+                    let _ = events.send(Err(self.fenced(&error)));
+                    return;
+                }
+                Some(Err(error)) => told::going_on(&self.options.group, &error),
+                _ => {}
             }
-            Some(Err(error)) => told::going_on(&consumer.context().group, &error),
-            _ => {}
+            if looked.elapsed() >= self.pause {
+                if self.is_lost(consumer) {
+                    let _ = events.send(Err(LogError::Unavailable {
+                        what: format!("consumer group {}", self.options.group),
+                        detail: "its member lost its brokers for good".to_owned(),
+                    }));
+                    return;
+                }
+                looked = Instant::now();
+            }
         }
+        // Closing revokes what is held, which waits until the owners let go.
     }
-    // Closing revokes what is held, which waits until the owners let go.
+
+    /// Whether this member finds no brokers where others do.
+    fn is_lost(&self, consumer: &BaseConsumer<MemberContext>) -> bool {
+        let topic = &self.options.topic;
+        let finds_brokers = || finds_brokers(consumer.client(), topic, LOOK);
+        // Asked once more in the end: an outage may have ended just now.
+        !finds_brokers() && self.asker.is_answered(topic) && !finds_brokers()
+    }
+
+    fn fenced(&self, error: &KafkaError) -> LogError {
+        let GroupOptions { group, instance, .. } = &self.options;
+        fenced::judge(&self.asker, group, instance, &self.process, &error.to_string())
+    }
 }
 
 fn is_fatal(error: &KafkaError) -> bool {
@@ -89,6 +137,11 @@ struct MemberContext {
 
 impl ClientContext for MemberContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // It blames another consumer, which need not be there: see [`fenced`].
+        let level = match message.contains("group.instance.id") {
+            true => RDKafkaLogLevel::Debug,
+            false => level,
+        };
         told::log(level, facility, message);
     }
 

@@ -8,7 +8,7 @@
 //! A broker is also asked once for each batch, whatever its size: where many records come, waiting
 //! a few milliseconds for the next ones costs their callers less than the requests would.
 
-use super::{KafkaOptions, produce_error, renewed::Renewed, to_kafka_headers};
+use super::{KafkaOptions, asker::Asker, produce_error, renewed::Renewed, to_kafka_headers};
 use crate::{Append, LogError, LogResult, Offset, Retry};
 use parking_lot::Mutex;
 use rdkafka::{
@@ -103,6 +103,12 @@ impl Lanes {
             timeout: options.call_timeout,
         };
         Ok(Self { producers: Arc::new(producers), lanes: Mutex::default() })
+    }
+
+    /// Replaces producers that find no brokers where others do. Whether all are served now. Blocks.
+    pub(super) fn look_after(&self, asker: &Asker, topic: &str) -> bool {
+        let Producers { single, batches, .. } = &*self.producers;
+        [single, batches].into_iter().all(|producer| producer.look_after(asker, topic))
     }
 
     /// Takes records. Those of one partition are written in the order in which they are taken.

@@ -4,11 +4,16 @@
 //! have one, and short queries go to the runtime's blocking pool.
 
 mod admin;
+mod asker;
+mod caretaker;
+mod fenced;
 mod group;
 mod lanes;
 mod options;
+mod poller;
 mod reader;
 mod renewed;
+mod silence;
 mod told;
 mod topic_id;
 mod transactor;
@@ -17,19 +22,25 @@ pub use options::{KafkaOptions, KafkaSecurity};
 
 use crate::{
     Append, EventLog, GroupMember, GroupOptions, Isolation, LogError, LogReader, LogResult, Offset,
-    Ownership, Record, TopicDescription, TopicSpec, Transactor,
+    Ownership, Record, Retry, TopicDescription, TopicSpec, Transactor,
 };
+use asker::Asker;
 use async_trait::async_trait;
+use fenced::ProcessMark;
 use lanes::Lanes;
 use parking_lot::Mutex;
+use poller::{Ahead, Source};
 use rdkafka::{
     TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
 };
-use reader::Ahead;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Clones share the clients.
 #[derive(Clone)]
@@ -38,11 +49,13 @@ pub struct KafkaLog(Arc<Inner>);
 struct Inner {
     options: KafkaOptions,
     lanes: Lanes,
-    /// Answers watermark queries with the last stable offset.
-    committed: BaseConsumer,
-    /// Answers watermark queries with the high watermark.
-    uncommitted: BaseConsumer,
-    topics: Mutex<HashMap<String, TopicDescription>>,
+    asker: Arc<Asker>,
+    /// Which process this is, for its like.
+    process: ProcessMark,
+    /// Topics that were made or found by `ensure_topics`, and when.
+    ensured: Mutex<HashMap<String, (TopicDescription, Instant)>>,
+    /// Since when no appends can be acknowledged.
+    cut_off: Mutex<Option<Instant>>,
 }
 
 impl KafkaLog {
@@ -53,10 +66,11 @@ impl KafkaLog {
             detail: error.to_string(),
         };
         let lanes = Lanes::new(&options).map_err(refused)?;
-        let committed = options.reader("read_committed").create().map_err(refused)?;
-        let uncommitted = options.reader("read_uncommitted").create().map_err(refused)?;
-        let topics = Mutex::new(HashMap::new());
-        Ok(Self(Arc::new(Inner { options, lanes, committed, uncommitted, topics })))
+        let asker = Arc::new(Asker::new(&options).map_err(refused)?);
+        let (process, ensured, cut_off) = (ProcessMark::new(), Mutex::default(), Mutex::default());
+        let inner = Arc::new(Inner { options, lanes, asker, process, ensured, cut_off });
+        caretaker::start(&inner)?;
+        Ok(Self(inner))
     }
 
     /// Runs a blocking query off the runtime's threads.
@@ -75,16 +89,31 @@ impl KafkaLog {
         isolation: Isolation,
     ) -> LogResult<(Offset, Offset)> {
         let topic = topic.to_owned();
-        self.blocking(move |inner| {
-            let client = match isolation {
-                Isolation::Committed => &inner.committed,
-                Isolation::Uncommitted => &inner.uncommitted,
-            };
-            let timeout = inner.options.call_timeout;
-            bounds(client, &topic, partition, timeout)
-                .map_err(|error| query_error(&topic, Some(partition), &error))
-        })
-        .await
+        self.blocking(move |inner| inner.asker.bounds(&topic, partition, isolation)).await
+    }
+
+    async fn open(
+        &self,
+        topic: &str,
+        from: &[(u32, Offset)],
+        until: Option<Offset>,
+        ahead: Ahead,
+    ) -> LogResult<Box<dyn LogReader>> {
+        let id = match self.topic(topic).await {
+            Ok(described) => Some(described.id),
+            // It is learnt when somebody answers.
+            Err(error) if error.retry() == Retry::Later => None,
+            Err(error) => return Err(error),
+        };
+        let source = Source {
+            options: self.0.options.clone(),
+            asker: self.0.asker.clone(),
+            topic: topic.into(),
+            id,
+            until,
+            ahead,
+        };
+        reader::open(source, from)
     }
 }
 
@@ -92,32 +121,33 @@ impl KafkaLog {
 impl EventLog for KafkaLog {
     async fn ensure_topics(&self, topics: &[TopicSpec]) -> LogResult<()> {
         admin::ensure(&self.0.options, topics).await?;
-        // From here on it is remembered what they are; a broker that has not heard of a new one yet
-        // does not count.
+        // A broker that has not heard of a new one yet does not count.
         for spec in topics {
-            self.topic(&spec.name).await.map_err(|error| match error {
+            let found = self.topic(&spec.name).await.map_err(|error| match error {
                 LogError::UnknownTopic { topic } => LogError::Unavailable {
                     what: format!("kafka topic {topic}"),
                     detail: "not every broker has heard of it yet".to_owned(),
                 },
                 other => other,
             })?;
+            self.0.ensured.lock().insert(spec.name.clone(), (found, Instant::now()));
         }
         Ok(())
     }
 
     async fn topic(&self, topic: &str) -> LogResult<TopicDescription> {
-        if let Some(known) = self.0.topics.lock().get(topic) {
-            return Ok(*known);
-        }
+        // Asked anew each time: somebody may have deleted it and made it again.
         let name = topic.to_owned();
-        let found = self
-            .blocking(move |inner| {
-                topic_id::describe(&inner.uncommitted, &name, inner.options.call_timeout)
-            })
-            .await?;
-        self.0.topics.lock().insert(topic.to_owned(), found);
-        Ok(found)
+        let found = self.blocking(move |inner| inner.asker.describe(&name)).await;
+        match found {
+            // Another broker than the one that was asked before may not have heard of it yet.
+            Err(LogError::UnknownTopic { .. }) => {
+                let ensured = self.0.ensured.lock().get(topic).copied();
+                let is_new = |since: &Instant| since.elapsed() < self.0.options.call_timeout;
+                ensured.filter(|(_, since)| is_new(since)).map_or(found, |(known, _)| Ok(known))
+            }
+            found => found,
+        }
     }
 
     async fn append(&self, appends: Vec<Append>) -> LogResult<Vec<Option<Offset>>> {
@@ -133,11 +163,11 @@ impl EventLog for KafkaLog {
     }
 
     async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
-        reader::open(&self.0.options, topic, from, Ahead::Much)
+        self.open(topic, from, None, Ahead::Much).await
     }
 
     async fn browse(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
-        reader::open(&self.0.options, topic, from, Ahead::Little)
+        self.open(topic, from, None, Ahead::Little).await
     }
 
     async fn read_to(
@@ -150,15 +180,19 @@ impl EventLog for KafkaLog {
         if from >= to {
             return Ok(Box::new(reader::Finished));
         }
-        // The end of a partition, as a read_committed reader is told of it, is the last stable
-        // offset. Only once that has passed `to` does reaching the end mean reaching `to`.
+        // Records below `to` that belong to open transactions are not handed out before these end.
+        // Waiting for it here says so, where the reader would only be silent.
         let deadline = tokio::time::Instant::now() + self.0.options.stable_timeout;
         let mut pause = Duration::from_millis(2);
-        while self.end(topic, partition, Isolation::Committed).await? < to {
+        loop {
+            let stable = self.end(topic, partition, Isolation::Committed).await?;
+            if stable >= to {
+                break;
+            }
             if tokio::time::Instant::now() > deadline {
                 return Err(LogError::TimedOut {
                     what: format!(
-                        "waiting for open transactions below {to} of {topic}/{partition}"
+                        "waiting for the transaction that is open at {stable}, below {to}, of {topic}/{partition}"
                     ),
                     after_ms: self.0.options.stable_timeout.as_millis(),
                 });
@@ -166,12 +200,11 @@ impl EventLog for KafkaLog {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
-        let reader = self.read(topic, &[(partition, from)]).await?;
-        Ok(Box::new(reader::Bounded::new(reader, to)))
+        self.open(topic, &[(partition, from)], Some(to), Ahead::Much).await
     }
 
     async fn join(&self, options: GroupOptions) -> LogResult<Box<dyn GroupMember>> {
-        group::join(&self.0.options, options)
+        group::join(&self.0.options, options, self.0.asker.clone(), self.0.process.clone())
     }
 
     async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>> {
@@ -205,20 +238,10 @@ impl EventLog for KafkaLog {
     ) -> LogResult<Box<dyn Transactor>> {
         transactor::start(&self.0.options, transactional_id, ownership).await
     }
-}
 
-/// The oldest offset that is kept, and the end as the client's isolation sees it. Blocks.
-fn bounds(
-    client: &BaseConsumer<impl ConsumerContext>,
-    topic: &str,
-    partition: u32,
-    timeout: Duration,
-) -> KafkaResult<(Offset, Offset)> {
-    let found = client.fetch_watermarks(topic, partition as i32, timeout);
-    // Nobody else polls these clients: what they say would pile up.
-    while let Some(Err(_)) = client.poll(Duration::ZERO) {}
-    let (low, high) = found?;
-    Ok((low.max(0) as Offset, high.max(0) as Offset))
+    fn cut_off(&self) -> Option<Duration> {
+        self.0.cut_off.lock().map(|since| since.elapsed())
+    }
 }
 
 fn to_kafka_headers(record: &Record) -> OwnedHeaders {

@@ -1,5 +1,6 @@
 //! Client settings, each set on purpose: librdkafka's defaults are for bulk throughput.
 
+use super::fenced::ProcessMark;
 use almanac_secrets::{Address, Secret};
 use rdkafka::ClientConfig;
 use std::{collections::BTreeMap, time::Duration};
@@ -28,6 +29,10 @@ pub struct KafkaOptions {
     /// next leaves no sooner than this after it; zero sends it at once.
     pub gather: Duration,
     pub gather_from: u32,
+    /// A reader that hears nothing for so long asks where its partitions end by another client, and
+    /// is opened anew when it is behind. So often, members and producers ask whether they still find
+    /// brokers.
+    pub silence: Duration,
     pub security: KafkaSecurity,
     /// librdkafka properties for what is not named here; they win.
     pub properties: BTreeMap<String, Secret>,
@@ -59,9 +64,16 @@ impl KafkaOptions {
             stable_timeout: Duration::from_secs(30),
             gather: Duration::from_millis(5),
             gather_from: 4,
+            silence: Duration::from_secs(5),
             security: KafkaSecurity::default(),
             properties: BTreeMap::new(),
         }
+    }
+
+    /// librdkafka wants it to be shorter than a transaction may take, and at least this long.
+    fn request_timeout(&self) -> Duration {
+        let longest = self.transaction_timeout.saturating_sub(Duration::from_secs(1));
+        self.call_timeout.min(longest).max(Duration::from_secs(1))
     }
 
     pub(super) fn common(&self) -> ClientConfig {
@@ -74,7 +86,10 @@ impl KafkaOptions {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.nagle.disable", "true")
             .set("log.connection.close", "false")
-            .set("topic.metadata.refresh.interval.ms", "60000")
+            // A request that a frozen or lost broker never answers is given up with its connection;
+            // the default of a minute is how late a member would join again.
+            .set("socket.timeout.ms", self.request_timeout().as_millis().to_string())
+            .set("topic.metadata.refresh.interval.ms", "5000")
             .set("allow.auto.create.topics", "false");
         let security = &self.security;
         let protocol = match (security.tls, security.sasl_mechanism.is_some()) {
@@ -178,7 +193,20 @@ impl KafkaOptions {
         self.overridden(config)
     }
 
-    pub(super) fn member(&self, group: &str, instance: &str, session: Duration) -> ClientConfig {
+    /// How often the offsets that a client has reached are told to who reads to an end.
+    pub(super) fn with_reached(mut config: ClientConfig) -> ClientConfig {
+        config.set("statistics.interval.ms", "200");
+        config
+    }
+
+    /// `process` is told to brokers, and by them to others of the same instance.
+    pub(super) fn member(
+        &self,
+        group: &str,
+        instance: &str,
+        session: Duration,
+        process: &ProcessMark,
+    ) -> ClientConfig {
         let mut config = self.reader("read_committed");
         config
             .set("group.id", group)
@@ -190,6 +218,10 @@ impl KafkaOptions {
             .set("heartbeat.interval.ms", (session.as_millis() / 4).max(500).to_string())
             .set("max.poll.interval.ms", (session.as_millis() * 3).max(60_000).to_string())
             .set("auto.offset.reset", "earliest");
-        self.overridden(config)
+        let mut config = self.overridden(config);
+        // Part of what a member joins with, unlike its client id, which brokers take from the member
+        // whose place it takes. A member fetches nothing, so where it stands is of no matter.
+        config.set("client.rack", process.to_string());
+        config
     }
 }

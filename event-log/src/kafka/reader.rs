@@ -1,73 +1,29 @@
 //! Readers: a thread per reader polls its consumer and hands batches over a short channel.
 
-use super::{
-    KafkaOptions, bounds, query_error,
-    told::{self, Told},
-};
-use crate::{
-    Headers, HeadersBuilder, LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record,
-    StoredRecord,
-};
+use super::poller::{HandOver, Poller, SharedConsumer, Signs, Source};
+use crate::{LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, StoredRecord};
 use async_trait::async_trait;
-use bytes::Bytes;
-use rdkafka::{
-    Message, Offset as KafkaOffset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers as _},
-};
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::sync::mpsc;
 
-/// What one hand-over holds at most; two of them wait.
-const HAND_OVER: ReadLimit = ReadLimit { records: 5_000, bytes: 4 << 20 };
-const SMALL_HAND_OVER: ReadLimit = ReadLimit { records: 500, bytes: 256 << 10 };
-/// How long a reader that was dropped may go unnoticed.
-const POLL: Duration = Duration::from_millis(100);
-
-/// How much is kept ready of what comes next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ahead {
-    Much,
-    Little,
+pub(super) fn open(source: Source, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
+    let consumer = source.consumer(from)?;
+    open_with(source, consumer, from)
 }
 
-pub(super) fn open(
-    options: &KafkaOptions,
-    topic: &str,
+fn open_with(
+    source: Source,
+    consumer: SharedConsumer,
     from: &[(u32, Offset)],
-    ahead: Ahead,
 ) -> LogResult<Box<dyn LogReader>> {
-    let error = |error: KafkaError| query_error(topic, None, &error);
-    let (config, hand_over) = match ahead {
-        Ahead::Much => (options.reader("read_committed"), HAND_OVER),
-        Ahead::Little => (options.browser(), SMALL_HAND_OVER),
-    };
-    let consumer: BaseConsumer<Told> = config.create_with_context(Told).map_err(error)?;
-    let mut assignment = TopicPartitionList::new();
-    for (partition, offset) in from {
-        let offset = KafkaOffset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
-        assignment.add_partition_offset(topic, *partition as i32, offset).map_err(error)?;
-    }
-    consumer.assign(&assignment).map_err(error)?;
-
     let (sender, batches) = mpsc::channel(2);
-    let stop = Arc::new(AtomicBool::new(false));
-    let poller = Poller {
-        consumer,
-        topic: topic.into(),
-        from: from.to_vec(),
-        hand_over,
-        call_timeout: options.call_timeout,
-        stop: stop.clone(),
-    };
+    let signs = Arc::new(Signs::default());
+    let is_bounded = source.until.is_some();
+    let poller = Poller::new(source, consumer, from, signs.clone());
     std::thread::Builder::new()
         .name("kafka-reader".to_owned())
         .spawn(move || poller.run(&sender))
@@ -82,15 +38,10 @@ pub(super) fn open(
         ends: vec![None; from.len()],
         positions: vec![None; from.len()],
         failed: None,
-        stop,
+        is_bounded,
+        is_over: false,
+        signs,
     }))
-}
-
-/// What is handed over: a batch, and the positions at the ends that it tells of.
-#[derive(Default)]
-struct HandOver {
-    batch: ReadBatch,
-    ends: Vec<(usize, Offset)>,
 }
 
 struct KafkaReader {
@@ -102,7 +53,10 @@ struct KafkaReader {
     ends: Vec<Option<Offset>>,
     positions: Vec<Option<Offset>>,
     failed: Option<LogError>,
-    stop: Arc<AtomicBool>,
+    /// Whether it reads to an offset and no further.
+    is_bounded: bool,
+    is_over: bool,
+    signs: Arc<Signs>,
 }
 
 impl KafkaReader {
@@ -112,7 +66,9 @@ impl KafkaReader {
             self.ends[place] = Some(position);
         }
         for place in batch.at_end {
-            if !self.at_end.contains(&place) {
+            if self.is_bounded {
+                self.is_over = true;
+            } else if !self.at_end.contains(&place) {
                 self.at_end.push(place);
             }
         }
@@ -121,14 +77,14 @@ impl KafkaReader {
 
 impl Drop for KafkaReader {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.signs.stop.store(true, Ordering::Relaxed);
     }
 }
 
 #[async_trait]
 impl LogReader for KafkaReader {
     async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch> {
-        if self.left.is_empty() && self.at_end.is_empty() {
+        if self.left.is_empty() && self.at_end.is_empty() && !self.is_over {
             match tokio::time::timeout(wait, self.batches.recv()).await {
                 Err(_) => return Ok(ReadBatch::default()),
                 Ok(None) => return Err(LogError::Closed),
@@ -146,6 +102,7 @@ impl LogReader for KafkaReader {
         }
         if self.left.is_empty()
             && self.at_end.is_empty()
+            && !self.is_over
             && let Some(error) = self.failed.take()
         {
             return Err(error);
@@ -157,7 +114,9 @@ impl LogReader for KafkaReader {
             bytes += record.record.size();
             batch.records.push(record);
         }
-        if self.left.is_empty() {
+        if self.is_over && batch.records.is_empty() {
+            batch.at_end = vec![0];
+        } else if self.left.is_empty() {
             batch.at_end = std::mem::take(&mut self.at_end);
             self.positions.clone_from(&self.ends);
         }
@@ -167,129 +126,10 @@ impl LogReader for KafkaReader {
     fn position(&self, place: usize) -> Option<Offset> {
         self.positions.get(place).copied().flatten()
     }
-}
 
-struct Poller {
-    consumer: BaseConsumer<Told>,
-    topic: Arc<str>,
-    from: Vec<(u32, Offset)>,
-    hand_over: ReadLimit,
-    call_timeout: Duration,
-    stop: Arc<AtomicBool>,
-}
-
-impl Poller {
-    fn run(self, sender: &mpsc::Sender<LogResult<HandOver>>) {
-        while !self.stop.load(Ordering::Relaxed) {
-            let batch = match self.gather() {
-                Ok(HandOver { batch, .. })
-                    if batch.records.is_empty() && batch.at_end.is_empty() =>
-                {
-                    continue;
-                }
-                other => other,
-            };
-            let failed = batch.is_err();
-            if sender.blocking_send(batch).is_err() || failed {
-                return;
-            }
-        }
+    fn cut_off(&self) -> Option<Duration> {
+        self.signs.cut_off.lock().map(|since| since.elapsed())
     }
-
-    fn gather(&self) -> LogResult<HandOver> {
-        let (mut batch, mut ends) = (ReadBatch::default(), Vec::new());
-        let mut bytes = 0;
-        let mut wait = POLL;
-        while batch.records.len() < self.hand_over.records && bytes < self.hand_over.bytes {
-            let Some(polled) = self.consumer.poll(wait) else { break };
-            wait = Duration::ZERO;
-            match polled {
-                Ok(message) => {
-                    let record = self.to_stored(&message)?;
-                    bytes += record.record.size();
-                    batch.records.push(record);
-                }
-                Err(KafkaError::PartitionEOF(partition)) => {
-                    let place = self.from.iter().position(|(known, _)| *known as i32 == partition);
-                    if let Some(place) = place {
-                        ends.extend(self.position_of(partition).map(|position| (place, position)));
-                        if !batch.at_end.contains(&place) {
-                            batch.at_end.push(place);
-                        }
-                    }
-                }
-                Err(error) => self.judge(&error)?,
-            }
-        }
-        Ok(HandOver { batch, ends })
-    }
-
-    /// Behind what was polled, marks of transactions included.
-    fn position_of(&self, partition: i32) -> Option<Offset> {
-        let all = self.consumer.position().ok()?;
-        let element = all.find_partition(&self.topic, partition)?;
-        Offset::try_from(element.offset().to_raw()?).ok()
-    }
-
-    /// librdkafka goes on by itself after most errors; the others end the reader.
-    fn judge(&self, error: &KafkaError) -> LogResult<()> {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                Err(self.out_of_range(error))
-            }
-            Some(
-                RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::Fatal
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::Authentication,
-            ) => Err(query_error(&self.topic, None, error)),
-            _ => {
-                told::going_on(&self.topic, error);
-                Ok(())
-            }
-        }
-    }
-
-    /// Says which position lies outside the log; the error itself does not.
-    fn out_of_range(&self, error: &KafkaError) -> LogError {
-        for (partition, from) in &self.from {
-            let offset = self.position_of(*partition as i32).unwrap_or(*from);
-            let found = bounds(&self.consumer, &self.topic, *partition, self.call_timeout);
-            let Ok((start, end)) = found else { continue };
-            if offset < start || offset > end {
-                let (topic, partition) = (self.topic.to_string(), *partition);
-                return LogError::OffsetOutOfRange { topic, partition, offset, start, end };
-            }
-        }
-        query_error(&self.topic, None, error)
-    }
-
-    fn to_stored(&self, message: &BorrowedMessage<'_>) -> LogResult<StoredRecord> {
-        let partition = message.partition() as u32;
-        let offset = message.offset().max(0) as Offset;
-        Ok(StoredRecord {
-            topic: self.topic.clone(),
-            partition,
-            offset,
-            record: Record {
-                key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
-                value: message.payload().map(Bytes::copy_from_slice),
-                headers: to_headers(message),
-                timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-            },
-        })
-    }
-}
-
-fn to_headers(message: &BorrowedMessage<'_>) -> Headers {
-    let Some(found) = message.headers() else { return Headers::default() };
-    let mut headers = HeadersBuilder::with_capacity(found.count() * 40);
-    for header in found.iter() {
-        headers.push(header.key, header.value.unwrap_or_default());
-    }
-    headers.build()
 }
 
 /// A reader of nothing.
@@ -306,43 +146,130 @@ impl LogReader for Finished {
     }
 }
 
-/// Ends at an offset that was stable before the inner reader was opened: whatever end the inner
-/// reader reports lies at or beyond it.
-pub(super) struct Bounded {
-    inner: Box<dyn LogReader>,
-    to: Offset,
-    done: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        EventLog, Isolation,
+        conformance::{append, text},
+        kafka::{KafkaLog, KafkaOptions, asker::Asker, poller::Ahead},
+    };
+    use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 
-impl Bounded {
-    pub(super) fn new(inner: Box<dyn LogReader>, to: Offset) -> Self {
-        Self { inner, to, done: false }
-    }
-}
+    const LIMIT: ReadLimit = ReadLimit { records: 100, bytes: 1 << 20 };
+    const PATIENCE: Duration = Duration::from_secs(60);
 
-#[async_trait]
-impl LogReader for Bounded {
-    async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch> {
-        if self.done {
-            return Ok(ReadBatch { records: Vec::new(), at_end: vec![0] });
-        }
-        let mut batch = self.inner.next(limit, wait).await?;
-        if let Some(last) = batch.records.last()
-            && last.offset + 1 >= self.to
-        {
-            self.done = true;
-        }
-        batch.records.retain(|record| record.offset < self.to);
-        if !batch.at_end.is_empty() {
-            self.done = true;
-        }
-        if self.done {
-            batch.at_end = if batch.records.is_empty() { vec![0] } else { Vec::new() };
-        }
-        Ok(batch)
+    struct Mocked {
+        cluster: MockCluster<'static, DefaultProducerContext>,
+        options: KafkaOptions,
+        log: KafkaLog,
+        topic: Arc<str>,
     }
 
-    fn position(&self, place: usize) -> Option<Offset> {
-        self.inner.position(place)
+    impl Mocked {
+        fn new() -> Self {
+            let cluster = MockCluster::new(1).unwrap();
+            cluster.create_topic("facts", 1, 1).unwrap();
+            let options = KafkaOptions {
+                call_timeout: Duration::from_secs(3),
+                silence: Duration::from_millis(300),
+                ..KafkaOptions::new(cluster.bootstrap_servers())
+            };
+            let log = KafkaLog::connect(options.clone()).unwrap();
+            Self { cluster, options, log, topic: "facts".into() }
+        }
+
+        async fn write(&self, texts: &[&str]) {
+            let appends = texts.iter().map(|text| append(&self.topic, 0, text)).collect();
+            self.log.append(appends).await.unwrap();
+        }
+
+        /// The mock cluster does not tell ids of topics.
+        fn source(&self, until: Option<Offset>) -> Source {
+            Source {
+                asker: Arc::new(Asker::new(&self.options).unwrap()),
+                options: self.options.clone(),
+                topic: self.topic.clone(),
+                id: None,
+                until,
+                ahead: Ahead::Much,
+            }
+        }
+    }
+
+    async fn read(reader: &mut dyn LogReader, count: usize) -> Vec<String> {
+        let mut found = Vec::new();
+        while found.len() < count {
+            let batch = reader.next(LIMIT, PATIENCE).await.unwrap();
+            assert!(batch.at_end.is_empty() || !batch.records.is_empty(), "it ended: {found:?}");
+            found.extend(batch.records.iter().map(text));
+        }
+        found
+    }
+
+    /// A broker that has just become leader may say that a partition ends below what another one said
+    /// a moment ago. That is not the end which was asked for.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_end_below_the_one_that_was_asked_for_is_none() {
+        let mocked = Mocked::new();
+        mocked.write(&["0", "1", "2"]).await;
+        let mut reader = open(mocked.source(Some(5)), &[(0, 0)]).unwrap();
+        assert_eq!(read(&mut *reader, 3).await, ["0", "1", "2"]);
+        let batch = reader.next(LIMIT, Duration::from_secs(1)).await.unwrap();
+        assert!(batch.records.is_empty() && batch.at_end.is_empty(), "{batch:?}");
+        mocked.write(&["3", "4", "5", "6"]).await;
+        assert_eq!(read(&mut *reader, 2).await, ["3", "4"]);
+        for _ in 0..2 {
+            let batch = reader.next(LIMIT, PATIENCE).await.unwrap();
+            assert!(batch.records.is_empty() && batch.at_end == [0], "{batch:?}");
+        }
+    }
+
+    /// A consumer of no brokers stands for one that lost them.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_silent_reader_that_is_behind_is_opened_anew() {
+        let mocked = Mocked::new();
+        mocked.write(&["0", "1", "2"]).await;
+        assert_eq!(mocked.log.end("facts", 0, Isolation::Committed).await.unwrap(), 3);
+        let mut lost = mocked.source(None);
+        lost.options.bootstrap_servers = "127.0.0.1:1".into();
+        let consumer = lost.consumer(&[(0, 1)]).unwrap();
+        let source = mocked.source(None);
+        let mut reader = open_with(source, consumer, &[(0, 1)]).unwrap();
+        let found = tokio::time::timeout(PATIENCE, read(&mut *reader, 2)).await;
+        assert_eq!(found.unwrap(), ["1", "2"]);
+        assert_eq!(reader.cut_off(), None);
+    }
+
+    /// One that is not behind, too: it would hear of the next record late.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_that_lost_its_brokers_is_opened_anew_before_it_is_behind() {
+        let mocked = Mocked::new();
+        mocked.write(&["0"]).await;
+        let mut lost = mocked.source(None);
+        lost.options.bootstrap_servers = "127.0.0.1:1".into();
+        let consumer = lost.consumer(&[(0, 1)]).unwrap();
+        let mut reader = open_with(mocked.source(None), consumer, &[(0, 1)]).unwrap();
+        // Only a consumer that finds brokers tells of the end.
+        let batch = reader.next(LIMIT, PATIENCE).await.unwrap();
+        assert!(batch.records.is_empty() && batch.at_end == [0], "{batch:?}");
+    }
+
+    /// Brokers that do not answer are told of, and that they do again.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_reader_says_that_it_is_cut_off() {
+        let mocked = Mocked::new();
+        let mut reader = open(mocked.source(None), &[(0, 0)]).unwrap();
+        let batch = reader.next(LIMIT, PATIENCE).await.unwrap();
+        assert_eq!(batch.at_end, [0]);
+        mocked.cluster.broker_down(1).unwrap();
+        let until = async |is_cut_off: bool| {
+            while reader.cut_off().is_some() != is_cut_off {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, until(true)).await.unwrap();
+        mocked.cluster.broker_up(1).unwrap();
+        tokio::time::timeout(PATIENCE, until(false)).await.unwrap();
     }
 }

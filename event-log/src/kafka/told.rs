@@ -64,6 +64,18 @@ pub(super) fn going_on(what: &str, error: &KafkaError) {
     }
 }
 
+/// A warning that many readers have reason for at the same time.
+pub(super) fn once(message: &'static str) {
+    if is_first(message) {
+        tracing::warn!("{message}");
+    }
+}
+
+/// Whether this was not told within the last minute.
+pub(super) fn is_first(message: &str) -> bool {
+    is_due(message, Instant::now())
+}
+
 /// The same for all clients and every attempt: without the thread, and without how long it took and
 /// how often it was so.
 fn kind(message: &str) -> &str {

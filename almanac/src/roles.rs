@@ -9,7 +9,7 @@ use crate::{
 };
 use almanac_command_api::{CommandApi, Decider, Replies};
 use almanac_edge::{Identity, ServeOptions};
-use almanac_event_log::TopicSpec;
+use almanac_event_log::{EventLog, TopicSpec};
 use almanac_ingestor::{IngestMetrics, Ingestor};
 use almanac_processor::{Ending, Foreign, ProcessorOptions, Supervisor};
 use almanac_projector::{Projection, Projector, ProjectorMetrics, plans, recipes};
@@ -221,6 +221,7 @@ pub(crate) async fn start(
         let followed = command_api.replies.clone();
         supervisor.require("replies", move || followed.is_ready());
         replies = Some(command_api.replies.clone());
+        show_writing(&api, &opened.log, &command_api.replies);
         let follower = Arc::new(almanac_command_api::Follower {
             replies: command_api.replies.clone(),
             log: opened.log.clone(),
@@ -257,6 +258,15 @@ fn packing_options(config: &Config, background: &tokio::runtime::Handle) -> Pack
         brotli_answers: config.http.brotli_answers,
         background: background.clone(),
     }
+}
+
+/// Who writes needs the log to take commands, and to hear of replies.
+fn show_writing(api: &ApiState, log: &Arc<dyn EventLog>, replies: &Arc<Replies>) {
+    let (log, replies) = (log.clone(), replies.clone());
+    let follows = move || if replies.are_followed() { Ok("followed") } else { Err("silent") };
+    api.watch("replies", Box::new(follows));
+    let writes = move || if log.cut_off().is_none() { Ok("possible") } else { Err("cut off") };
+    api.watch("writes", Box::new(writes));
 }
 
 async fn api_state(

@@ -12,12 +12,21 @@ use almanac_schemas::{
     commands::{REPLY, ReplyRecord},
 };
 use parking_lot::{Mutex, RwLock};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use uuid::Uuid;
 
 const LIMIT: ReadLimit = ReadLimit { records: 2_000, bytes: 4 << 20 };
 const WAIT: Duration = Duration::from_secs(5);
+/// How late it may be noticed that the log is silent.
+const LISTEN: Duration = Duration::from_secs(1);
 const FORGOTTEN_AT_ONCE: usize = 4_000;
 /// Replies read again at once: on Kafka each read is a consumer of its own.
 const READ_AT_ONCE: usize = 16;
@@ -29,6 +38,8 @@ pub struct Replies {
     waiting: Mutex<HashMap<String, oneshot::Sender<ReplyRecord>>>,
     /// By partition, once they are open.
     states: RwLock<Arc<[GatheredState]>>,
+    /// Whether the log is not heard: replies come late, if they do.
+    cut_off: AtomicBool,
     reading: Semaphore,
     /// Told when local state turns out to be damaged.
     doubted: Arc<Notify>,
@@ -39,7 +50,8 @@ impl Replies {
         let (waiting, states) = (Mutex::default(), RwLock::new(Arc::from([])));
         let reading = Semaphore::new(READ_AT_ONCE);
         let doubted = Arc::new(Notify::new());
-        Arc::new(Self { max_waiting, flush, waiting, states, reading, doubted })
+        let cut_off = AtomicBool::new(false);
+        Arc::new(Self { max_waiting, flush, waiting, states, cut_off, reading, doubted })
     }
 
     /// Registers who waits, before the command is written. `None` when too many wait already.
@@ -56,6 +68,24 @@ impl Replies {
     /// Whether replies are followed.
     pub fn is_ready(&self) -> bool {
         !self.states.read().is_empty()
+    }
+
+    /// Whether they are followed now.
+    pub fn are_followed(&self) -> bool {
+        self.is_ready() && !self.cut_off.load(Ordering::Relaxed)
+    }
+
+    fn heard(&self, cut_off: Option<Duration>) {
+        let is_cut_off = cut_off.is_some();
+        let was_cut_off = self.cut_off.swap(is_cut_off, Ordering::Relaxed);
+        match cut_off {
+            Some(silent) if !was_cut_off => tracing::warn!(
+                silent_s = silent.as_secs(),
+                "replies are silent; writes wait in vain meanwhile"
+            ),
+            None if was_cut_off => tracing::info!("replies are followed again"),
+            _ => {}
+        }
     }
 
     /// The outcome of a request, if it is known here and has not expired.
@@ -217,11 +247,12 @@ impl Follower {
         let mut reader = log.read(&topics.replies, &from).await?;
         loop {
             let batch = tokio::select! {
-                batch = reader.next(LIMIT, WAIT) => batch?,
+                batch = reader.next(LIMIT, LISTEN) => batch?,
                 () = replies.doubted.notified() => {
                     return Err(RoleError::Other("local state of replies is damaged".to_owned()));
                 }
             };
+            replies.heard(reader.cut_off());
             self.take(&states, &batch.records).await?;
             for state in states.iter() {
                 let now_ms = jiff::Timestamp::now().as_millisecond();

@@ -10,7 +10,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 const LIMIT: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a reader waits for news.
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(1);
 
 /// However following ends, also by a panic: what is cached may be out of date from then on.
 struct SilentAtEnd<'a>(&'a ApiState);
@@ -55,6 +55,22 @@ async fn follow_once(state: &ApiState) -> Result<(), LogError> {
     }
     loop {
         feed.take(state, &mut *reader, WAIT).await?;
+        heard(state, reader.cut_off());
+    }
+}
+
+/// While the log is not heard, caches may be out of date. The reader goes on from where it was, so
+/// nothing is missed.
+fn heard(state: &ApiState, cut_off: Option<Duration>) {
+    let is_heard = cut_off.is_none();
+    let was_heard = state.feed_alive.swap(is_heard, Ordering::AcqRel);
+    match cut_off {
+        Some(silent) if was_heard => tracing::warn!(
+            silent_s = silent.as_secs(),
+            "the change feed is silent; caches may be out of date"
+        ),
+        None if !was_heard => tracing::info!("the change feed is followed again"),
+        _ => {}
     }
 }
 

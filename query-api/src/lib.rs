@@ -22,7 +22,7 @@ mod v1;
 
 pub use metrics::QueryMetrics;
 pub use packing::PackingOptions;
-pub use state::{ApiState, QueryOptions, StateError};
+pub use state::{ApiState, QueryOptions, Sign, StateError};
 pub use v1::MAX_PAGE_BYTES;
 
 use almanac_edge::{Problem, ProblemType, cors, method_not_allowed};

@@ -27,7 +27,10 @@ use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -90,7 +93,12 @@ pub struct ApiState {
     pub(crate) unready: RwLock<Option<String>>,
     pub(crate) readiness: Readiness,
     pub(crate) feed_alive: AtomicBool,
+    /// What else this process needs of the log, by name.
+    pub(crate) signs: RwLock<Vec<(&'static str, Sign)>>,
 }
+
+/// What is said of something that is well, or of something that is not.
+pub type Sign = Box<dyn Fn() -> Result<&'static str, &'static str> + Send + Sync>;
 
 /// Why there is nothing to answer from.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +149,21 @@ impl ApiState {
             metrics,
             unready: RwLock::new(Some("starting".to_owned())),
             feed_alive: AtomicBool::new(false),
+            signs: RwLock::default(),
         }))
+    }
+
+    /// Shows at `/readyz` and `/metrics` how something is doing that other roles of this process do.
+    pub fn watch(&self, name: &'static str, sign: Sign) {
+        self.signs.write().push((name, sign));
+    }
+
+    /// What follows the log, and whether it does, in words.
+    pub(crate) fn told(&self) -> Vec<(&'static str, Result<&'static str, &'static str>)> {
+        let is_fed = self.feed_alive.load(Ordering::Acquire);
+        let mut told = vec![("change_feed", if is_fed { Ok("followed") } else { Err("silent") })];
+        told.extend(self.signs.read().iter().map(|(name, sign)| (*name, sign())));
+        told
     }
 
     /// A turn to put a list together, which may look at much.

@@ -1,8 +1,8 @@
 //! Kafka's own failures, one at a time: what design rules protect against, and that they do.
 
 use almanac_event_log::{
-    Append, EventLog, Isolation, LogError, Ownership, ReadLimit, Retry,
-    conformance::{append, assigned, everything, group_options, position, topic, unique},
+    Append, EventLog, GroupMember, Isolation, LogError, Ownership, ReadLimit, Retry,
+    conformance::{append, assigned, everything, group_options, position, spec, topic, unique},
     kafka::{KafkaLog, KafkaOptions},
 };
 use rdkafka::{
@@ -14,6 +14,9 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use std::{sync::Arc, time::Duration};
+
+/// Beyond this a test has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn log(options: KafkaOptions) -> Arc<dyn EventLog> {
     Arc::new(KafkaLog::connect(options).unwrap())
@@ -110,7 +113,7 @@ struct Broken {
     owned: Ownership,
     input: Arc<str>,
     output: Arc<str>,
-    _member: Box<dyn almanac_event_log::GroupMember>,
+    _member: Box<dyn GroupMember>,
 }
 
 impl Broken {
@@ -133,6 +136,14 @@ impl Broken {
         let owned = assigned(&mut *member).await.remove(0);
         let (input, output) = ("input".into(), "output".into());
         Self { cluster, log, owned, input, output, _member: member }
+    }
+
+    /// Brokers that were slow are as quick as before, on new connections: what they still have to
+    /// answer on the old ones is lost.
+    fn answers_again(&self) {
+        self.cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+        self.cluster.broker_down(1).unwrap();
+        self.cluster.broker_up(1).unwrap();
     }
 
     fn appends(&self, text: &str) -> Vec<Append> {
@@ -227,6 +238,17 @@ async fn a_hanging_call_is_abandoned() {
     assert_eq!(error.retry(), Retry::StartOver, "{error}");
     let again = transactor.commit(broken.appends("c"), position(&broken.input, 0, 2)).await;
     assert!(matches!(again, Err(LogError::Ambiguous { .. })), "{again:?}");
+
+    broken.answers_again();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut fresh = loop {
+        match broken.log.transactor("tx", &broken.owned).await {
+            Ok(fresh) => break fresh,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+        }
+    };
+    fresh.commit(broken.appends("d"), position(&broken.input, 0, 2)).await.unwrap();
+    assert_eq!(everything(&*broken.log, &broken.output, 0).await, ["a", "d"]);
 }
 
 /// More appends than librdkafka has under way at once, to brokers that take a while: each caller's
@@ -307,13 +329,21 @@ async fn appends_that_wait_are_given_up_in_time() {
     assert!(waited.iter().all(is_given_up), "{errors:?}");
     assert!(waited.iter().all(|error| error.retry() == Retry::Later), "{errors:?}");
 
-    broken.cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
-    broken.cluster.broker_down(1).unwrap();
-    broken.cluster.broker_up(1).unwrap();
-    let again = || broken.log.append(broken.appends("after"));
-    while again().await.is_err() {}
+    broken.answers_again();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while let Err(error) = broken.log.append(broken.appends("after")).await {
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+    }
     let written = everything(&*broken.log, &broken.output, 0).await;
-    assert!(written.iter().all(|text| !["4", "5", "6", "7"].contains(&&**text)), "{written:?}");
+    let written: Vec<&str> = written.iter().map(String::as_str).collect();
+    // What was on its way when its time ran out may have been written, and no more than once.
+    assert_eq!((written.first(), written.last()), (Some(&"before"), Some(&"after")), "{written:?}");
+    for number in ["0", "1", "2", "3"] {
+        assert!(written.iter().filter(|text| **text == number).count() <= 1, "{written:?}");
+    }
+    for number in ["4", "5", "6", "7"] {
+        assert!(!written.contains(&number), "{written:?}");
+    }
 }
 
 /// Retention overtook a position: the error says by how much, instead of passing over the gap.
@@ -343,4 +373,94 @@ async fn a_position_that_retention_overtook_is_an_error() {
     let expected = format!("offset 2 of {topic}/1 is outside the log, which holds 3 to 5");
     assert_eq!(error.to_string(), expected);
     assert_eq!(everything(&*log, &topic, 1).await, ["3", "4"]);
+}
+
+async fn event(member: &mut dyn GroupMember) -> Result<(), LogError> {
+    let event = tokio::time::timeout(PATIENCE, member.next()).await.expect("an event");
+    // Dropped, a revocation is acknowledged.
+    event.map(drop)
+}
+
+/// Two processes that were given the same instance take it from each other. The later one is told
+/// which setting is wrong, and the other goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_with_one_instance_the_later_is_refused() {
+    let older = log(almanac_tests::kafka());
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let newer = log(almanac_tests::kafka());
+    let input = topic(&*older, "input", 2).await;
+    let options = group_options(&unique("group"), &input, "one");
+    let mut first = older.join(options.clone()).await.unwrap();
+    assigned(&mut *first).await;
+    let mut second = newer.join(options.clone()).await.unwrap();
+    let fenced = loop {
+        if let Err(error) = event(&mut *first).await {
+            break error;
+        }
+    };
+    assert_eq!(fenced.retry(), Retry::StartOver, "{fenced}");
+    assert!(fenced.to_string().contains("`instance`"), "{fenced}");
+    let mut first = older.join(options).await.unwrap();
+    let refused = loop {
+        if let Err(error) = event(&mut *second).await {
+            break error;
+        }
+    };
+    assert_eq!(refused.retry(), Retry::Never, "{refused}");
+    assert!(refused.to_string().contains("set `instance` to a name of its own"), "{refused}");
+    drop(second);
+    let owned = assigned(&mut *first).await.remove(0);
+    let mut transactor = older.transactor(&unique("tx"), &owned).await.unwrap();
+    transactor.commit(Vec::new(), position(&input, owned.partition, 0)).await.unwrap();
+    first.leave().await.unwrap();
+}
+
+/// A topic that was deleted and made again is another one: nothing of it is handed out to who read the
+/// one before, however long it has become, and whoever asks is told its new id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_again_is_another() {
+    let options = KafkaOptions { silence: Duration::from_millis(500), ..almanac_tests::kafka() };
+    let log = log(options.clone());
+    let limit = ReadLimit { records: 10, bytes: 1 << 20 };
+    for length in [2, 20] {
+        let topic = topic(&*log, "again", 1).await;
+        for number in 0..5 {
+            log.append(vec![append(&topic, 0, &number.to_string())]).await.unwrap();
+        }
+        let first = log.topic(&topic).await.unwrap().id;
+        let mut reader = log.read(&topic, &[(0, 3)]).await.unwrap();
+        let mut read = 0;
+        while read < 2 {
+            read += reader.next(limit, PATIENCE).await.unwrap().records.len();
+        }
+        let admin: AdminClient<_> = ClientConfig::new()
+            .set("bootstrap.servers", options.bootstrap_servers.expose())
+            .create()
+            .unwrap();
+        admin.delete_topics(&[&*topic], &AdminOptions::new()).await.unwrap();
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let is_again = async || {
+            let made = log.ensure_topics(&[spec(&topic, 1)]).await;
+            made.is_ok() && log.topic(&topic).await.is_ok_and(|found| found.id != first)
+        };
+        while !is_again().await {
+            assert!(tokio::time::Instant::now() < deadline, "it cannot be made again");
+        }
+        // Written by others: what this process had under way belongs to the old one.
+        let other = self::log(options.clone());
+        let appends = (0..length).map(|number| append(&topic, 0, &format!("new {number}")));
+        let appends: Vec<_> = appends.collect();
+        while let Err(error) = other.append(appends.clone()).await {
+            assert!(tokio::time::Instant::now() < deadline, "{error}");
+        }
+        let error = loop {
+            match reader.next(limit, PATIENCE).await {
+                Ok(batch) => assert!(batch.records.is_empty(), "of {length}: {batch:?}"),
+                Err(error) => break error,
+            }
+        };
+        let is_told =
+            matches!(error, LogError::TopicReplaced { .. } | LogError::UnknownTopic { .. });
+        assert!(is_told, "of {length}: {error}");
+    }
 }

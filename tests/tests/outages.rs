@@ -24,6 +24,7 @@ struct Restored;
 
 impl Drop for Restored {
     fn drop(&mut self) {
+        signal_kafka("CONT");
         for server in ["cassandra", "kafka", "registry"] {
             stack("start", server);
         }
@@ -93,6 +94,44 @@ async fn waits_for_a_schema(process: &Process, installation: &Installation, topi
     assert_eq!((status, &page["items"]), (StatusCode::OK, &serde_json::json!([])));
 }
 
+/// A broker that is frozen for some seconds says for a moment that there are no brokers, and clients
+/// forget those they knew. All of them have to find it again by themselves: readers, members of
+/// groups and producers.
+async fn outlives_freezes(process: &Process) {
+    let told = async || process.get("/readyz").await.1["status"].clone();
+    for _ in 0..2 {
+        assert!(signal_kafka("STOP"));
+        let frozen = tokio::time::Instant::now();
+        process
+            .until("that it is cut off", || async { (told().await == "degraded").then_some(()) })
+            .await;
+        still_answers(process).await;
+        // As long as it takes the controller to give the broker up.
+        tokio::time::sleep_until(frozen + std::time::Duration::from_secs(12)).await;
+        assert!(signal_kafka("CONT"));
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    }
+    process.until("that it is well", || async { (told().await == "ready").then_some(()) }).await;
+    let body = || almanac_tests::recipe("soup of the frozen", "ice");
+    process
+        .until("an answer to a write", || async {
+            let answer = process.send("POST", "/v1/recipes", &[], body()).await.ok()?;
+            let id = answer.body["id"].as_str().filter(|_| answer.status == 201)?.to_owned();
+            process.recipe_at(&id, 1).await;
+            Some(())
+        })
+        .await;
+    assert!(!process.log().contains("same group.instance.id"), "nobody else is to blame");
+}
+
+fn signal_kafka(name: &str) -> bool {
+    let Ok(pid) = std::fs::read_to_string(almanac_tests::stack().join("kafka/pid")) else {
+        return false;
+    };
+    let status = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status();
+    status.is_ok_and(|status| status.success())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_may_be_away() {
     let _restored = Restored;
@@ -133,7 +172,11 @@ async fn servers_may_be_away() {
     stack("start", "cassandra");
     shows(&process, 7).await;
 
-    oracle::check(&process, PLANS, 7).await;
+    outlives_freezes(&process).await;
+    provider.serve(feed(PLANS, 8));
+    shows(&process, 8).await;
+
+    oracle::check(&process, PLANS, 8).await;
     assert!(process.stop().success());
 
     // It keeps nothing: since it was stopped, nobody knows the schemas that the log names.

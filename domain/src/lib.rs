@@ -1,6 +1,5 @@
 //! The domain of Almanac: what is true of plans, recipes and weather windows, without I/O and without a wire format.
 
-pub mod addresses;
 mod check;
 pub mod plans;
 pub mod recipes;

@@ -5,8 +5,10 @@
 //! printed configuration shows it by accident. Who needs the text says `expose`.
 
 mod address;
+mod within;
 
 pub use address::{Address, masked, masked_within};
+pub use within::without_secrets;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;

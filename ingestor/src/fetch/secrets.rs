@@ -2,7 +2,7 @@
 //! a client library, of TLS or of a proxy may repeat any of it, so every text about a fetch passes
 //! through here before it is logged, published or served.
 
-use almanac_domain::addresses::without_secrets;
+use almanac_secrets::without_secrets;
 use reqwest::header::HeaderMap;
 use std::collections::BTreeSet;
 use url::Url;

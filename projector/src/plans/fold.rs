@@ -139,7 +139,7 @@ fn observation_text(observed: &FeedObservedRecord) -> Option<String> {
         "observed_at": time(observed.observed_at)?,
         "outcome": observed.outcome,
         // Events of earlier versions may name a provider's address with its keys.
-        "detail": observed.detail.as_deref().map(almanac_domain::addresses::without_secrets),
+        "detail": observed.detail.as_deref().map(almanac_secrets::without_secrets),
         "listed_plans": observed.listed_plans,
         "listed": observed.listed,
         "changed": observed.changed,

@@ -227,7 +227,8 @@ mod tests {
             let (picture, hash) = (picture(1_024, red.wrapping_mul(4)), red.to_string().into());
             pictures.small(Key { hash, width: 512 }, wait, async { Ok(picture) })
         };
-        let refused = asked(0, Duration::from_millis(30)).await.unwrap_err();
+        // Of a key that is not asked for again: who joins what is given up is told the same.
+        let refused = asked(201, Duration::from_millis(30)).await.unwrap_err();
         assert_eq!((refused.status().as_u16(), refused.detail()), (503, BUSY));
         let mut waiting: Vec<_> = (0..WAITING).map(|n| Box::pin(asked(n as u8, LONG))).collect();
         for one in &mut waiting {

@@ -8,8 +8,10 @@
 //! whenever it grows by a segment; and compacted topics are looked at once they have doubled.
 
 use super::{
+    files::{OpenFiles, Segment},
     frame::{self, Block, FRAME_HEADER},
-    index::{BlockRef, Index, SegmentFile},
+    index::{BlockRef, Blocks, Index, Run},
+    index_file::{self, Placed, Refs},
     reader,
     segment::{self, io_error},
 };
@@ -19,7 +21,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File, OpenOptions},
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -29,13 +31,17 @@ use xxhash_rust::xxh3::Xxh3;
 pub(super) struct Cleaner {
     folder: PathBuf,
     index: Arc<RwLock<Index>>,
+    files: Arc<OpenFiles>,
     /// Bytes of compacted topics after they were last looked at.
     compacted_bytes: u64,
     /// When the last record of a partition in a sealed segment was written.
-    last_written_ms: HashMap<(u32, u16, u32), i64>,
+    last_written_ms: HashMap<Key, i64>,
     /// Keys are known by hashes that nobody can foresee.
     seed: u64,
 }
+
+/// Segment, topic and partition.
+type Key = (u32, u16, u32);
 
 /// The newest offset of every key of the compacted topics, by the key's hash.
 type Newest = HashMap<u128, Offset>;
@@ -51,7 +57,8 @@ impl Cleaner {
     pub(super) fn new(folder: PathBuf, index: Arc<RwLock<Index>>) -> Self {
         use std::hash::{BuildHasher, RandomState};
         let seed = RandomState::new().hash_one(0);
-        Self { folder, index, compacted_bytes: 0, last_written_ms: HashMap::new(), seed }
+        let files = index.read().files.clone();
+        Self { folder, index, files, compacted_bytes: 0, last_written_ms: HashMap::new(), seed }
     }
 
     fn hash(&self, topic: u16, partition: u32, key: &[u8]) -> u128 {
@@ -85,10 +92,15 @@ impl Cleaner {
         let newest = if compacts { self.newest_of_keys()? } else { Newest::new() };
         for (number, bytes) in doubtful {
             let most = bytes.expired + if compacts { bytes.compacted } else { 0 };
-            let Some(file) = self.index.read().segments.get(&number).cloned() else { continue };
-            let length = file.file.metadata().map_err(io_error("inspect", &file.path))?.len();
-            if most * 2 > length {
-                self.clean_segment(number, compacts.then_some(&newest))?;
+            let Some(of) = self.index.read().segments.get(&number).cloned() else { continue };
+            let length = fs::metadata(&of.path).map_err(io_error("inspect", &of.path))?.len();
+            if most * 2 > length
+                && let Err(error) = self.clean_segment(number, compacts.then_some(&newest))
+            {
+                // What there is of a rewrite would only fill the disk.
+                let _ = fs::remove_file(of.path.with_extension("new"));
+                let _ = fs::remove_file(of.index_path().with_extension("idx.new"));
+                return Err(error);
             }
         }
         if compacts {
@@ -103,31 +115,21 @@ impl Cleaner {
     /// segment, the last record of partitions that are kept for a time.
     fn doubtful(&mut self, limit: u32) -> LogResult<BTreeMap<u32, Doubtful>> {
         let mut found: BTreeMap<u32, Doubtful> = BTreeMap::new();
-        let mut timed: Vec<(u16, u32, BlockRef, u64, i64)> = Vec::new();
+        let mut timed: Vec<(Key, Offset, u64, i64)> = Vec::new();
         {
             let index = self.index.read();
             for (number, topic) in index.topics.iter().enumerate() {
-                let number = number as u16;
-                for (partition, blocks) in topic.partitions.iter().enumerate() {
-                    let blocks = blocks.blocks.iter().filter(|block| block.segment <= limit);
-                    for block in blocks {
-                        let bytes = u64::from(block.length);
+                for (partition, of) in topic.partitions.iter().enumerate() {
+                    for run in of.runs.iter().filter(|run| run.segment <= limit) {
                         match topic.declaration.retention {
                             Retention::Forever => {}
                             Retention::Compacted => {
-                                found.entry(block.segment).or_default().compacted += bytes;
+                                found.entry(run.segment).or_default().compacted += run.bytes;
                             }
                             Retention::For(age) => {
                                 let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-                                match timed.last_mut() {
-                                    Some((topic, of, last, sum, _))
-                                        if (*topic, *of, last.segment)
-                                            == (number, partition as u32, block.segment) =>
-                                    {
-                                        (*last, *sum) = (*block, *sum + bytes);
-                                    }
-                                    _ => timed.push((number, partition as u32, *block, bytes, age)),
-                                }
+                                let key = (run.segment, number as u16, partition as u32);
+                                timed.push((key, run.last, run.bytes, age));
                             }
                         }
                     }
@@ -135,36 +137,66 @@ impl Cleaner {
             }
         }
         let now_ms = now_ms();
-        for (topic, partition, last, bytes, age) in timed {
-            let key = (last.segment, topic, partition);
+        // Only what is still there is remembered.
+        let mut last_written_ms = HashMap::with_capacity(timed.len());
+        for (key, last, bytes, age) in timed {
             let written = match self.last_written_ms.get(&key) {
                 Some(written) => *written,
-                None => {
-                    let written = self.last_written(last)?;
-                    self.last_written_ms.insert(key, written);
-                    written
-                }
+                None => self.last_written(key, last)?,
             };
+            last_written_ms.insert(key, written);
             if written <= now_ms.saturating_sub(age) {
-                found.entry(last.segment).or_default().expired += bytes;
+                found.entry(key.0).or_default().expired += bytes;
             }
         }
+        self.last_written_ms = last_written_ms;
         Ok(found)
     }
 
-    fn last_written(&self, block: BlockRef) -> LogResult<i64> {
-        let Some(file) = self.index.read().segments.get(&block.segment).cloned() else {
-            return Ok(i64::MAX);
-        };
-        let records = reader::read_block(&file, block)?;
+    fn last_written(&self, (segment, topic, partition): Key, last: Offset) -> LogResult<i64> {
+        let blocks = self.blocks(segment, topic, partition, last)?;
+        let Some((block, of)) = blocks.last() else { return Ok(i64::MAX) };
+        let file = self.files.log(of)?;
+        let records = reader::read_block(&file, &of.path, *block)?;
         Ok(records.last().map_or(i64::MIN, |(_, record)| record.timestamp_ms))
+    }
+
+    /// The blocks of a partition in a segment, from the one that holds or follows an offset.
+    fn blocks(
+        &self,
+        number: u32,
+        topic: u16,
+        partition: u32,
+        from: Offset,
+    ) -> LogResult<Vec<(BlockRef, Arc<Segment>)>> {
+        let (segment, place) = {
+            let index = self.index.read();
+            let of = &index.topics[usize::from(topic)].partitions[partition as usize];
+            let run = of.runs.iter().find(|run| run.segment == number);
+            let (Some(run), Some(segment)) = (run, index.segments.get(&number)) else {
+                return Ok(Vec::new());
+            };
+            match &run.blocks {
+                Blocks::Memory(blocks) => {
+                    let blocks = blocks.iter().filter(|block| block.last >= from);
+                    return Ok(blocks.map(|block| (*block, segment.clone())).collect());
+                }
+                Blocks::File { first, count } => (segment.clone(), (*first, *count)),
+            }
+        };
+        let (file, path) = (self.files.index(&segment)?, segment.index_path());
+        let refs_at = segment.refs_at.unwrap_or_default();
+        let refs = Refs { file: &file, path: &path, refs_at, segment: number };
+        let blocks = refs.from(place, from, |_| true)?;
+        Ok(blocks.into_iter().map(|block| (block, segment.clone())).collect())
     }
 
     fn newest_of_keys(&self) -> LogResult<Newest> {
         let mut newest = HashMap::new();
-        for (topic, partition, blocks) in self.compacted_blocks() {
-            for (block, file) in blocks {
-                for (offset, record) in reader::read_block(&file, block)? {
+        for (number, topic, partition) in self.compacted_runs() {
+            for (block, of) in self.blocks(number, topic, partition, 0)? {
+                let file = self.files.log(&of)?;
+                for (offset, record) in reader::read_block(&file, &of.path, block)? {
                     newest.insert(self.hash(topic, partition, &record.key), offset);
                 }
             }
@@ -172,21 +204,17 @@ impl Cleaner {
         Ok(newest)
     }
 
-    #[expect(clippy::type_complexity, reason = "taken apart at once by the one caller")]
-    fn compacted_blocks(&self) -> Vec<(u16, u32, Vec<(BlockRef, Arc<SegmentFile>)>)> {
+    /// Each partition's in the order of their offsets.
+    fn compacted_runs(&self) -> Vec<Key> {
         let index = self.index.read();
         let mut found = Vec::new();
         for (number, topic) in index.topics.iter().enumerate() {
             if topic.declaration.retention != Retention::Compacted {
                 continue;
             }
-            for (partition, blocks) in topic.partitions.iter().enumerate() {
-                let blocks = blocks
-                    .blocks
-                    .iter()
-                    .filter_map(|block| Some((*block, index.segments.get(&block.segment)?.clone())))
-                    .collect();
-                found.push((number as u16, partition as u32, blocks));
+            for (partition, of) in topic.partitions.iter().enumerate() {
+                let key = |run: &Run| (run.segment, number as u16, partition as u32);
+                found.extend(of.runs.iter().map(key));
             }
         }
         found
@@ -194,8 +222,9 @@ impl Cleaner {
 
     /// Without `newest`, compacted topics stay as they are.
     fn clean_segment(&self, number: u32, newest: Option<&Newest>) -> LogResult<()> {
-        let Some(file) = self.index.read().segments.get(&number).cloned() else { return Ok(()) };
-        let length = file.file.metadata().map_err(io_error("inspect", &file.path))?.len();
+        let Some(of) = self.index.read().segments.get(&number).cloned() else { return Ok(()) };
+        let file = self.files.log(&of)?;
+        let length = file.metadata().map_err(io_error("inspect", &of.path))?.len();
         let retentions: Vec<Retention> =
             self.index.read().topics.iter().map(|topic| topic.declaration.retention).collect();
         let now_ms = now_ms();
@@ -215,7 +244,7 @@ impl Cleaner {
                 Some(Retention::Forever) | None => true,
             };
 
-        let new_path = file.path.with_extension("new");
+        let new_path = of.path.with_extension("new");
         let new_file = OpenOptions::new()
             .create(true)
             .truncate(true)
@@ -228,8 +257,7 @@ impl Cleaner {
         let mut moved = Vec::new();
         let mut position = 0;
         while position < length {
-            let Some(payload) = segment::read_frame(&file.file, &file.path, position, length)?
-            else {
+            let Some(payload) = segment::read_frame(&file, &of.path, position, length)? else {
                 // Reading reports the damage with its place; cleaning must not hide it.
                 let _ = fs::remove_file(&new_path);
                 return Ok(());
@@ -240,8 +268,9 @@ impl Cleaner {
                 let _ = fs::remove_file(&new_path);
                 return Ok(());
             };
+            let source = (&*file, of.path.as_path());
             let frame_bytes =
-                self.rewrite_frame(&file, blocks, &is_live, number, new_length, &mut moved)?;
+                self.rewrite_frame(source, blocks, &is_live, number, new_length, &mut moved)?;
             out.write_all(&frame_bytes).map_err(io_error("write", &new_path))?;
             new_length += frame_bytes.len() as u64;
         }
@@ -250,17 +279,17 @@ impl Cleaner {
         }
         let new_file =
             out.into_inner().map_err(|error| io_error("write", &new_path)(error.into_error()))?;
-        self.replace(number, &file, new_file, new_length, moved)
+        self.replace(number, &of, new_file, new_length, moved)
     }
 
     fn rewrite_frame(
         &self,
-        file: &SegmentFile,
+        (file, path): (&File, &Path),
         blocks: Vec<Block>,
         is_live: &dyn Fn(u16, u32, Offset, &crate::Record) -> bool,
         number: u32,
         frame_at: u64,
-        moved: &mut Vec<Block>,
+        moved: &mut Vec<Placed>,
     ) -> LogResult<Vec<u8>> {
         let mut out = Vec::new();
         let start = frame::begin_frame(&mut out);
@@ -280,7 +309,7 @@ impl Cleaner {
                 }
                 Block::Records { topic, partition, mut block } => {
                     let mut body = Vec::new();
-                    for (offset, record) in reader::read_block(file, block)? {
+                    for (offset, record) in reader::read_block(file, path, block)? {
                         if is_live(topic, partition, offset, &record) {
                             frame::encode_record(&mut body, (offset - block.base) as u32, &record);
                         }
@@ -297,7 +326,7 @@ impl Cleaner {
                     block.position = frame_at + at as u64;
                     block.length = body.len() as u32;
                     block.checksum = checksum;
-                    moved.push(Block::Records { topic, partition, block });
+                    moved.push((topic, partition, block));
                 }
             }
         }
@@ -316,37 +345,26 @@ impl Cleaner {
     fn replace(
         &self,
         number: u32,
-        old: &SegmentFile,
+        old: &Segment,
         new_file: File,
         new_length: u64,
-        moved: Vec<Block>,
+        mut moved: Vec<Placed>,
     ) -> LogResult<()> {
         let new_path = old.path.with_extension("new");
         new_file.sync_all().map_err(io_error("sync", &new_path))?;
-        // Without its index file a segment is read whole, so either version of it is sound while
-        // the index file is away.
-        let index_path = segment::index_path(&self.folder, number);
-        let _ = fs::remove_file(&index_path);
+        moved.sort_unstable_by_key(|(topic, partition, block)| (*topic, *partition, block.base));
+        // An index file tells the length of its segment, so that one is never taken for that of another
+        // version. Nobody waits for the disk meanwhile.
+        let encoded = index_file::encode(new_length, &self.index.read(), &moved);
+        let draft = index_file::write_draft(&self.folder, number, &encoded)?;
+        // Readers take the files that they find for those that the index names: both change at once.
+        let mut index = self.index.write();
         fs::rename(&new_path, &old.path).map_err(io_error("rename", &new_path))?;
-        let segment = Arc::new(SegmentFile { path: old.path.clone(), file: new_file });
-        {
-            let mut index = self.index.write();
-            for topic in &mut index.topics {
-                for partition in &mut topic.partitions {
-                    partition.blocks.retain(|block| block.segment != number);
-                }
-            }
-            for block in moved {
-                if let Block::Records { topic, partition, block } = block {
-                    let index =
-                        &mut index.topics[usize::from(topic)].partitions[partition as usize];
-                    let at = index.blocks.partition_point(|known| known.base < block.base);
-                    index.blocks.insert(at, block);
-                }
-            }
-            index.segments.insert(number, segment);
-        }
-        segment::write_index(&self.folder, number, new_length, &self.index.read())
+        let indexed = fs::rename(&draft, old.index_path()).map_err(io_error("rename", &draft));
+        index.put_runs(number, index_file::runs(number, &moved, indexed.is_ok()));
+        let refs_at = indexed.is_ok().then_some(encoded.refs_at);
+        index.segments.insert(number, Arc::new(Segment::new(old.path.clone(), refs_at)));
+        indexed
     }
 
     /// Moves the start of partitions with a retention up to what is still there.
@@ -355,8 +373,7 @@ impl Cleaner {
         for topic in &mut index.topics {
             if matches!(topic.declaration.retention, Retention::For(_)) {
                 for partition in &mut topic.partitions {
-                    partition.start =
-                        partition.blocks.first().map_or(partition.end, |block| block.base);
+                    partition.start = partition.runs.first().map_or(partition.end, |run| run.base);
                 }
             }
         }

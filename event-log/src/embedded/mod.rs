@@ -1,9 +1,11 @@
 //! The event log in the process: segment files of our own, group commit, in-process groups.
 
 mod cleaner;
+mod files;
 mod frame;
 mod group;
 mod index;
+mod index_file;
 mod reader;
 mod segment;
 mod tail;
@@ -17,6 +19,7 @@ use crate::{
     LogResult, Offset, Ownership, TopicDescription, TopicId, TopicSpec, Transactor,
 };
 use async_trait::async_trait;
+use files::OpenFiles;
 use group::{Generation, Groups};
 use index::Index;
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +46,8 @@ pub struct EmbeddedOptions {
     pub queue: usize,
     /// So much of what was written last is read from memory.
     pub tail_bytes: usize,
+    /// Files that readers keep open.
+    pub open_files: usize,
 }
 
 impl EmbeddedOptions {
@@ -54,6 +59,7 @@ impl EmbeddedOptions {
             max_transaction_bytes: 64 << 20,
             queue: 4096,
             tail_bytes: 8 << 20,
+            open_files: 64,
         }
     }
 }
@@ -91,9 +97,10 @@ impl EmbeddedLog {
         if lock.try_lock().is_err() {
             return Err(LogError::InUse { folder: folder.clone() });
         }
-        let mut recovered = segment::recover(folder)?;
-        recovered.index.tail = Tail::new(options.tail_bytes);
-        let index = Arc::new(RwLock::new(recovered.index));
+        let files = OpenFiles::new(options.open_files);
+        let mut index = Index::new(files, Tail::new(options.tail_bytes));
+        let recovered = segment::recover(folder, &mut index)?;
+        let index = Arc::new(RwLock::new(index));
         let groups = Arc::new(Groups::default());
         let epochs = Arc::new(Mutex::new(HashMap::new()));
         let (requests, receiver) = mpsc::channel(options.queue);
@@ -105,6 +112,7 @@ impl EmbeddedLog {
             groups: groups.clone(),
             epochs: epochs.clone(),
             active: recovered.active,
+            file: recovered.active_file.map(Arc::new),
             length: recovered.active_length,
             synced: recovered.active_length,
             sealed,

@@ -1,8 +1,10 @@
 //! Readers of the embedded log: blocks are read whole, checked, and cut at the reader's limits.
 
 use super::{
+    files::{OpenFiles, Segment},
     frame,
-    index::{BlockRef, Index, PartitionIndex, SegmentFile},
+    index::{BlockRef, Blocks, Index, PartitionIndex},
+    index_file::Refs,
 };
 use crate::{
     LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record, Retention, StoredRecord,
@@ -10,7 +12,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
-use std::{os::unix::fs::FileExt, sync::Arc, time::Duration};
+use std::{fs::File, os::unix::fs::FileExt, path::Path, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 pub(super) fn open(
@@ -34,7 +36,8 @@ pub(super) fn open(
         .iter()
         .map(|(partition, next)| Cursor { partition: *partition, next: *next, told_end: None })
         .collect();
-    Ok(Box::new(EmbeddedReader { index, topic: number, name, news, cursors, turn: 0, to }))
+    let (topic, files) = (number, index.read().files.clone());
+    Ok(Box::new(EmbeddedReader { index, files, topic, name, news, cursors, turn: 0, to }))
 }
 
 fn out_of_range(topic: &str, partition: u32, offset: Offset, known: &PartitionIndex) -> LogError {
@@ -51,6 +54,7 @@ struct Cursor {
 
 struct EmbeddedReader {
     index: Arc<RwLock<Index>>,
+    files: Arc<OpenFiles>,
     topic: u16,
     name: Arc<str>,
     news: watch::Receiver<u64>,
@@ -63,13 +67,15 @@ struct EmbeddedReader {
 #[async_trait]
 impl LogReader for EmbeddedReader {
     async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch> {
+        let limit = ReadLimit { records: limit.records.max(1), bytes: limit.bytes.max(1) };
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Marked before looking, so that nothing appended meanwhile is missed.
             self.news.mark_unchanged();
             let (found, at_end) = self.find(limit)?;
-            if let Some((cursor, blocks)) = found {
-                let records = self.load(cursor, blocks, limit).await?;
+            if let Some(found) = found {
+                let cursor = found.cursor;
+                let records = self.load(found, limit).await?;
                 self.turn = cursor + 1;
                 if !records.is_empty() {
                     return Ok(ReadBatch { records, at_end });
@@ -93,15 +99,50 @@ impl LogReader for EmbeddedReader {
     }
 }
 
-/// Neighbouring blocks of one partition, each with its file, and its bytes where memory has them.
-type Blocks = Vec<(BlockRef, Arc<SegmentFile>, Option<Bytes>)>;
-/// Blocks of a cursor, and the cursors that turned out to be at their end.
-type Found = (Option<(usize, Blocks)>, Vec<usize>);
+/// Neighbouring blocks of one partition in one segment.
+struct Found {
+    cursor: usize,
+    number: u32,
+    segment: Arc<Segment>,
+    from: Offset,
+    end: Offset,
+    blocks: FoundBlocks,
+}
+
+enum FoundBlocks {
+    /// Each with its bytes, where memory has them.
+    Known(Vec<(BlockRef, Option<Bytes>)>),
+    /// Among these of the index file.
+    InFile { first: u32, count: u32 },
+}
+
+/// Blocks until the reader's limit is reached.
+struct Enough {
+    from: Offset,
+    end: Offset,
+    limit: ReadLimit,
+    bytes: usize,
+    taken: bool,
+}
+
+impl Enough {
+    /// Whether this block is still wanted; it counts then.
+    fn wants(&mut self, block: &BlockRef) -> bool {
+        let next = block.base.max(self.from);
+        // The first is wanted however far away it is: removed records leave gaps.
+        let has_room =
+            self.bytes < self.limit.bytes && next - self.from < self.limit.records as u64;
+        let wanted = next < self.end && (has_room || !self.taken);
+        self.bytes += block.length as usize;
+        self.taken = true;
+        wanted
+    }
+}
 
 impl EmbeddedReader {
     /// The next blocks to read, about as many as the limit takes, and the partitions that turned
     /// out to be at their end.
-    fn find(&mut self, limit: ReadLimit) -> LogResult<Found> {
+    fn find(&mut self, limit: ReadLimit) -> LogResult<(Option<Found>, Vec<usize>)> {
         let index = self.index.read();
         let topic = &index.topics[usize::from(self.topic)];
         let mut at_end = Vec::new();
@@ -119,21 +160,29 @@ impl EmbeddedReader {
                 }
                 cursor.next = partition.start;
             }
-            let mut blocks = Blocks::new();
-            let (mut next, mut bytes) = (cursor.next, 0);
-            while next < end
-                && bytes < limit.bytes
-                && next - cursor.next < limit.records as u64
-                && let Some(block) = partition.block_at(next)
-                && let Some(segment) = index.segments.get(&block.segment)
+            let from = cursor.next;
+            if from < end
+                && let Some(run) = partition.run_at(from)
+                && run.base < end
+                && let Some(segment) = index.segments.get(&run.segment)
             {
-                next = block.last + 1;
-                bytes += block.length as usize;
-                let kept = index.tail.get(self.topic, cursor.partition, &block);
-                blocks.push((block, segment.clone(), kept));
-            }
-            if !blocks.is_empty() {
-                return Ok((Some((at, blocks)), at_end));
+                let blocks = match &run.blocks {
+                    Blocks::File { first, count } => {
+                        FoundBlocks::InFile { first: *first, count: *count }
+                    }
+                    Blocks::Memory(blocks) => {
+                        let first = blocks.partition_point(|block| block.last < from);
+                        let mut enough = Enough { from, end, limit, bytes: 0, taken: false };
+                        let wanted = blocks[first..].iter().take_while(|block| enough.wants(block));
+                        let kept = |block: &BlockRef| {
+                            (*block, index.tail.get(self.topic, cursor.partition, block))
+                        };
+                        FoundBlocks::Known(wanted.map(kept).collect())
+                    }
+                };
+                let (number, segment) = (run.segment, segment.clone());
+                let found = Found { cursor: at, number, segment, from, end, blocks };
+                return Ok((Some(found), at_end));
             }
             if cursor.told_end != Some(end) || self.to.is_some() {
                 cursor.told_end = Some(end);
@@ -143,30 +192,31 @@ impl EmbeddedReader {
         Ok((None, at_end))
     }
 
-    async fn load(
-        &mut self,
-        cursor: usize,
-        blocks: Blocks,
-        limit: ReadLimit,
-    ) -> LogResult<Vec<StoredRecord>> {
-        let end = blocks.last().map_or(0, |(block, ..)| block.last + 1);
-        let in_memory = blocks.iter().all(|(.., kept)| kept.is_some());
-        let decode = move || {
-            let blocks = blocks.into_iter();
-            blocks
-                .map(|(block, segment, kept)| decode(&segment, block, kept))
-                .collect::<LogResult<Vec<_>>>()
+    /// None, with the cursor where it was, when the cleaner has replaced the segment meanwhile.
+    async fn load(&mut self, found: Found, limit: ReadLimit) -> LogResult<Vec<StoredRecord>> {
+        let (cursor, number, segment) = (found.cursor, found.number, found.segment.clone());
+        let in_memory = match &found.blocks {
+            FoundBlocks::Known(blocks) => blocks.iter().all(|(_, kept)| kept.is_some()),
+            FoundBlocks::InFile { .. } => false,
         };
-        let decoded = if in_memory {
-            decode()?
+        let files = self.files.clone();
+        let loaded = if in_memory {
+            load(found, limit, &files)
         } else {
-            tokio::task::spawn_blocking(decode).await.map_err(|_| LogError::Closed)??
+            let loading = tokio::task::spawn_blocking(move || load(found, limit, &files));
+            let loaded = loading.await.map_err(|_| LogError::Closed)?;
+            // What was read, or the damage that was found, may be of the files that came after.
+            if !self.index.read().is_current(number, &segment) {
+                return Ok(Vec::new());
+            }
+            loaded
         };
+        let (decoded, end) = loaded?;
         let cursor = &mut self.cursors[cursor];
         let mut records = Vec::new();
         let mut bytes = 0;
         let mut next = end;
-        for (offset, record) in decoded.into_iter().flatten() {
+        for (offset, record) in decoded {
             if offset < cursor.next {
                 continue;
             }
@@ -188,37 +238,81 @@ impl EmbeddedReader {
     }
 }
 
-/// Reads and checks one block.
-pub(super) fn read_block(
-    segment: &SegmentFile,
-    block: BlockRef,
-) -> LogResult<Vec<(Offset, Record)>> {
-    decode(segment, block, None)
+/// The records of what was found, and the offset behind them.
+fn load(
+    found: Found,
+    limit: ReadLimit,
+    files: &OpenFiles,
+) -> LogResult<(Vec<(Offset, Record)>, Offset)> {
+    let segment = &*found.segment;
+    let blocks = match found.blocks {
+        FoundBlocks::Known(blocks) => blocks,
+        FoundBlocks::InFile { first, count } => {
+            let (file, path) = (files.index(segment)?, segment.index_path());
+            let refs_at = segment.refs_at.unwrap_or_default();
+            let refs = Refs { file: &file, path: &path, refs_at, segment: found.number };
+            let mut enough =
+                Enough { from: found.from, end: found.end, limit, bytes: 0, taken: false };
+            let blocks = refs.from((first, count), found.from, |block| enough.wants(block))?;
+            blocks.into_iter().map(|block| (block, None)).collect()
+        }
+    };
+    let mut records = Vec::new();
+    let mut end = found.end;
+    for (block, kept) in blocks {
+        end = block.last + 1;
+        match kept {
+            Some(kept) => records.extend(decode(&segment.path, block, kept)?),
+            None => {
+                let file = files.log(segment)?;
+                records.extend(read_block(&file, &segment.path, block)?);
+            }
+        }
+    }
+    Ok((records, end))
 }
 
-/// The records of a block, which is read and checked unless its bytes were `kept`.
-fn decode(
-    segment: &SegmentFile,
+/// Reads and checks one block.
+pub(super) fn read_block(
+    file: &File,
+    path: &Path,
     block: BlockRef,
-    kept: Option<Bytes>,
 ) -> LogResult<Vec<(Offset, Record)>> {
-    let corrupt = |detail: &str| LogError::Corrupt {
-        file: segment.path.clone(),
-        position: block.position,
-        detail: detail.to_owned(),
-    };
-    let read = || {
-        let mut body = vec![0; block.length as usize];
-        segment
-            .file
-            .read_exact_at(&mut body, block.position)
-            .map_err(|error| corrupt(&error.to_string()))?;
-        if crc32c::crc32c(&body) != block.checksum {
-            return Err(corrupt("checksum does not match"));
-        }
-        Ok(Bytes::from(body))
-    };
-    let body = kept.map_or_else(read, Ok)?;
+    let corrupt = |detail: &str| corrupt(path, block, detail);
+    let mut body = vec![0; block.length as usize];
+    file.read_exact_at(&mut body, block.position).map_err(|error| corrupt(&error.to_string()))?;
+    if crc32c::crc32c(&body) != block.checksum {
+        return Err(corrupt("checksum does not match"));
+    }
+    decode(path, block, body.into())
+}
+
+fn decode(path: &Path, block: BlockRef, body: Bytes) -> LogResult<Vec<(Offset, Record)>> {
     frame::decode_records(body, block.base)
-        .ok_or_else(|| corrupt("records do not follow the format"))
+        .ok_or_else(|| corrupt(path, block, "records do not follow the format"))
+}
+
+fn corrupt(path: &Path, block: BlockRef, detail: &str) -> LogError {
+    let (file, position) = (path.to_owned(), block.position);
+    LogError::Corrupt { file, position, detail: detail.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the cleaner has removed more records than a reader takes at once.
+    #[test]
+    fn the_first_block_is_wanted_behind_any_gap() {
+        let block =
+            |base, last| BlockRef { segment: 1, base, last, position: 0, length: 100, checksum: 0 };
+        let limit = ReadLimit { records: 10, bytes: 1 << 20 };
+        let mut enough = Enough { from: 0, end: 1_000, limit, bytes: 0, taken: false };
+        assert!(enough.wants(&block(500, 500)));
+        assert!(!enough.wants(&block(501, 501)), "the reader comes back for it");
+        let mut enough = Enough { from: 500, end: 1_000, limit, bytes: 0, taken: false };
+        assert!(enough.wants(&block(490, 505)) && enough.wants(&block(506, 506)));
+        let mut enough = Enough { from: 0, end: 500, limit, bytes: 0, taken: false };
+        assert!(!enough.wants(&block(500, 500)), "it ends before");
+    }
 }

@@ -1,13 +1,14 @@
-//! Segment files on disk: naming, recovery, sealing.
+//! Segment files on disk: naming, recovery.
 
 use super::{
+    files::Segment,
     frame::{self, Block, FRAME_HEADER, MAGIC},
-    index::{BlockRef, Index, SegmentFile},
+    index::Index,
+    index_file,
 };
 use crate::{LogError, LogResult};
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,10 +16,6 @@ use std::{
 
 pub(super) fn log_path(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("{number:08}.log"))
-}
-
-pub(super) fn index_path(folder: &Path, number: u32) -> PathBuf {
-    folder.join(format!("{number:08}.idx"))
 }
 
 pub(super) fn io_error(
@@ -29,16 +26,22 @@ pub(super) fn io_error(
     move |error| LogError::Io { action, file, detail: error.to_string() }
 }
 
-/// What recovery found: the index, and the file to go on with.
+/// A segment file that is open for writing.
+pub(super) struct SegmentFile {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+}
+
+/// The file to go on with.
 pub(super) struct Recovered {
-    pub(super) index: Index,
     pub(super) active: u32,
     pub(super) active_length: u64,
+    pub(super) active_file: Option<SegmentFile>,
 }
 
 /// Reads the folder. Sealed segments come from their index files where these are whole; anything
 /// else is scanned. Only the very end of the newest file may be torn.
-pub(super) fn recover(folder: &Path) -> LogResult<Recovered> {
+pub(super) fn recover(folder: &Path, index: &mut Index) -> LogResult<Recovered> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder).map_err(io_error("list", folder))? {
         let path = entry.map_err(io_error("list", folder))?.path();
@@ -53,40 +56,83 @@ pub(super) fn recover(folder: &Path) -> LogResult<Recovered> {
     }
     numbers.sort_unstable();
 
-    let mut index = Index::default();
-    let mut active_length = 0;
+    let mut recovered = Recovered {
+        active: numbers.last().copied().unwrap_or(1),
+        active_length: 0,
+        active_file: None,
+    };
     for (place, number) in numbers.iter().enumerate() {
         let is_last = place + 1 == numbers.len();
         let path = log_path(folder, *number);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
-        let length = file.metadata().map_err(io_error("inspect", &path))?.len();
-        let from_index =
-            !is_last && load_index(&index_path(folder, *number), *number, length, &mut index);
-        if !from_index {
-            let good = scan(&file, &path, *number, length, is_last, &mut index)?;
-            if good < length {
-                tracing::warn!(
-                    file = %path.display(), at = good, bytes = length - good,
-                    "dropping an unfinished write at the end of the log; it was never acknowledged"
-                );
-                file.set_len(good).map_err(io_error("truncate", &path))?;
+        let length = fs::metadata(&path).map_err(io_error("inspect", &path))?.len();
+        let indexed = match is_last {
+            true => None,
+            false => index_file::load(folder, *number, length, index),
+        };
+        let refs_at = match indexed {
+            Some(refs_at) => Some(refs_at),
+            None => {
+                let (file, good) = read_whole(&path, *number, length, is_last, index)?;
+                if is_last {
+                    recovered.active_length = good;
+                    recovered.active_file = Some(SegmentFile { path: path.clone(), file });
+                    None
+                } else {
+                    make_index(folder, *number, good, index)
+                }
             }
-            // A process that was killed may have left what only the system's memory holds. Whoever
-            // reads it from here on may act on it, so it has to stay.
-            file.sync_all().map_err(io_error("sync", &path))?;
-            active_length = good;
-        }
-        index.segments.insert(*number, Arc::new(SegmentFile { path, file }));
+        };
+        index.segments.insert(*number, Arc::new(Segment::new(path, refs_at)));
     }
-    let active = numbers.last().copied().unwrap_or(1);
-    Ok(Recovered { index, active, active_length })
+    Ok(recovered)
 }
 
-/// Applies every frame of a file; returns the length of what is good. A bad frame is an error
+/// Takes in a segment without an index file; returns the length of what is good.
+fn read_whole(
+    path: &Path,
+    number: u32,
+    length: u64,
+    is_last: bool,
+    index: &mut Index,
+) -> LogResult<(File, u64)> {
+    let file =
+        OpenOptions::new().read(true).write(true).open(path).map_err(io_error("open", path))?;
+    let (good, synced) = scan(&file, path, number, length, is_last, index)?;
+    if good < length {
+        tracing::warn!(
+            file = %path.display(), at = good, bytes = length - good,
+            "dropping an unfinished write at the end of the log; it was never acknowledged"
+        );
+        file.set_len(good).map_err(io_error("truncate", path))?;
+    }
+    // A process that was killed may have left what only the system's memory holds, and a sync that
+    // failed what the system takes for written. Whoever reads it from here on may act on it, so it has
+    // to stay.
+    if is_last {
+        write_again(&file, path, synced, good)?;
+    }
+    file.sync_all().map_err(io_error("sync", path))?;
+    Ok((file, good))
+}
+
+/// Writes the index file that a sealed segment lacks. Without one, memory keeps its blocks.
+fn make_index(folder: &Path, number: u32, length: u64, index: &mut Index) -> Option<u64> {
+    let blocks = index.blocks_of(number);
+    let encoded = index_file::encode(length, index, &blocks);
+    match index_file::write(folder, number, &encoded) {
+        Ok(()) => {
+            index.put_runs(number, index_file::runs(number, &blocks, true));
+            Some(encoded.refs_at)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a log segment stays without its index file");
+            None
+        }
+    }
+}
+
+/// Applies every frame of a file; returns the length of what is good, and how much of it was synced
+/// for certain. A bad frame is an error
 /// unless it lies where the newest file was not synced: a power failure may leave any part of what
 /// was written last, the later without the earlier, and nobody was told of it.
 fn scan(
@@ -96,13 +142,13 @@ fn scan(
     length: u64,
     is_last: bool,
     index: &mut Index,
-) -> LogResult<u64> {
+) -> LogResult<(u64, u64)> {
     let corrupt = |position: u64, detail: &str| LogError::Corrupt {
         file: path.to_owned(),
         position,
         detail: detail.to_owned(),
     };
-    let mut position = 0;
+    let (mut position, mut synced) = (0, 0);
     while position < length {
         let Some(payload) = read_frame(file, path, position, length)? else {
             if !is_last {
@@ -117,19 +163,22 @@ fn scan(
                 }
                 from = later + (FRAME_HEADER + payload.len()) as u64;
             }
-            return Ok(position);
+            return Ok((position, synced));
         };
         let payload_at = position + FRAME_HEADER as u64;
         let blocks = frame::parse_blocks(&payload, number, payload_at)
             .ok_or_else(|| corrupt(position, "frame with unknown content"))?;
         for block in blocks {
+            if let Block::Synced { length } = &block {
+                synced = *length;
+            }
             if !index.apply(block) {
                 return Err(corrupt(position, "frame contradicts what precedes it"));
             }
         }
         position = payload_at + payload.len() as u64;
     }
-    Ok(position)
+    Ok((position, synced))
 }
 
 /// The payload of the frame at `position`, or `None` when there is no whole and sound one.
@@ -157,14 +206,13 @@ pub(super) fn read_frame(
 }
 
 /// Writes what stands between two frames' beginnings once more.
-pub(super) fn write_again(segment: &SegmentFile, from: u64, to: u64) -> LogResult<()> {
-    let (file, path) = (&segment.file, &segment.path);
+pub(super) fn write_again(file: &File, path: &Path, from: u64, to: u64) -> LogResult<()> {
     let mut at = from;
     while at < to {
         let Some(payload) = read_frame(file, path, at, to)? else {
             let detail = "the system lost what was written; stop almanac and start it again";
             return Err(LogError::Corrupt {
-                file: path.clone(),
+                file: path.to_owned(),
                 position: at,
                 detail: detail.to_owned(),
             });
@@ -214,97 +262,4 @@ fn find_frame(
         at += (wanted - (MAGIC.len() - 1)) as u64;
     }
     Ok(None)
-}
-
-/// Writes the index file of a segment that will not change any more: everything that a start
-/// needs without reading the segment.
-pub(super) fn write_index(folder: &Path, number: u32, length: u64, index: &Index) -> LogResult<()> {
-    let mut out = length.to_le_bytes().to_vec();
-    let start = frame::begin_frame(&mut out);
-    for (topic_number, topic) in index.topics.iter().enumerate() {
-        frame::put_topic(&mut out, topic_number as u16, &topic.declaration);
-    }
-    for ((group, topic, partition), next_offset) in &index.positions {
-        frame::put_position(&mut out, group, *topic, *partition, *next_offset);
-    }
-    frame::finish_frame(&mut out, start);
-    let start = frame::begin_frame(&mut out);
-    for (topic_number, topic) in index.topics.iter().enumerate() {
-        for (partition, partition_index) in topic.partitions.iter().enumerate() {
-            for block in partition_index.blocks.iter().filter(|block| block.segment == number) {
-                put_block_ref(&mut out, topic_number as u16, partition as u32, block);
-            }
-        }
-    }
-    frame::finish_frame(&mut out, start);
-
-    let path = index_path(folder, number);
-    let temporary = path.with_extension("idx.new");
-    let mut file = File::create(&temporary).map_err(io_error("create", &temporary))?;
-    file.write_all(&out).map_err(io_error("write", &temporary))?;
-    file.sync_all().map_err(io_error("sync", &temporary))?;
-    fs::rename(&temporary, &path).map_err(io_error("rename", &temporary))
-}
-
-fn put_block_ref(out: &mut Vec<u8>, topic: u16, partition: u32, block: &BlockRef) {
-    out.extend_from_slice(&topic.to_le_bytes());
-    out.extend_from_slice(&partition.to_le_bytes());
-    out.extend_from_slice(&block.base.to_le_bytes());
-    out.extend_from_slice(&block.last.to_le_bytes());
-    out.extend_from_slice(&block.position.to_le_bytes());
-    out.extend_from_slice(&block.length.to_le_bytes());
-    out.extend_from_slice(&block.checksum.to_le_bytes());
-}
-const BLOCK_REF: usize = 2 + 4 + 8 + 8 + 8 + 4 + 4;
-
-/// Takes an index file into `index`. `false`, with `index` unchanged, when it is missing or
-/// doubtful: then the segment itself is read.
-fn load_index(path: &Path, number: u32, segment_length: u64, index: &mut Index) -> bool {
-    let Some((blocks, refs)) = parse_index(path, number, segment_length) else { return false };
-    for block in blocks {
-        if !index.apply(block) {
-            return false;
-        }
-    }
-    refs.into_iter().all(|block| index.apply(block))
-}
-
-fn parse_index(path: &Path, number: u32, segment_length: u64) -> Option<(Vec<Block>, Vec<Block>)> {
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    if u64::from_le_bytes(*length) != segment_length {
-        return None;
-    }
-    let (declarations, rest) = split_frame(rest)?;
-    let (refs, _) = split_frame(rest)?;
-    let declarations = frame::parse_blocks(declarations, number, 0)?;
-    let refs = refs
-        .chunks_exact(BLOCK_REF)
-        .map(|bytes| {
-            let word =
-                |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap_or_default());
-            let long =
-                |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
-            Block::Records {
-                topic: u16::from_le_bytes([bytes[0], bytes[1]]),
-                partition: word(2),
-                block: BlockRef {
-                    base: long(6),
-                    last: long(14),
-                    segment: number,
-                    position: long(22),
-                    length: word(30),
-                    checksum: word(34),
-                },
-            }
-        })
-        .collect();
-    Some((declarations, refs))
-}
-
-fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, checksum) = frame::parse_frame_header(bytes)?;
-    let payload = bytes.get(FRAME_HEADER..FRAME_HEADER + length)?;
-    (crc32c::crc32c(payload) == checksum).then_some((payload, &bytes[FRAME_HEADER + length..]))
 }

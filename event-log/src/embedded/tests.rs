@@ -134,3 +134,131 @@ async fn a_new_transactor_waits_for_what_the_old_one_has_under_way() {
     holding.join().unwrap();
     new.commit(Vec::new(), position(&"input".into(), 0, 1)).await.unwrap();
 }
+
+/// What a log of many segments costs while nobody reads it, and when somebody reads all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_and_open_files_do_not_grow_with_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions {
+        segment_bytes: 4_096,
+        tail_bytes: 0,
+        open_files: 4,
+        ..EmbeddedOptions::new(folder.path())
+    };
+    let written: Vec<String> = (0..1_500).map(|n| format!("record {n}")).collect();
+    let mut log = EmbeddedLog::open(options.clone()).unwrap();
+    log.ensure_topics(&[spec("facts", 2)]).await.unwrap();
+    for text in &written {
+        let both = [0, 1].map(|partition| append(&"facts".into(), partition, text));
+        log.append(both.to_vec()).await.unwrap();
+    }
+    for _ in 0..2 {
+        {
+            let index = log.0.index.read();
+            assert!(index.segments.len() > 40, "{} segments", index.segments.len());
+            let partitions = index.topics.iter().flat_map(|topic| &topic.partitions);
+            let runs = partitions.flat_map(|partition| &partition.runs);
+            let in_memory = runs.map(|run| match &run.blocks {
+                index::Blocks::Memory(blocks) => blocks.len(),
+                index::Blocks::File { .. } => 0,
+            });
+            let in_memory: usize = in_memory.sum();
+            assert!(in_memory < 100, "{in_memory} of 3,000 blocks");
+        }
+        for partition in 0..2 {
+            assert_eq!(everything(&log, "facts", partition).await, written);
+        }
+        for from in (0..1_500).step_by(97) {
+            let mut reader = log.read_to("facts", 1, from, from + 1).await.unwrap();
+            let limit = crate::ReadLimit { records: 10, bytes: 1 << 20 };
+            let batch = reader.next(limit, Duration::from_secs(10)).await.unwrap();
+            assert_eq!(batch.records.len(), 1);
+            assert_eq!(batch.records[0].offset, from);
+        }
+        assert!(log.0.index.read().files.count() <= 4);
+        drop(log);
+        log = EmbeddedLog::open(options.clone()).unwrap();
+    }
+}
+
+/// The cleaner replaces files while they are read; no reader takes one version's places for another's.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_go_on_while_segments_are_rewritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions {
+        segment_bytes: 4_096,
+        tail_bytes: 0,
+        open_files: 2,
+        ..EmbeddedOptions::new(folder.path())
+    };
+    let log = EmbeddedLog::open(options).unwrap();
+    let state = TopicSpec { retention: crate::Retention::Compacted, ..spec("state", 1) };
+    log.ensure_topics(&[spec("facts", 1), state]).await.unwrap();
+    let writing = {
+        let log = log.clone();
+        tokio::spawn(async move {
+            for n in 0..1_500 {
+                let mut put = append(&"state".into(), 0, &format!("{n:0>200}"));
+                put.record.key = format!("key {}", n % 3).into();
+                let fact = append(&"facts".into(), 0, &n.to_string());
+                log.append(vec![put, fact]).await.unwrap();
+            }
+        })
+    };
+    let mut rounds = 0;
+    while !writing.is_finished() || rounds < 3 {
+        let facts = everything(&log, "facts", 0).await;
+        let wanted: Vec<String> = (0..facts.len()).map(|n| n.to_string()).collect();
+        assert_eq!(facts, wanted);
+        for value in everything(&log, "state", 0).await {
+            assert_eq!(value.len(), 200, "{value}");
+        }
+        rounds += 1;
+    }
+    writing.await.unwrap();
+}
+
+/// A disk that takes its time over an index file holds up neither who writes nor who reads. A FIFO
+/// stands in for it: opening one waits for somebody who reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_while_the_cleaner_writes() {
+    use std::os::unix::fs::OpenOptionsExt;
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let folder = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions {
+        segment_bytes: 4_096,
+        tail_bytes: 0,
+        ..EmbeddedOptions::new(folder.path())
+    };
+    let log = EmbeddedLog::open(options).unwrap();
+    let state = TopicSpec {
+        retention: crate::Retention::Compacted,
+        durability: crate::Durability::Buffered,
+        ..spec("state", 1)
+    };
+    log.ensure_topics(&[state]).await.unwrap();
+    let put = async |n: usize| {
+        let mut put = append(&"state".into(), 0, &format!("{n:0>200}"));
+        put.record.key = format!("key {}", n % 100).into();
+        let appending = tokio::time::timeout(PATIENCE, log.append(vec![put]));
+        appending.await.expect("nobody holds it up").unwrap();
+    };
+    for n in 0..100 {
+        put(n).await;
+    }
+    // From here on what the first segment holds is superseded, and it is rewritten.
+    let draft = folder.path().join("00000001.idx.new");
+    assert!(std::process::Command::new("mkfifo").arg(&draft).status().unwrap().success());
+    for n in 100..3_000 {
+        put(n).await;
+    }
+    assert!(everything(&log, "state", 0).await.last().unwrap().ends_with("2999"));
+    const O_NONBLOCK: i32 = 0o4000;
+    let reading = fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&draft).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while draft.exists() {
+        assert!(std::time::Instant::now() < deadline, "the cleaner never came here");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(reading);
+}

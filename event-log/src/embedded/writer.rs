@@ -2,10 +2,12 @@
 //! them at once and syncs once (group commit), then publishes them to readers.
 
 use super::{
+    files::Segment,
     frame::{self, Block},
     group::Groups,
-    index::{BlockRef, Index, SegmentFile, TopicDeclaration},
-    segment::{self, io_error},
+    index::{BlockRef, Index, TopicDeclaration},
+    index_file,
+    segment::{self, SegmentFile, io_error},
 };
 use crate::{Durability, LogError, LogResult, Offset};
 use bytes::Bytes;
@@ -65,6 +67,8 @@ pub(super) struct Writer {
     pub(super) groups: Arc<Groups>,
     pub(super) epochs: Arc<Mutex<HashMap<Arc<str>, u64>>>,
     pub(super) active: u32,
+    /// Of the active segment, once something was written to it.
+    pub(super) file: Option<Arc<SegmentFile>>,
     pub(super) length: u64,
     /// So much of the active segment is known to be on disk.
     pub(super) synced: u64,
@@ -328,7 +332,9 @@ impl Writer {
         let mended = segment.file.set_len(self.length).map_err(io_error("truncate", &segment.path));
         // After a failed sync the kernel takes pages for written that are not: they have to change.
         let mended = mended
-            .and_then(|()| segment::write_again(&segment, self.synced, self.length))
+            .and_then(|()| {
+                segment::write_again(&segment.file, &segment.path, self.synced, self.length)
+            })
             .and_then(|()| {
                 (self.sync_file)(&segment.file).map_err(io_error("sync", &segment.path))
             });
@@ -347,8 +353,8 @@ impl Writer {
         }
     }
 
-    fn active_file(&self) -> LogResult<Arc<SegmentFile>> {
-        if let Some(segment) = self.index.read().segments.get(&self.active) {
+    fn active_file(&mut self) -> LogResult<Arc<SegmentFile>> {
+        if let Some(segment) = &self.file {
             return Ok(segment.clone());
         }
         let path = segment::log_path(&self.folder, self.active);
@@ -363,8 +369,10 @@ impl Writer {
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .map_err(io_error("sync", &self.folder))?;
+        let known = Arc::new(Segment::new(path.clone(), None));
+        self.index.write().segments.insert(self.active, known);
         let segment = Arc::new(SegmentFile { path, file });
-        self.index.write().segments.insert(self.active, segment.clone());
+        self.file = Some(segment.clone());
         Ok(segment)
     }
 
@@ -377,14 +385,27 @@ impl Writer {
             return Err(failure);
         }
         self.synced = self.length;
-        segment::write_index(&self.folder, self.active, self.length, &self.index.read())?;
+        let (blocks, encoded) = {
+            let index = self.index.read();
+            let blocks = index.blocks_of(self.active);
+            let encoded = index_file::encode(self.length, &index, &blocks);
+            (blocks, encoded)
+        };
+        index_file::write(&self.folder, self.active, &encoded)?;
         let next = self.active + 1;
         // A left-over of a failed roll would be taken for a segment.
         let _ = fs::remove_file(segment::log_path(&self.folder, next));
         let sealed = std::mem::replace(&mut self.active, next);
-        (self.length, self.synced) = (0, 0);
-        self.active_file()?;
+        (self.file, self.length, self.synced) = (None, 0, 0);
+        {
+            let mut index = self.index.write();
+            index.put_runs(sealed, index_file::runs(sealed, &blocks, true));
+            if let Some(segment) = index.segments.get_mut(&sealed) {
+                *segment = Arc::new(segment.sealed(encoded.refs_at));
+            }
+        }
         let _ = self.sealed.send(sealed);
+        self.active_file()?;
         Ok(())
     }
 }

@@ -131,6 +131,8 @@ struct Inner {
     limits: RestartLimits,
     failing: Mutex<BTreeMap<TaskName, Failing>>,
     outages: Outages,
+    /// The first that is not started again.
+    died: Mutex<Option<TaskName>>,
     deaths: Family<Labels, Counter>,
     requirements: RwLock<Vec<Requirement>>,
 }
@@ -164,9 +166,12 @@ impl Supervisor {
         self.0.requirements.write().push((what, Box::new(holds)));
     }
 
-    /// What keeps the process from being ready: a requirement that does not hold, or a task that
-    /// panicked a moment ago.
+    /// What keeps the process from being ready: a task that is not started again, a requirement that
+    /// does not hold, or a task that panicked a moment ago.
     pub fn waits_for(&self) -> Option<String> {
+        if let Some(died) = &*self.0.died.lock() {
+            return Some(format!("the end of this process, since {died} ended"));
+        }
         let unmet =
             self.0.requirements.read().iter().find(|(_, holds)| !holds()).map(|(what, _)| *what);
         if let Some(unmet) = unmet {
@@ -211,13 +216,13 @@ impl Supervisor {
                             "{why} (the last of {times} panics within {:?})",
                             self.0.limits.within
                         );
-                        return Err(Died { task: task.clone(), why });
+                        return Err(self.died(task, why));
                     }
                     Ending { why, is_final: false }
                 }
             };
             if ending.is_final {
-                return Err(Died { task: task.clone(), why: format!("ended: {}", ending.why) });
+                return Err(self.died(task, format!("ended: {}", ending.why)));
             }
             if started.elapsed() > self.0.limits.settled {
                 pause.reset();
@@ -246,7 +251,13 @@ impl Supervisor {
             Some(Ended::Error(ending)) => format!("ended: {}", ending.why),
             Some(Ended::Panic(message)) => format!("panicked: {message}"),
         };
-        Err(Died { task: task.clone(), why })
+        Err(self.died(task, why))
+    }
+
+    /// The process ends in order, which takes a while: nobody should send it requests meanwhile.
+    fn died(&self, task: &TaskName, why: String) -> Died {
+        self.0.died.lock().get_or_insert_with(|| task.clone());
+        Died { task: task.clone(), why }
     }
 
     /// One run; `None` when it was stopped.

@@ -216,6 +216,8 @@ async fn what_cannot_be_started_again_is_told_when_it_ends() {
     let task = TaskName::new("http");
     let died = supervisor.keep_once(&task, &stop, async {}).await.unwrap_err();
     assert_eq!(died.to_string(), "http ended: it ended by itself");
+    let unready = supervisor.waits_for();
+    assert_eq!(unready.as_deref(), Some("the end of this process, since http ended"));
     let panicking = async { panic!("no more {}", "sockets") };
     let died = supervisor.keep_once(&task, &stop, panicking).await.unwrap_err();
     assert_eq!(died.to_string(), "http panicked: no more sockets");

@@ -59,9 +59,14 @@ impl StateError {
         }
     }
 
-    /// A write to the disk failed, and the store takes no more until it is opened anew.
+    /// A write to the disk failed, and the store takes no more until it is opened anew. The first
+    /// that fails says why; those after it, and what follows a failure in the background, do not.
     pub(crate) fn needs_another_process(&self) -> bool {
-        matches!(self, Self::Storage { cause: fjall::Error::Poisoned, .. })
+        match self {
+            Self::Storage { action: "write" | "clear", .. } => true,
+            Self::Storage { cause, .. } => matches!(cause, fjall::Error::Poisoned),
+            _ => false,
+        }
     }
 }
 
@@ -301,6 +306,13 @@ impl LocalState {
         if StateError::is_damage(&cause) {
             // Emptied and folded again, it has no damaged blocks any more.
             self.forget_position();
+        }
+        if action == "write" && !matches!(cause, fjall::Error::Poisoned) {
+            // Whoever asked may fail for another reason first, and the next write tells no cause.
+            tracing::error!(
+                folder = %self.folder.display(), error = %cause,
+                "local state cannot be written; it takes no more until the process is started again"
+            );
         }
         StateError::Storage { action, folder: self.folder.to_path_buf(), cause }
     }

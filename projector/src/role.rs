@@ -105,6 +105,13 @@ impl Projector {
     }
 }
 
+fn store_failed(error: StoreError) -> RoleError {
+    match error {
+        StoreError::Stopped { .. } => RoleError::Final(error.to_string()),
+        error => RoleError::other(&error),
+    }
+}
+
 #[async_trait]
 impl Role for Projector {
     async fn own(&self, owned: Owned) -> Result<(), RoleError> {
@@ -112,13 +119,12 @@ impl Role for Projector {
         let labels = PartitionLabels { projection: self.projection.name(), partition };
         let metrics = self.metrics.own(labels, &owned.cancelled);
         let topic_id = owned.log.topic(&self.topics.source).await?.id;
-        let other = |error: StoreError| RoleError::other(&error);
         // Readers have to know whether what they are told of is in the tables that they read.
-        let tables = self.store.table_id(&positions::table().map_err(other)?).await;
-        let tables = tables.map_err(other)?.to_string();
+        let tables = self.store.table_id(&positions::table().map_err(store_failed)?).await;
+        let tables = tables.map_err(store_failed)?.to_string();
         let saved =
             positions::read(&*self.store, self.projection.name(), self.projection.version());
-        let saved = saved.await.map_err(other)?.remove(&partition);
+        let saved = saved.await.map_err(store_failed)?.remove(&partition);
         let from = match &saved {
             Some(saved) if saved.topic_id != topic_id => {
                 return Err(RoleError::Other(format!(
@@ -130,7 +136,7 @@ impl Role for Projector {
             None => owned.log.start(&self.topics.source, partition).await?,
         };
         let parked = parked::of_partition(&*self.store, &*self.projection, partition).await;
-        let parked = parked.map_err(other)?;
+        let parked = parked.map_err(store_failed)?;
         metrics.update(|progress| {
             progress.resume(from, saved.as_ref().and_then(|saved| saved.moved_at_ms));
             progress.parked = parked.len();
@@ -311,9 +317,8 @@ impl Run<'_> {
             }
         };
         let store = &self.projector.store;
-        let failed = |error: StoreError| RoleError::other(&error);
-        store.write(folded.index).await.map_err(failed)?;
-        store.write(folded.own).await.map_err(failed)?;
+        store.write(folded.index).await.map_err(store_failed)?;
+        store.write(folded.own).await.map_err(store_failed)?;
         self.announce(&announcements).await?;
         self.told.clone_from(&self.token);
         self.save(next_offset).await
@@ -334,7 +339,7 @@ impl Run<'_> {
             Ok(write) => self.projector.store.write(vec![write]).await,
             Err(error) => Err(error),
         };
-        saved.map_err(|error| RoleError::other(&error))?;
+        saved.map_err(store_failed)?;
         self.written = next_offset;
         Ok(())
     }

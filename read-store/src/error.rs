@@ -34,6 +34,12 @@ pub enum StoreError {
     Refused { what: String, detail: String },
     #[error("cannot {action} the tables in {folder}: {detail}")]
     Storage { action: &'static str, folder: PathBuf, detail: String },
+    /// A write to the disk failed. What memory holds and what the disk holds may differ from then on.
+    #[error(
+        "cannot {action} the tables in {folder}: {detail}; a write to the disk failed, and they take no \
+         more until the process is started again"
+    )]
+    Stopped { action: &'static str, folder: PathBuf, detail: String },
     #[error("a row of table {table} is damaged: {detail}; drop the tables and rebuild them")]
     Corrupt { table: String, detail: String },
 }
@@ -50,6 +56,7 @@ impl StoreError {
             | Self::NotSorted { .. }
             | Self::NotEmpty { .. }
             | Self::Refused { .. }
+            | Self::Stopped { .. }
             | Self::Corrupt { .. } => Retry::Never,
         }
     }

@@ -112,7 +112,25 @@ fn reads_at_once() -> usize {
 }
 
 fn storage_error(action: &'static str, folder: &Path, error: &fjall::Error) -> StoreError {
-    StoreError::Storage { action, folder: folder.to_owned(), detail: error.to_string() }
+    match error {
+        fjall::Error::Poisoned => {
+            let detail = "a write in the background failed, as on a full disk";
+            StoreError::Stopped { action, folder: folder.to_owned(), detail: detail.to_owned() }
+        }
+        error => {
+            StoreError::Storage { action, folder: folder.to_owned(), detail: error.to_string() }
+        }
+    }
+}
+
+/// Of a write to the journal: whatever it is, fjall takes no other after it.
+fn stopped(action: &'static str, folder: &Path, error: &fjall::Error) -> StoreError {
+    match storage_error(action, folder, error) {
+        StoreError::Storage { action, folder, detail } => {
+            StoreError::Stopped { action, folder, detail }
+        }
+        error => error,
+    }
 }
 
 fn keyspace_name(table: &Table) -> String {
@@ -178,7 +196,7 @@ impl Inner {
                 batch.insert(keyspace, key, value);
             }
         }
-        batch.commit().map_err(|error| storage_error("write", &self.folder, &error))?;
+        batch.commit().map_err(|error| stopped("write", &self.folder, &error))?;
         self.bound_memtables()
     }
 

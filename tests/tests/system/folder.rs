@@ -2,11 +2,17 @@
 
 use super::observed;
 use almanac_tests::{
-    process::{Engine, Installation, binary},
+    process::{Engine, Installation, PATIENCE, binary},
     provider::{Provider, feed},
 };
 use axum::response::IntoResponse;
-use std::{process::Command, time::Duration};
+use reqwest::StatusCode;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 /// A second process on the same folder is refused with a clear message.
 #[tokio::test(flavor = "multi_thread")]
@@ -95,4 +101,131 @@ async fn a_full_disk_loses_nothing() {
     observed(&process, "p", "unchanged").await;
     observed(&process, "p", "unchanged").await;
     almanac_tests::oracle::check_sequences(&process).await;
+}
+
+/// A file system of its own that can be made full.
+struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(folder: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::create_dir_all(folder).unwrap();
+        let own = std::fs::metadata(folder).unwrap();
+        let options = format!("size=64m,mode=0700,uid={},gid={}", own.uid(), own.gid());
+        let arguments = ["-t", "tmpfs", "-o", &options, "tmpfs"];
+        let mounted = as_root("mount", |command| command.args(arguments).arg(folder));
+        assert!(
+            mounted,
+            "cannot mount a small disk: this test needs root, or sudo without a password"
+        );
+        Self { folder: folder.to_owned() }
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
+    }
+
+    fn fill(&self) {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(self.filler());
+        let error = std::io::copy(&mut std::io::repeat(1), &mut file.unwrap()).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    /// Leaves room for a page: one small write of somebody.
+    fn leave_little(&self) {
+        let file = std::fs::OpenOptions::new().write(true).open(self.filler()).unwrap();
+        file.set_len(file.metadata().unwrap().len().saturating_sub(4_096)).unwrap();
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        as_root("umount", |command| command.arg("-l").arg(&self.folder));
+    }
+}
+
+fn as_root(program: &str, arguments: impl Fn(&mut Command) -> &mut Command) -> bool {
+    let succeeds = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+    succeeds(arguments(&mut Command::new(program)))
+        || succeeds(arguments(Command::new("sudo").args(["-n", program])))
+}
+
+/// Fills the disk under this folder of `data_dir` while recipes are written, until the process ends.
+/// What was acknowledged is there after a start with room, once.
+async fn ends_and_loses_nothing(part: &str) {
+    let installation = Installation::new(Engine::Embedded).with("demo = false");
+    let disk = SmallDisk::mount(&installation.folder().join("up").join(part));
+    let mut process = installation.up().await;
+    let json = [("content-type", "application/json")];
+    let (mut posted, mut made) = (BTreeSet::new(), BTreeSet::new());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let mut asked_at_the_end = 0;
+    while !process.has_ended() {
+        assert!(std::time::Instant::now() < deadline, "it goes on:\n{}", process.log());
+        if process.log().contains("ending the process") {
+            if let Ok(answer) = process.send("GET", "/readyz", &[], "").await {
+                assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.body);
+                asked_at_the_end += 1;
+            }
+            continue;
+        }
+        if posted.len() == 20 {
+            disk.fill();
+        }
+        let name = format!("Soup {}", posted.len());
+        posted.insert(name.clone());
+        let body = almanac_tests::recipe(&name, "SALT");
+        // It may end while it is asked.
+        let Ok(answer) = process.send("POST", "/v1/recipes", &json, body).await else { continue };
+        match answer.status {
+            StatusCode::CREATED => drop(made.insert(name)),
+            // The log has no room, or whoever decides has ended.
+            StatusCode::ACCEPTED | StatusCode::SERVICE_UNAVAILABLE => disk.leave_little(),
+            _ => panic!("{}", answer.body),
+        }
+    }
+    println!("{part:?}: {} of {} made, {asked_at_the_end} asked", made.len(), posted.len());
+    assert!(made.len() >= 20, "{made:?}");
+    let log = process.log();
+    let folder = disk.folder.display().to_string();
+    let says = |line: &str| line.contains(&folder) && line.contains("No space left on device");
+    assert!(log.lines().any(says), "{log}");
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("almanac: ") && last.contains(&folder), "{last}");
+    assert!(last.contains("until the process is started again"), "{last}");
+
+    disk.free();
+    let process = installation.up().await;
+    let everything = || async {
+        let (_, page) = process.get("/v1/recipes?limit=500").await;
+        let items = page["items"].as_array()?;
+        let found: BTreeSet<String> =
+            items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(found.len(), items.len(), "each is there once");
+        assert!(found.is_subset(&posted));
+        found.is_superset(&made).then_some(())
+    };
+    process.until("all that was acknowledged", everything).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_on_a_full_disk_end_the_process() {
+    ends_and_loses_nothing("tables").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_state_on_a_full_disk_ends_the_process() {
+    ends_and_loses_nothing("state").await;
+}
+
+/// The log goes on; what it took then does not come to the tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_loses_nothing_that_was_acknowledged() {
+    ends_and_loses_nothing("").await;
 }

@@ -329,19 +329,21 @@ async fn too_many_parked_keys_are_no_progress() {
     assert_eq!(installation.metric("last_progress_timestamp_seconds"), Some(moved));
 }
 
-/// Whatever the key: it is set aside once, under a short name, also after a restart.
+/// Whatever the key: it is set aside once, under a short name, also after a restart. A record without
+/// one is passed over: nobody could name what is set aside.
 #[tokio::test]
 async fn keys_of_any_kind_are_set_aside() {
     let installation = installation(ProjectorOptions::default()).await;
     let long = vec![b'k'; 70_000];
-    let keys: [&[u8]; 5] = [&long, b"\xff\xfe", b"nul\0", b"", b"plain"];
+    let keys: [&[u8]; 4] = [&long, b"\xff\xfe", b"nul\0", b"plain"];
     for key in keys {
         installation.append(key, Bytes::from_static(b"no event")).await;
     }
+    installation.append(b"", Bytes::from_static(b"no event")).await;
     installation.append(b"other", installation.event()).await;
     let (stop, running) = installation.run();
     installation.until_position(6).await;
-    assert_eq!(installation.metric("parked_keys"), Some(5.0));
+    assert_eq!(installation.metric("parked_keys"), Some(4.0));
     assert_eq!(installation.rows().await, 1);
     stop.cancel();
     running.await.unwrap();
@@ -350,8 +352,8 @@ async fn keys_of_any_kind_are_set_aside() {
     for key in keys {
         installation.append(key, installation.event()).await;
     }
-    installation.until_position(11).await;
-    assert_eq!(installation.metric("parked_keys"), Some(5.0), "they are known again");
+    installation.until_position(10).await;
+    assert_eq!(installation.metric("parked_keys"), Some(4.0), "they are known again");
     assert_eq!(installation.rows().await, 1, "events of keys that are set aside are passed over");
     let table = installation.projector.projection.parked().clone();
     let rows = installation.store.slice(&table, "letters", &Slice::all()).await.unwrap();

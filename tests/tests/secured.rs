@@ -113,8 +113,10 @@ async fn secured_servers_let_in_who_has_what_they_want() {
 
     let mut process = start(&installation, "right", &right);
     process.ready().await;
+    // The first write waits for its decider, which is fenced and reads the log first.
+    let patient = [("prefer", "wait=30")];
     let written =
-        process.send("POST", "/v1/recipes", &[], recipe("secured", "salt")).await.unwrap();
+        process.send("POST", "/v1/recipes", &patient, recipe("secured", "salt")).await.unwrap();
     assert_eq!(written.status, StatusCode::CREATED, "{written:?}");
     let headers = [
         ("consistency-token", written.header("consistency-token")),

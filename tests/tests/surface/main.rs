@@ -56,14 +56,16 @@ async fn tokens_are_never_answered_with_less() {
             let before = format!("/v1/recipes?ingredient=i{}", number - 1);
             assert_eq!(read(&process, &before, &strict).await.body["items"], json!([]));
         }
-        // A refused write's token asks for no more than there is.
-        let stale = [("if-match", "\"1\"")];
+        // A refused write's token asks for no more than there is. With a key it is the decider that
+        // refuses; without one there would be no command, and no token.
+        let stale = [("if-match", "\"1\""), ("idempotency-key", "refused")];
         let path = format!("/v1/recipes/{id}");
         let refused = process.send("DELETE", &path, &stale, "").await.unwrap();
         assert_eq!(refused.status, StatusCode::PRECONDITION_FAILED);
         assert_eq!(refused.header("consistency-token"), last);
         // Nor does the token of one that is not decided yet, and then refused.
-        let stale = [("if-match", "\"1\""), ("prefer", "respond-async")];
+        let stale =
+            [("if-match", "\"1\""), ("idempotency-key", "undecided"), ("prefer", "respond-async")];
         let taken = process.send("DELETE", &path, &stale, "").await.unwrap();
         assert_eq!(taken.status, StatusCode::ACCEPTED);
         let undecided = taken.header("consistency-token").to_owned();

@@ -62,8 +62,12 @@ async fn a_command_is_its_request() {
         let refused = process.send("DELETE", missing, &[], "").await.unwrap();
         assert_eq!(refused.status, StatusCode::NOT_FOUND);
         assert_eq!(refused.body["instance"], format!("urn:uuid:{}", id(&refused)));
-        let asynchronous = [("prefer", "respond-async")];
-        let taken = process.send("DELETE", missing, &asynchronous, "").await.unwrap();
+        // With a key it is the decider that refuses what is not as it was.
+        let written = process.send("POST", "/v1/recipes", &[], SAMPLE).await.unwrap();
+        let stale =
+            [("prefer", "respond-async"), ("if-match", "\"9\""), ("idempotency-key", "stale")];
+        let path = written.header("location");
+        let taken = process.send("DELETE", path, &stale, "").await.unwrap();
         assert_eq!(taken.header("location"), format!("/v1/commands/{}", id(&taken)));
         let outcome = process
             .until("an outcome", || async {
@@ -72,7 +76,6 @@ async fn a_command_is_its_request() {
             })
             .await;
         assert_eq!(outcome["body"]["instance"], format!("urn:uuid:{}", id(&taken)));
-        let written = process.send("POST", "/v1/recipes", &[], SAMPLE).await.unwrap();
         let asked = ("consistency-token", written.header("consistency-token"));
         read(&process, written.header("location"), &[asked]).await;
         let (_, events) = process.get("/v1/events/recipes.events").await;

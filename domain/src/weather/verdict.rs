@@ -166,8 +166,7 @@ impl<'a> Verdicts<'a> {
         (end < until).then_some(end.max(from))
     }
 
-    /// Stretches of one sample and one verdict, from the first cell on that begins at or after
-    /// `from`.
+    /// Stretches of one sample and one verdict, over the whole forecast.
     pub(super) fn steps(&self) -> impl Iterator<Item = Step> + '_ {
         let mut cell = 0;
         std::iter::from_fn(move || {
@@ -179,7 +178,6 @@ impl<'a> Verdicts<'a> {
             }
             let bounds = &self.timeline.bounds;
             let (time, until) = (timestamp(bounds[first]), timestamp(bounds[cell]));
-            let verdict = if decided_by == Some(Decider::Gap) { Verdict::Unknown } else { verdict };
             Some(Step { time, until, verdict, decided_by })
         })
     }

@@ -3,10 +3,10 @@ SHELL := /bin/bash
 CARGO ?= cargo
 STACK := tests/stack/stack.sh
 
-.PHONY: help check-tools build run up down test bench faults lint coverage clients
+.PHONY: help check-tools build run up down test bench faults lint coverage clients console deploy-check openapi-baseline
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 check-tools:
 	@missing=""; \
@@ -18,11 +18,11 @@ check-tools:
 	  echo "On Debian: apt-get install build-essential pkg-config libssl-dev zlib1g-dev; Rust 1.91 or newer by rustup." >&2; \
 	  exit 1; fi
 
-build: check-tools ## Build everything once, tests included
-	$(CARGO) build --release --workspace --bins --tests
+build: check-tools ## Build everything for tests, which is quick to compile
+	$(CARGO) build --profile quick --workspace --bins --tests
 
 run: check-tools ## Run Almanac with a demonstration feed on http://127.0.0.1:8080
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace --bin almanac
 	./target/release/almanac up
 
 up: ## Start real Kafka, Cassandra and a schema registry on loopback, empty
@@ -31,26 +31,38 @@ up: ## Start real Kafka, Cassandra and a schema registry on loopback, empty
 down: ## Stop them
 	$(STACK) down
 
-clients: ## A Python environment with the clients of others that tests use
+console: ## Build the page at / again, into console/dist (needs Node 20.19 or newer)
+	cd console && npm ci && npm run build
+
+clients: ## Install the clients of others that tests use, a browser's driver among them
 	@tests/clients/setup.sh
+
+openapi-baseline: ## At a release: the OpenAPI document becomes the one that later ones may not break
+	$(CARGO) build --release --workspace --bin almanac
+	@tests/clients/contracts/baseline.sh
 
 test: build clients ## Every test, on real servers
 	@set -euo pipefail; $(STACK) up >/dev/null; set -a; . <($(STACK) env); set +a; \
 	trap '$(STACK) down' EXIT; \
-	RUST_BACKTRACE=0 $(CARGO) test --release --workspace --no-fail-fast
+	RUST_BACKTRACE=0 $(CARGO) test --profile quick --workspace --no-fail-fast
 
-faults: build ## Two hundred kills per engine, of feeds and of writes, under the oracles
+faults: build ## Hundreds of faults: kills on both engines, all kinds on the embedded one, under the oracles
 	@set -euo pipefail; $(STACK) up >/dev/null; set -a; . <($(STACK) env); set +a; \
 	trap '$(STACK) down' EXIT; \
-	ALMANAC_KILLS=$${ALMANAC_KILLS:-200} $(CARGO) test --release --workspace --test faults --test write_faults -- --nocapture --test-threads=1
+	ALMANAC_FAULTS=full ALMANAC_KILLS=$${ALMANAC_KILLS:-200} $(CARGO) test --profile quick --workspace \
+	  --test campaign --test faults --test write_faults -- --nocapture --test-threads=1
 
-bench: build ## Measure, beside baselines in the same run; writes docs/performance.md
+bench: check-tools ## Measure, beside baselines in the same run; writes docs/performance.md
+	$(CARGO) build --release --workspace --bins
 	@tests/bench/run.sh
+
+deploy-check: ## Hold deploy/, the compose file and workflows against schemas and the programs that read them
+	@deploy/check.sh
 
 lint: ## Formatting, lints, schemas
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	$(CARGO) run --release --quiet --bin almanac -- schemas check
+	$(CARGO) clippy --profile quick --workspace --all-targets -- -D warnings
+	$(CARGO) run --profile quick --quiet --bin almanac -- schemas check
 
 coverage: ## Line coverage of the tests that need no servers (needs cargo-llvm-cov)
 	@command -v cargo-llvm-cov >/dev/null || { echo "missing: cargo install cargo-llvm-cov" >&2; exit 1; }

@@ -2,20 +2,22 @@
 
 use crate::config::Config;
 use almanac_edge::{
-    Identity, Problem, ProblemType, Scope, cors, method_not_allowed,
-    query::{Parameters, bad},
+    Identity, Problem, ProblemType, Routes, Scope, cors, method_not_allowed, openapi::Fragment,
+    openapi_fragment, query::Parameters,
 };
 use almanac_event_log::EventLog;
 use almanac_ingestor::Topics;
+use almanac_operations::Operations;
 use almanac_schemas::Codec;
 use axum::{
-    Router,
     extract::{Path, RawQuery, State},
     middleware,
-    routing::post,
 };
 use http::{HeaderMap, StatusCode};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// How long an answer waits to know of all that operators did before.
+const COMPLETE: Duration = Duration::from_secs(2);
 
 struct Admin {
     log: Arc<dyn EventLog>,
@@ -23,24 +25,34 @@ struct Admin {
     topics: Topics,
     providers: BTreeSet<String>,
     identity: Arc<Identity>,
+    operations: Arc<Operations>,
 }
 
-pub(crate) fn router(
+pub(crate) const OPENAPI: Fragment = openapi_fragment!("admin.openapi.json");
+
+pub(crate) fn routes(
     log: Arc<dyn EventLog>,
     codec: Arc<Codec>,
     topics: Topics,
     identity: Arc<Identity>,
+    operations: Arc<Operations>,
     config: &Config,
-) -> Router {
+) -> Routes {
     let providers = config.providers.iter().map(|provider| provider.name.clone()).collect();
     let origins = cors::Origins::of(&identity);
-    let admin = Admin { log, codec, topics, providers, identity };
-    Router::new()
-        .route("/v1/providers/{name}/fetches", post(fetch_now))
-        .route("/v1/providers/{name}/replays", post(replay))
-        .method_not_allowed_fallback(method_not_allowed)
-        .route_layer(middleware::from_fn_with_state(origins, cors::writes))
-        .with_state(Arc::new(admin))
+    let admin = Admin { log, codec, topics, providers, identity, operations };
+    declared().map(|router| {
+        router
+            .route_layer(middleware::from_fn_with_state(origins, cors::writes))
+            .with_state(Arc::new(admin))
+    })
+}
+
+fn declared() -> Routes<Arc<Admin>> {
+    Routes::new()
+        .post("/v1/providers/{name}/fetches", fetch_now)
+        .post("/v1/providers/{name}/replays", replay)
+        .map(|router| router.method_not_allowed_fallback(method_not_allowed))
 }
 
 impl Admin {
@@ -53,6 +65,18 @@ impl Admin {
         }
         Ok(caller.subject)
     }
+
+    /// A provider that rests is asked for nothing, whoever wants it.
+    async fn refuse_paused(&self, provider: &str) -> Result<(), Problem> {
+        let known = self.operations.now(COMPLETE).await;
+        let known = known.map_err(|error| Problem::unavailable("the event log", &error))?;
+        let Some(paused) = known.paused(provider) else { return Ok(()) };
+        let detail = format!(
+            "{} paused {provider} at {:.3}; POST /v1/admin/providers/{provider}/resume comes before a fetch",
+            paused.by, paused.since
+        );
+        Err(Problem::new(ProblemType::Conflict, detail))
+    }
 }
 
 /// A fetch now; of an open breaker, the probe.
@@ -62,6 +86,7 @@ async fn fetch_now(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let who = admin.check(&name, &headers)?;
+    admin.refuse_paused(&name).await?;
     almanac_ingestor::request_fetch(&*admin.log, &admin.topics, &admin.codec, &name, &who)
         .await
         .map_err(|error| Problem::unavailable("the event log", &error))?;
@@ -76,17 +101,22 @@ async fn replay(
     RawQuery(query): RawQuery,
 ) -> Result<StatusCode, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &["since"])?;
-    let since = match parameters.one("since")? {
-        None => None,
-        Some(text) => {
-            let since = text.replacen(' ', "+", 1).parse();
-            Some(since.map_err(|_| bad("since", "it must be an RFC 3339 date-time"))?)
-        }
-    };
+    let since = parameters.time("since")?;
     let who = admin.check(&name, &headers)?;
     let (log, topics) = (&*admin.log, &admin.topics);
     almanac_ingestor::request_replay(log, topics, &admin.codec, &name, since, &who)
         .await
         .map_err(|error| Problem::unavailable("the event log", &error))?;
     Ok(StatusCode::ACCEPTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let differences = almanac_edge::openapi::differences(&declared(), [OPENAPI]).unwrap();
+        assert!(differences.is_empty(), "{differences:#?}");
+    }
 }

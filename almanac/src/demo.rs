@@ -1,7 +1,9 @@
-//! The demonstration provider of `almanac up`: a feed on loopback that lists, changes and delists
-//! plans, and fails now and then, so that a newcomer sees all of it within a minute.
+//! The demonstration providers of `almanac up`: a feed on loopback that lists, changes and delists
+//! plans, and fails now and then, so that a newcomer sees all of it within a minute; and forecasts.
 
-use almanac_ingestor::config::{IngestOptions, ProviderConfig};
+mod weather;
+
+use almanac_ingestor::config::{IngestOptions, ProviderConfig, ProviderKind};
 use axum::{
     Router,
     extract::State,
@@ -9,6 +11,7 @@ use axum::{
     routing::get,
 };
 use http::{HeaderMap, StatusCode, header};
+use jiff::{ToSpan, Zoned, civil::Date};
 use std::{
     fmt::Write,
     net::SocketAddr,
@@ -22,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 const FEED_1: &str = include_str!("../demo/feed-1.xml");
 const FEED_2: &str = include_str!("../demo/feed-2.xml");
+/// Generated plans stand before it.
+const END: &str = "</output>";
 const GENERATED_PLANS: u64 = 3_000;
 /// How often the generated feed changes.
 const TICK: Duration = Duration::from_secs(5);
@@ -29,6 +34,13 @@ const TICK: Duration = Duration::from_secs(5);
 struct Demo {
     requests: AtomicU64,
     started: Instant,
+    /// Of the generated plans.
+    first_month: Date,
+}
+
+/// Two months before today's, so that some plans are over and most are ahead.
+fn first_month(today: Date) -> Date {
+    today.first_of_month().saturating_sub(2.months())
 }
 
 /// A free port of loopback, and what serves it.
@@ -36,17 +48,30 @@ pub(crate) async fn start(
     shutdown: CancellationToken,
 ) -> anyhow::Result<(SocketAddr, impl Future<Output = ()>)> {
     let (listener, address) = almanac_edge::bind("127.0.0.1:0").await?;
-    let demo = Arc::new(Demo { requests: AtomicU64::new(0), started: Instant::now() });
-    let router = Router::new().route("/plans.xml", get(feed)).with_state(demo);
+    let demo = Arc::new(Demo {
+        requests: AtomicU64::new(0),
+        started: Instant::now(),
+        first_month: first_month(Zoned::now().date()),
+    });
+    let router = Router::new().route("/plans.xml", get(feed)).merge(weather::router());
+    let router = router.with_state(demo);
     Ok((address, almanac_edge::serve(listener, router, Default::default(), shutdown)))
 }
 
-/// How `almanac up` fetches it: more often than anything real.
-pub(crate) fn provider(address: SocketAddr) -> ProviderConfig {
+/// How `almanac up` asks them.
+pub(crate) fn providers(address: SocketAddr) -> Vec<ProviderConfig> {
+    let feed = provider("demo", ProviderKind::FeverPlans, format!("http://{address}/plans.xml"));
+    let mut providers = vec![feed];
+    providers.extend(weather::providers(address, provider));
+    providers
+}
+
+/// Fetched more often than anything real.
+fn provider(name: &str, kind: ProviderKind, url: String) -> ProviderConfig {
     ProviderConfig {
-        name: "demo".to_owned(),
-        kind: almanac_ingestor::config::ProviderKind::FeverPlans,
-        url: format!("http://{address}/plans.xml").into(),
+        name: name.to_owned(),
+        kind,
+        url: url.into(),
         timezone: "Europe/Madrid".to_owned(),
         interval: Duration::from_secs(2),
         max_interval: Duration::from_secs(20),
@@ -59,6 +84,7 @@ pub(crate) fn provider(address: SocketAddr) -> ProviderConfig {
         allow_redirects_to_other_hosts: false,
         obey_cache_headers: false,
         paused: false,
+        forecasts: Default::default(),
     }
 }
 
@@ -79,19 +105,14 @@ async fn feed(State(demo): State<Arc<Demo>>, headers: HeaderMap) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "the demonstration fails on purpose\n")
             .into_response();
     }
-    let (version, body) = match request {
-        0 | 1 => ("1".to_owned(), FEED_1.to_owned()),
-        2 | 3 => ("2".to_owned(), FEED_2.to_owned()),
-        _ => {
-            let tick = demo.started.elapsed().as_secs() / TICK.as_secs();
-            (format!("tick-{tick}"), generated(tick))
-        }
-    };
-    let tag = format!("\"{version}\"");
+    let (sample, plans) = if request < 2 { (1, FEED_1) } else { (2, FEED_2) };
+    let tick = demo.started.elapsed().as_secs() / TICK.as_secs();
+    let tag = format!("\"sample-{sample}-tick-{tick}\"");
     if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
     let kind = "application/xml".to_owned();
+    let body = with_generated(plans, tick, demo.first_month);
     ([(header::CONTENT_TYPE, kind), (header::ETAG, tag)], body).into_response()
 }
 
@@ -111,28 +132,27 @@ const ARTISTS: [&str; 12] = [
 ];
 const ZONES: [&str; 3] = ["Platea", "Amfiteatre", "Grada 2"];
 
-/// A feed that changes a little with every tick: capacities fall, some plans are missing for a
-/// while. The dates lie around the end of 2026.
-pub(crate) fn generated(tick: u64) -> String {
-    let mut out = String::with_capacity(GENERATED_PLANS as usize * 420);
-    out.push_str(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<planList version=\"1.0\"><output>\n",
-    );
+/// The plans of a sample, and generated ones of two years from `first_month` on. These change a little
+/// with every tick: capacities fall, some are missing for a while.
+fn with_generated(sample: &str, tick: u64, first_month: Date) -> String {
+    let (before, after) = sample.split_once(END).unwrap_or((sample, ""));
+    let mut out = String::with_capacity(sample.len() + GENERATED_PLANS as usize * 420);
+    out.push_str(before);
     for plan in 0..GENERATED_PLANS {
         let mut random = mix(plan);
         // One in two hundred is away during any tick.
         if (plan + tick).is_multiple_of(200) {
             continue;
         }
-        let (month, day, hour) = (plan % 24, random % 28 + 1, 17 + random / 28 % 5);
-        let (year, month) = (2026 + month / 12, month % 12 + 1);
+        let (months, day, hour) = ((plan % 24) as i64, (random % 28) as i64, 17 + random / 28 % 5);
+        let date = first_month.saturating_add(months.months()).saturating_add(day.days());
         let title = ARTISTS[(random % 12) as usize];
         let _ = write!(
             out,
             "<base_plan base_plan_id=\"g{plan}\" sell_mode=\"online\" organizer_company_id=\"{}\" title=\"{title} {plan}\">\
-             <plan plan_id=\"{plan}\" plan_start_date=\"{year}-{month:02}-{day:02}T{hour}:00:00\" \
-             plan_end_date=\"{year}-{month:02}-{day:02}T{}:30:00\" sell_from=\"2026-01-01T00:00:00\" \
-             sell_to=\"{year}-{month:02}-{day:02}T16:00:00\" sold_out=\"false\">",
+             <plan plan_id=\"{plan}\" plan_start_date=\"{date}T{hour}:00:00\" \
+             plan_end_date=\"{date}T{}:30:00\" sell_from=\"{first_month}T00:00:00\" \
+             sell_to=\"{date}T16:00:00\" sold_out=\"false\">",
             plan % 40,
             hour + 1,
         );
@@ -151,7 +171,8 @@ pub(crate) fn generated(tick: u64) -> String {
         }
         out.push_str("</plan></base_plan>\n");
     }
-    out.push_str("</output></planList>\n");
+    out.push_str(END);
+    out.push_str(after);
     out
 }
 
@@ -161,4 +182,22 @@ fn mix(number: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    #[test]
+    fn a_newcomer_meets_plans_of_these_weeks() {
+        let today = date(2031, 1, 31);
+        let body = with_generated(FEED_1, 3, first_month(today));
+        assert_eq!(body.matches(END).count(), 1);
+        assert!(body.contains("Camela en concierto\">"), "the sample's own plans are in it");
+        let starts = body.split("plan_start_date=\"").skip(1);
+        let dates = starts.filter_map(|rest| rest.get(..10)?.parse::<Date>().ok());
+        let soon = dates.filter(|date| *date >= today && *date < today.saturating_add(7.days()));
+        assert!(soon.count() > 10, "the coming week has plans");
+    }
 }

@@ -4,13 +4,15 @@ use crate::{
     config::{Config, Engine},
     lineage::{self, LineageError},
 };
+use almanac_errors::chain;
 use almanac_event_log::{
     EventLog, LogError, TopicSpec,
     embedded::{EmbeddedLog, EmbeddedOptions},
     kafka::KafkaLog,
 };
 use almanac_processor::StateFolder;
-use almanac_read_store::{ReadStore, embedded::EmbeddedStore, scylla::ScyllaStore};
+use almanac_query_api::StateError;
+use almanac_read_store::{ReadStore, StoreError, embedded::EmbeddedStore, scylla::ScyllaStore};
 use almanac_schemas::{BuiltInRegistry, Codec, ConfluentRegistry, Registry};
 use anyhow::Context;
 use std::{convert::Infallible, fmt::Display, future::Future, sync::Arc, time::Duration};
@@ -107,8 +109,72 @@ fn log_is_outage(error: &LogError) -> bool {
     matches!(error.retry(), Retry::Later | Retry::Unknown)
 }
 
-fn store_is_outage(error: &almanac_read_store::StoreError) -> bool {
+fn store_is_outage(error: &StoreError) -> bool {
     error.retry() == almanac_read_store::Retry::Later
+}
+
+/// What a start asks of servers once the engine is open. They may still go away, or be slow for as long as
+/// others start as well: it is asked again.
+#[derive(Clone)]
+pub(crate) struct Asking {
+    log: String,
+    store: String,
+    /// A disk that fails does not come back.
+    are_servers: bool,
+    shutdown: CancellationToken,
+}
+
+impl Asking {
+    pub(crate) fn new(config: &Config, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+        let (log, store) = match config.engine {
+            Engine::Embedded => {
+                ("the log on this disk".to_owned(), "the tables on this disk".to_owned())
+            }
+            Engine::Cluster => {
+                let nodes = config.scylla.options()?.nodes;
+                let nodes = almanac_read_store::scylla::shown(&nodes);
+                let kafka = &config.kafka.bootstrap_servers;
+                (
+                    format!("topics in kafka at {kafka}"),
+                    format!("tables in the read store at {nodes}"),
+                )
+            }
+        };
+        let are_servers = config.engine == Engine::Cluster;
+        Ok(Self { log, store, are_servers, shutdown: shutdown.clone() })
+    }
+
+    pub(crate) async fn log<T, F>(&self, attempt: impl FnMut() -> F) -> anyhow::Result<T>
+    where
+        F: Future<Output = Result<T, LogError>>,
+    {
+        let is_outage = |error: &LogError| self.are_servers && log_is_outage(error);
+        wait_for(&self.log, attempt, is_outage, &self.shutdown).await
+    }
+
+    pub(crate) async fn store<T, F>(&self, attempt: impl FnMut() -> F) -> anyhow::Result<T>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let is_outage = |error: &StoreError| self.are_servers && store_is_outage(error);
+        wait_for(&self.store, attempt, is_outage, &self.shutdown).await
+    }
+
+    /// What needs both.
+    pub(crate) async fn state<T, F>(&self, attempt: impl FnMut() -> F) -> anyhow::Result<T>
+    where
+        F: Future<Output = Result<T, StateError>>,
+    {
+        let is_outage = |error: &StateError| {
+            self.are_servers
+                && match error {
+                    StateError::Log(error) => log_is_outage(error),
+                    StateError::Store(error) => store_is_outage(error),
+                }
+        };
+        let what = format!("{} and {}", self.log, self.store);
+        wait_for(&what, attempt, is_outage, &self.shutdown).await
+    }
 }
 
 /// How long all attempts may take before it is said what is waited for, whatever they say.
@@ -141,7 +207,7 @@ where
                 Err(error) => return Err(error.into()),
             },
         };
-        tracing::warn!(%error, "waiting for {what}");
+        tracing::warn!(error = %chain(&error), "waiting for {what}");
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(pause) => {}

@@ -169,7 +169,9 @@ mod tests {
             retention: Retention::Forever,
             durability: Durability::Buffered,
         };
-        log.ensure_topics(&[spec("x.plans.events"), spec("x.recipes.events")]).await.unwrap();
+        let specs: Vec<_> =
+            event_topics().iter().map(|topic| spec(&format!("x.{topic}"))).collect();
+        log.ensure_topics(&specs).await.unwrap();
         log
     }
 

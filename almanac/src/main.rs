@@ -5,26 +5,31 @@ mod client;
 mod config;
 mod demo;
 mod engine;
+mod incarnations;
 mod lineage;
+mod moving;
 mod open_files;
 mod private;
+mod profile;
+mod projecting;
 mod roles;
+mod say;
 mod schemas;
 mod tasks;
 mod telemetry;
 mod token;
 mod up;
 
+use almanac_errors::chain;
 use almanac_processor::{Supervisor, TaskName};
-use clap::{Parser, Subcommand};
-use roles::Roles;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
 use tokio_util::sync::CancellationToken;
 
-/// Half of a search's own time went into the system's allocator, most of it into giving memory back
-/// between requests.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: profile::Allocator = profile::Allocator;
+
+const GLOBAL: &str = "Options of every command";
 
 /// Almanac keeps the calendars people plan by.
 ///
@@ -33,10 +38,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(version, max_term_width = 100)]
 struct Arguments {
     /// Configuration file; every key can also be set in the environment (ALMANAC__HTTP__LISTEN)
-    #[arg(long, global = true, value_name = "FILE", env = "ALMANAC_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "ALMANAC_CONFIG", help_heading = GLOBAL)]
     config: Option<PathBuf>,
     /// How to log: text for people, json for machines
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", help_heading = GLOBAL)]
     log_format: telemetry::Format,
     /// What to log, such as info or almanac_ingestor=debug
     #[arg(
@@ -44,7 +49,8 @@ struct Arguments {
         global = true,
         value_name = "FILTER",
         default_value = "info,scylla=error",
-        env = "ALMANAC_LOG"
+        env = "ALMANAC_LOG",
+        help_heading = GLOBAL
     )]
     log: String,
     /// How many warnings one place in the program may log within ten seconds; while there are more, how
@@ -54,7 +60,8 @@ struct Arguments {
         global = true,
         value_name = "NUMBER",
         default_value_t = 20,
-        env = "ALMANAC_LOG_WARNINGS"
+        env = "ALMANAC_LOG_WARNINGS",
+        help_heading = GLOBAL
     )]
     log_warnings: u64,
     #[command(subcommand)]
@@ -64,25 +71,37 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     /// Run every role in one process, on one port
-    Up,
-    /// Fetch providers and publish what changed
-    Ingestor,
-    /// Fold events into tables
-    Projector,
-    /// Answer searches and other reads over HTTP
-    QueryApi,
-    /// Take writes over HTTP and decide them
-    CommandApi,
+    Up(up::Up),
+    #[command(flatten)]
+    Role(roles::Named),
     /// Print the configuration that is in force, with secrets masked
     Config,
-    /// Ask a running installation to fetch a provider or to read stored bodies again
     Ingest(client::ingest::Ingest),
-    /// Create, find and change recipes of a running installation
+    Search(client::plans::Search),
+    Plans(Box<client::plans::Plans>),
+    Consume(client::consume::Consume),
     Recipes(client::recipes::Recipes),
-    /// Find when the tasks of a schedule can start, given limits and a forecast
-    Analyse(client::analyse::Analyse),
-    /// Mint a bearer token for development, signed with the key that Almanac made
+    Analyse(Box<client::analyse::Analyse>),
+    Schedules(client::schedules::Schedules),
+    Subscriptions(client::subscriptions::Subscriptions),
+    Status(client::status::Status),
+    Doctor(client::doctor::Doctor),
+    Topics(client::status::Topics),
+    Groups(client::groups::Groups),
+    Trace(client::trace::Trace),
+    Projections(client::projections::Projections),
+    Export(client::moving::export::Export),
+    Import(client::moving::import::Import),
+    Parked(client::parked::Parked),
+    Audit(client::projections::Audit),
+    Canary(client::canary::Canary),
     Token(token::Token),
+    /// Print a script that completes commands, to be read by a shell
+    ///
+    /// Example, for this shell:  source <(almanac completions bash)
+    Completions {
+        shell: clap_complete::Shell,
+    },
     /// Check and register event schemas
     #[command(subcommand)]
     Schemas(schemas::Command),
@@ -93,33 +112,33 @@ fn main() -> ExitCode {
     // process was twice as large. Where the system refuses, it only costs that.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     open_files::raise();
+    moving::bodies::bound();
     private::by_default();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("almanac: {}", with_causes(&error));
-            ExitCode::FAILURE
+            eprintln!("almanac: {}", chain(&*error));
+            match error.downcast_ref::<client::Exit>() {
+                Some(exit) => exit.code().into(),
+                None => ExitCode::FAILURE,
+            }
         }
     }
-}
-
-/// Each cause once: some errors tell theirs themselves.
-fn with_causes(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
-        }
-    }
-    told
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let throttle = telemetry::Throttle::new(arguments.log_warnings);
     telemetry::start(arguments.log_format, &arguments.log, &throttle)?;
-    let config = config::Config::load(arguments.config.as_deref())?;
+    let config = config::Config::load(arguments.config.as_deref());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // What is wrong with the configuration is one of its findings.
+    if let Verb::Doctor(doctor) = &arguments.command {
+        let outcome = runtime.block_on(client::doctor::run(doctor, config));
+        runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+        return outcome;
+    }
+    let mut config = config?;
     let background = background_runtime()?;
     let windows = throttle.clone();
     runtime.spawn(async move {
@@ -131,31 +150,48 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let _ = Supervisor::default().keep(&task, &never, telemetry::WINDOW, run).await;
     });
     let outcome = match &arguments.command {
-        Verb::Up => runtime.block_on(up::run(config, Roles::ALL, true, background.handle())),
-        Verb::Ingestor => {
-            let roles = Roles { ingestor: true, ..Roles::NONE };
-            runtime.block_on(up::run(config, roles, false, background.handle()))
+        Verb::Up(up) => {
+            up.apply(&mut config);
+            runtime.block_on(up::run(config, roles::ALL, true, background.handle()))
         }
-        Verb::Projector => {
-            let roles = Roles { projector: true, ..Roles::NONE };
-            runtime.block_on(up::run(config, roles, false, background.handle()))
-        }
-        Verb::QueryApi => {
-            let roles = Roles { query_api: true, ..Roles::NONE };
-            runtime.block_on(up::run(config, roles, false, background.handle()))
-        }
-        Verb::CommandApi => {
-            let roles = Roles { command_api: true, ..Roles::NONE };
-            runtime.block_on(up::run(config, roles, false, background.handle()))
+        Verb::Role(role) => {
+            runtime.block_on(up::run(config, &[role.0], false, background.handle()))
         }
         Verb::Config => {
-            print!("{}", toml::to_string(&config)?);
+            say::text(&toml::to_string(&config)?);
             Ok(())
         }
         Verb::Ingest(ingest) => runtime.block_on(client::ingest::run(ingest, &config)),
+        Verb::Search(search) => runtime.block_on(client::plans::search(search, &config)),
+        Verb::Plans(plans) => runtime.block_on(client::plans::list(plans, &config)),
+        Verb::Consume(consume) => runtime.block_on(client::consume::run(consume, &config)),
         Verb::Recipes(recipes) => runtime.block_on(client::recipes::run(recipes, &config)),
-        Verb::Analyse(analyse) => client::analyse::run(analyse),
+        Verb::Analyse(analyse) => runtime.block_on(client::analyse::run(analyse, &config)),
+        Verb::Schedules(schedules) => runtime.block_on(client::schedules::run(schedules, &config)),
+        Verb::Subscriptions(subscriptions) => {
+            runtime.block_on(client::subscriptions::run(subscriptions, &config))
+        }
+        Verb::Projections(projections) => {
+            runtime.block_on(client::projections::run(projections, &config))
+        }
+        Verb::Status(status) => runtime.block_on(client::status::run(status, &config)),
+        // Above.
+        Verb::Doctor(_) => Ok(()),
+        Verb::Topics(topics) => runtime.block_on(client::status::topics(topics, &config)),
+        Verb::Groups(groups) => runtime.block_on(client::groups::run(groups, &config)),
+        Verb::Trace(trace) => runtime.block_on(client::trace::run(trace, &config)),
+        Verb::Export(export) => runtime.block_on(client::moving::export::run(export, &config)),
+        Verb::Import(import) => runtime.block_on(client::moving::import::run(import, &config)),
+        Verb::Parked(parked) => runtime.block_on(client::parked::run(parked, &config)),
+        Verb::Audit(audit) => runtime.block_on(client::projections::audit(audit, &config)),
+        Verb::Canary(canary) => runtime.block_on(client::canary::run(canary, &config)),
         Verb::Token(token) => token::run(token, &config),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "almanac", &mut script);
+            say::text(&String::from_utf8_lossy(&script));
+            Ok(())
+        }
         Verb::Schemas(command) => runtime.block_on(schemas::run(command, &config)),
     };
     // A thread that is stuck in a library must not keep the process.
@@ -177,4 +213,24 @@ fn background_runtime() -> std::io::Result<tokio::runtime::Runtime> {
         })
         .enable_all()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Roles and `up` are run by themselves.
+    #[test]
+    fn help_teaches_by_example() {
+        let is_run = |name: &str| roles::ALL.iter().any(|role| role.name() == name);
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            if is_run(name) || ["up", "config", "schemas"].contains(&name) {
+                continue;
+            }
+            assert!(command.get_about().is_some_and(|about| !about.to_string().contains("xample")));
+            let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(long.contains(&format!("almanac {name}")), "{name}: {long}");
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub(crate) fn connections(wanted: usize) -> usize {
     wanted.min(most)
 }
 
-fn most_connections(open_files: u64) -> usize {
+pub(crate) fn most_connections(open_files: u64) -> usize {
     usize::try_from(open_files.saturating_sub(RESERVED).max(open_files / 2)).unwrap_or(usize::MAX)
 }
 

@@ -1,6 +1,7 @@
 //! Whose the files are: what is kept in `data_dir` (recipes with their writers' names, bodies of
 //! providers, the key of tokens) is for this process's user alone.
 
+use almanac_errors::chain;
 use rustix::fs::Mode;
 use std::{
     fs::{self, Permissions},
@@ -28,7 +29,7 @@ pub(crate) fn tighten(data_dir: &Path) {
         });
         match changed {
             Err(error) if error.kind() != ErrorKind::NotFound => tracing::warn!(
-                path = %path.display(), %error,
+                path = %path.display(), error = %chain(&error),
                 "others on this machine can read this, and their rights cannot be taken away"
             ),
             _ => {}

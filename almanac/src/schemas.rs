@@ -1,5 +1,6 @@
 //! `almanac schemas`.
 
+use crate::say::say;
 use crate::{config::Config, engine};
 use almanac_schemas::{check, files::SchemaFile};
 use anyhow::bail;
@@ -17,18 +18,18 @@ pub(crate) async fn run(command: &Command, config: &Config) -> anyhow::Result<()
         Command::Check => {
             let findings = check::check_all();
             for finding in &findings {
-                println!("{finding}");
+                say!("{finding}");
             }
             if !findings.is_empty() {
                 bail!("{} findings", findings.len());
             }
-            println!("{} schema versions fit each other", almanac_schemas::files::ALL.len());
+            say!("{} schema versions fit each other", almanac_schemas::files::ALL.len());
         }
         Command::Register => {
             let registry = engine::registry(config)?;
             for file in SchemaFile::all_newest() {
                 let id = registry.register(file).await?;
-                println!("{id}\t{}\tversion {}", file.subject(&config.topic_prefix), file.version);
+                say!("{id}\t{}\tversion {}", file.subject(&config.topic_prefix), file.version);
             }
         }
     }

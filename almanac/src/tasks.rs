@@ -1,5 +1,6 @@
 //! The long-lived tasks of the process. None ends before the process does: one that does ends it.
 
+use almanac_errors::chain;
 use almanac_processor::{Died, Supervisor, TaskName};
 use std::{collections::BTreeSet, future::Future, time::Duration};
 use tokio::{runtime::Handle, task::JoinSet};
@@ -80,7 +81,7 @@ impl Tasks {
         match ended {
             Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended by itself"),
             Ok((_, Err(error))) => error,
-            Err(error) => anyhow::anyhow!("a task of the process ended: {error}"),
+            Err(error) => anyhow::Error::new(error).context("a task of the process ended"),
         }
     }
 
@@ -92,9 +93,11 @@ impl Tasks {
                     Ok((name, Ok(()))) => drop(self.running.remove(&name)),
                     Ok((name, Err(error))) => {
                         self.running.remove(&name);
-                        tracing::error!(error = format!("{error:#}"), "{name} ended with an error");
+                        tracing::error!(error = %chain(&*error), "{name} ended with an error");
                     }
-                    Err(error) => tracing::error!(%error, "a task of the process ended"),
+                    Err(error) => {
+                        tracing::error!(error = %chain(&error), "a task of the process ended")
+                    }
                 }
             }
         };
@@ -109,6 +112,7 @@ impl Tasks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use almanac_errors::Words;
     use almanac_processor::{Ending, RestartLimits};
     use std::sync::{
         Arc,
@@ -145,7 +149,9 @@ mod tests {
         let refused = async { Err(anyhow::anyhow!("the topic is gone")) };
         tasks.run("decider", &on, refused);
         assert_eq!(tasks.died().await.to_string(), "the topic is gone");
-        tasks.follow("replies", &on, &stop, || async { Err(Ending::is_final(&"no disk")) });
+        tasks.follow("replies", &on, &stop, || async {
+            Err(Ending::is_final(&Words::from("no disk")))
+        });
         assert_eq!(tasks.died().await.to_string(), "replies ended: no disk");
         let waiting = tokio::time::timeout(Duration::from_millis(20), tasks.died());
         assert!(waiting.await.is_err(), "without tasks none dies");

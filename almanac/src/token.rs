@@ -1,6 +1,7 @@
 //! `almanac token`: a bearer token for development.
 
 use crate::config::Config;
+use crate::say::say;
 use almanac_edge::{
     Scope,
     identity::{LOCAL, Minted, mint},
@@ -8,7 +9,12 @@ use almanac_edge::{
 use anyhow::bail;
 use std::time::Duration;
 
+/// Mint a bearer token for development, signed with the key that Almanac made
+///
+/// Examples:
+///   almanac token --scope 'recipes:write events:read' --subject mary --lifetime 1h
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Token {
     /// Scopes with spaces between, such as "recipes:write events:read"
     #[arg(long, value_name = "SCOPES")]
@@ -29,8 +35,8 @@ fn humantime(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(token: &Token, config: &Config) -> anyhow::Result<()> {
     let scopes = token.scope.split_whitespace().map(str::parse).collect::<Result<Vec<Scope>, _>>();
     let scopes = scopes.map_err(anyhow::Error::msg)?;
-    if config.identity.jwks_file.is_some() {
-        bail!("identity.jwks_file is configured: its issuer mints the tokens");
+    if !config.identity.has_own_key() {
+        bail!("[identity] names an identity provider: it issues the tokens");
     }
     let file = config.own_key_file();
     if !file.exists() {
@@ -43,6 +49,6 @@ pub(crate) fn run(token: &Token, config: &Config) -> anyhow::Result<()> {
         issuer: config.identity.issuer.as_deref(),
         audience: config.identity.audience.as_deref(),
     };
-    println!("{}", mint(&file, &minted)?);
+    say!("{}", mint(&file, &minted)?);
     Ok(())
 }

@@ -3,18 +3,43 @@
 use crate::{
     config::{Config, Engine},
     demo, private,
-    roles::{self, Roles},
+    roles::{self, Role},
     tasks::Tasks,
+    telemetry::Spans,
 };
+use almanac_errors::chain;
 use almanac_processor::Supervisor;
 use anyhow::bail;
-use std::{io::IsTerminal, net::SocketAddr, time::Instant};
+use jiff::Timestamp;
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, time::Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// What goes before the configuration.
+#[derive(clap::Args)]
+pub(crate) struct Up {
+    /// Address to listen on, instead of http.listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Where data is kept, instead of data_dir
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+}
+
+impl Up {
+    pub(crate) fn apply(&self, config: &mut Config) {
+        if let Some(listen) = &self.listen {
+            config.http.listen.clone_from(listen);
+        }
+        if let Some(data_dir) = &self.data_dir {
+            config.data_dir.clone_from(data_dir);
+        }
+    }
+}
+
 pub(crate) async fn run(
     mut config: Config,
-    roles: Roles,
+    roles: &[&dyn Role],
     everything: bool,
     background: &tokio::runtime::Handle,
 ) -> anyhow::Result<()> {
@@ -42,19 +67,32 @@ pub(crate) async fn run(
              requests of others, set identity.local_user = false"
         );
     }
-    if config.identity.jwks_file.is_none() {
+    if config.identity.audience.is_none() && !config.identity.has_own_key() {
+        tracing::warn!(
+            "identity.audience is not set: tokens that the identity provider made for other services are taken"
+        );
+    }
+    if config.identity.has_own_key() {
         almanac_edge::identity::make_key(&config.own_key_file())?;
     }
+    if everything {
+        almanac_secrets::SealingKey::make(&config.notification_key_file())?;
+    }
+    let named = match (everything, roles.first()) {
+        (false, Some(role)) => role.name(),
+        _ => "up",
+    };
+    let spans = Spans::start(&config, named, background)?;
     let (listener, _) = almanac_edge::bind(&config.http.listen).await?;
     let has_demo = everything && config.demo && config.providers.is_empty();
     if has_demo {
         let (address, serving) = demo::start(shutdown.clone()).await?;
         own.run_once("demonstration feed", &foreground, &shutdown, serving);
-        config.providers.push(demo::provider(address));
+        config.providers.extend(demo::providers(address));
         config.ingest = demo::options(config.ingest);
     }
     let mut running =
-        roles::start(&config, roles, listener, &shutdown, background, &supervisor).await?;
+        roles::start(&config, roles, listener, &shutdown, background, &supervisor, &spans).await?;
     let (address, ready) = (running.address, running.ready());
     let announcing = tokio::spawn(async move {
         ready.await;
@@ -69,12 +107,14 @@ pub(crate) async fn run(
     };
     announcing.abort();
     if let Some(error) = failed {
-        tracing::error!(error = format!("{error:#}"), "ending the process: a task of it has ended");
+        tracing::error!(error = %chain(&*error), "ending the process: a task of it has ended");
         running.drain().await;
+        spans.end().await;
         return Err(error);
     }
     tracing::info!("stopping; a second signal exits at once");
     running.drain().await;
+    spans.end().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -85,11 +125,14 @@ fn announce(config: &Config, address: SocketAddr, has_demo: bool, started: Insta
         return;
     }
     println!("\n  Almanac is up.\n");
-    println!("  search     http://{address}/search?starts_at=2021-06-01T00:00:00Z");
+    println!("  page       http://{address}/");
+    println!("  search     http://{address}/search?starts_at={:.0}", Timestamp::now());
     println!("  plans      http://{address}/v1/plans?sale=on&limit=3");
     println!("  providers  http://{address}/v1/providers");
     println!("  events     http://{address}/v1/events/plans.events");
     println!("  recipes    http://{address}/v1/recipes");
+    println!("  forecasts  http://{address}/v1/forecasts?lat=61.5&lon=4.8");
+    println!("  windows    almanac analyse docs/examples/schedule.json");
     println!("  docs       http://{address}/docs");
     println!("  metrics    http://{address}/metrics");
     if config.engine == Engine::Embedded {
@@ -99,9 +142,20 @@ fn announce(config: &Config, address: SocketAddr, has_demo: bool, started: Insta
         println!(
             "\n  No provider is configured: a demonstration feed lists, changes and delists plans,"
         );
-        println!("  and fails now and then on purpose. See almanac.example.toml for your own.");
+        println!("  and fails now and then on purpose. Forecasts of 48 hours are made up, too.");
+        println!("  See almanac.example.toml for your own.");
     }
     println!("\n  Ctrl-C stops.\n");
+}
+
+pub(crate) async fn stopped() -> std::io::Result<()> {
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 /// The first signal drains, the second exits at once.

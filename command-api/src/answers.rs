@@ -33,10 +33,12 @@ pub(crate) fn headers_of(reply: &ReplyRecord, token: Option<Token>) -> Vec<(Head
     if let Some(version) = reply.version {
         headers.push((header::ETAG, format!("\"{version}\"")));
     }
-    if status == StatusCode::CREATED {
-        headers.push((header::LOCATION, format!("/v1/recipes/{}", reply.aggregate_id)));
+    // Made, or begun: there it is.
+    if matches!(status, StatusCode::CREATED | StatusCode::ACCEPTED) {
+        let (context, id) = (&reply.context, &reply.aggregate_id);
+        headers.push((header::LOCATION, format!("/v1/{context}/{id}")));
     }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(status, StatusCode::ACCEPTED | StatusCode::SERVICE_UNAVAILABLE) {
         headers.push((header::RETRY_AFTER, "1".to_owned()));
     }
     if let Some(token) = token {
@@ -72,4 +74,49 @@ pub(crate) fn accepted(command: &CommandRecord, token: Option<Token>) -> Respons
         headers.insert(header::LOCATION, location);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use almanac_schemas::commands::ReplyRecord;
+
+    fn reply(context: &str, status: i32) -> ReplyRecord {
+        ReplyRecord {
+            request_id: "r".to_owned(),
+            outcome_id: "o".to_owned(),
+            caller: "mary".to_owned(),
+            aggregate_id: "a".to_owned(),
+            fingerprint: String::new(),
+            command_offset: 7,
+            decided_at: 0,
+            expires_at: 0,
+            replayed: false,
+            status,
+            version: Some(1),
+            body: "{}".to_owned(),
+            events_through: None,
+            context: context.to_owned(),
+            through: None,
+        }
+    }
+
+    #[test]
+    fn what_was_made_or_begun_has_an_address() {
+        let header = |reply: &ReplyRecord, name: HeaderName| {
+            let headers = headers_of(reply, None);
+            headers.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        };
+        for (context, status, location, retry_after) in [
+            ("recipes", 201, Some("/v1/recipes/a"), None),
+            ("schedules", 201, Some("/v1/schedules/a"), None),
+            ("analyses", 202, Some("/v1/analyses/a"), Some("1")),
+            ("recipes", 200, None, None),
+            ("recipes", 503, None, Some("1")),
+        ] {
+            let reply = reply(context, status);
+            assert_eq!(header(&reply, header::LOCATION).as_deref(), location, "{status}");
+            assert_eq!(header(&reply, header::RETRY_AFTER).as_deref(), retry_after, "{status}");
+        }
+    }
 }

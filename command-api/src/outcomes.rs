@@ -36,8 +36,11 @@ const DECIDED_BELOW: &[u8] = b"d";
 pub(crate) fn decided(changes: &mut Changes, reply: &ReplyRecord) {
     let expires_at = reply.expires_at.to_be_bytes().to_vec();
     changes.push((request_key(&reply.request_id), Some(expires_at)));
-    let below = (reply.command_offset as u64).saturating_add(1);
-    changes.push((DECIDED_BELOW.to_vec(), Some(below.to_be_bytes().to_vec())));
+    // One that came with an import answers a command of another log, and says nothing of this one's.
+    if let Ok(offset) = u64::try_from(reply.command_offset) {
+        let below = offset.saturating_add(1);
+        changes.push((DECIDED_BELOW.to_vec(), Some(below.to_be_bytes().to_vec())));
+    }
 }
 
 /// The position behind the newest command that has a reply.

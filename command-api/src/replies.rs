@@ -5,7 +5,7 @@ use crate::{outcomes::Changes, topics::Topics};
 use almanac_event_log::{EventLog, LogError, Offset, ReadLimit, StoredRecord};
 use almanac_processor::{
     Foreign, GatherLimits, GatheredState, LocalState, RoleError, StateError, StateFolder,
-    foreign::is_uuid,
+    foreign::is_uuid, traced,
 };
 use almanac_schemas::{
     Codec,
@@ -98,13 +98,13 @@ impl Replies {
     ) -> Result<Option<ReplyRecord>, RoleError> {
         let states = self.states.read().clone();
         if states.is_empty() {
-            return Err(RoleError::Other("replies are not followed yet".to_owned()));
+            return Err(RoleError::other("replies are not followed yet"));
         }
-        let _turn = self.reading.acquire().await.map_err(|e| RoleError::other(&e))?;
+        let _turn = self.reading.acquire().await.map_err(RoleError::other)?;
         // Off the threads that serve: it reads the disk.
         let (of, doubted) = (states.clone(), self.doubted.clone());
         let found = tokio::task::spawn_blocking(move || Place::of(&of, &doubted, request_id));
-        let found = found.await.map_err(|e| RoleError::other(&e))?;
+        let found = found.await.map_err(RoleError::other)?;
         let Some((partition, place)) = found? else { return Ok(None) };
         if place.expires_at < jiff::Timestamp::now().as_millisecond() {
             return Ok(None);
@@ -118,8 +118,8 @@ impl Replies {
         let Some(value) = batch.records.first().and_then(|one| one.record.value.as_ref()) else {
             return Ok(None);
         };
-        let decoded = codec.decode(value).await.map_err(|e| RoleError::other(&e))?;
-        let reply: ReplyRecord = decoded.read().map_err(|e| RoleError::other(&e))?;
+        let decoded = codec.decode(value).await.map_err(RoleError::other)?;
+        let reply: ReplyRecord = decoded.read().map_err(RoleError::other)?;
         if Uuid::try_parse(&reply.request_id).ok() != Some(request_id) {
             doubt(&states[partition as usize], &self.doubted, "a reply stands elsewhere")?;
             return Ok(None);
@@ -249,7 +249,7 @@ impl Follower {
             let batch = tokio::select! {
                 batch = reader.next(LIMIT, LISTEN) => batch?,
                 () = replies.doubted.notified() => {
-                    return Err(RoleError::Other("local state of replies is damaged".to_owned()));
+                    return Err(RoleError::other("local state of replies is damaged"));
                 }
             };
             replies.heard(reader.cut_off());
@@ -278,7 +278,7 @@ impl Follower {
             let decoded = match self.codec.decode(value).await {
                 Ok(decoded) if decoded.record() == REPLY => decoded.read::<ReplyRecord>(),
                 Ok(_) => continue,
-                Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+                Err(error) if error.is_outage() => return Err(RoleError::other(error)),
                 Err(error) => Err(error),
             };
             let Ok(reply) = decoded else {
@@ -293,6 +293,7 @@ impl Follower {
                 changes.push((id.as_bytes().to_vec(), Some(place.write())));
             }
             if let Some(waiting) = self.replies.waiting.lock().remove(&reply.request_id) {
+                let _hop = traced::processing(record);
                 // Who waited may have hung up.
                 let _ = waiting.send(reply);
             }

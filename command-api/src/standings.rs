@@ -1,69 +1,49 @@
-//! How recipes stand, as every API instance knows it: it follows their events, so that what cannot
-//! be is refused before its body is read and before it is a command in the log.
+//! How a context's aggregates stand, as every API instance knows it: it follows their events, so that
+//! what cannot be is refused before its body is read and before it is a command in the log.
 //!
 //! The decider alone decides. What is known here may be older, so that nothing is refused for what
-//! may have changed since: before a recipe counts as absent, deleted or at another version, all that
+//! may have changed since: before an aggregate counts as absent, deleted or at another version, all that
 //! the log held when the request came has been taken in. Where that takes too long, or the log does
 //! not answer, the request becomes a command.
 
-use crate::{outcomes::Changes, topics::Topics};
-use almanac_domain::recipes::{Caller, Expected, Refusal, Standing, permit};
-use almanac_event_log::{
-    EventLog, Isolation, LogResult, Offset, ReadLimit, StoredRecord, partitioner::partition_of,
+use crate::contexts::Context;
+use almanac_domain::aggregate::{Caller, Expected, Refusal, Standing, permit};
+use almanac_errors::chain;
+use almanac_event_log::{EventLog, StoredRecord};
+use almanac_processor::{
+    Changes, Follow, Followed, GatherLimits, GatheredState, RoleError, StateFolder,
 };
-use almanac_processor::{GatherLimits, GatheredState, RoleError, StateFolder};
-use almanac_schemas::{Codec, recipes::DELETED};
-use parking_lot::RwLock;
+use almanac_schemas::Codec;
+use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde::Deserialize;
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::sync::{Mutex, Semaphore, watch};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-const LIMIT: ReadLimit = ReadLimit { records: 2_000, bytes: 4 << 20 };
-const WAIT: Duration = Duration::from_secs(5);
-/// For a request to learn that what is known is complete.
-const COMPLETE_WITHIN: Duration = Duration::from_secs(1);
-/// Looked up at once: each look may read the disk.
-const LOOKS: usize = 8;
-
-/// Where events are read for standings.
-#[derive(Clone)]
-struct Source {
-    log: Arc<dyn EventLog>,
-    topic: Arc<str>,
+pub(crate) struct Standings {
+    followed: Followed,
+    fold: Arc<StandingFold>,
+    /// For a request to learn that what is known is complete.
+    check_wait: Duration,
 }
 
-pub struct Standings {
-    source: Source,
+struct StandingFold {
+    context: &'static dyn Context,
     codec: Arc<Codec>,
-    partitions: Vec<Partition>,
-    /// By partition, once they are open.
-    states: RwLock<Option<Arc<[GatheredState]>>>,
-    looks: Semaphore,
+    open: Mutex<Open>,
+    /// While a test holds it, nothing is taken in.
+    #[cfg(test)]
+    pause: tokio::sync::RwLock<()>,
 }
 
-struct Partition {
-    /// The offset behind the newest event that was taken in.
-    next: watch::Sender<Offset>,
-    /// Who looks holds the lock, and all who came before it looked share what it found.
-    look: Mutex<Option<Look>>,
+/// Aggregates that something is still to come of, and how many each owner has.
+#[derive(Default)]
+struct Open {
+    owners: HashMap<Uuid, Arc<str>>,
+    counts: HashMap<Arc<str>, usize>,
 }
 
-/// What the log held at a time.
-#[derive(Clone, Copy)]
-struct Look {
-    at: Instant,
-    end: Offset,
-    /// Whoever has taken in everything below this has all events below the end: what stands between
-    /// are marks of transactions.
-    through: Offset,
-}
-
-/// Of any event of a recipe.
+/// Of any event of any context.
 #[derive(Deserialize)]
 struct Event {
     version: i64,
@@ -71,15 +51,33 @@ struct Event {
 }
 
 impl Standings {
-    pub(crate) fn new(log: Arc<dyn EventLog>, codec: Arc<Codec>, topics: &Topics) -> Arc<Self> {
-        let partition = |_| Partition { next: watch::Sender::new(0), look: Mutex::default() };
-        Arc::new(Self {
-            source: Source { log, topic: topics.recipes.clone() },
+    pub(crate) fn new(
+        context: &'static dyn Context,
+        log: Arc<dyn EventLog>,
+        codec: Arc<Codec>,
+        topic: Arc<str>,
+        partitions: u32,
+        check_wait: Duration,
+    ) -> Arc<Self> {
+        let followed = Followed::new(log, topic, partitions);
+        let fold = StandingFold {
+            context,
             codec,
-            partitions: (0..topics.partitions).map(partition).collect(),
-            states: RwLock::default(),
-            looks: Semaphore::new(LOOKS),
-        })
+            open: Mutex::default(),
+            #[cfg(test)]
+            pause: tokio::sync::RwLock::default(),
+        };
+        Arc::new(Self { followed, fold: Arc::new(fold), check_wait })
+    }
+
+    /// Name of the context.
+    pub(crate) fn context(&self) -> &'static str {
+        self.fold.context.name()
+    }
+
+    /// How many aggregates of an owner something is still to come of, as far as it is known here.
+    pub(crate) fn open_of(&self, owner: &str) -> usize {
+        self.fold.open.lock().counts.get(owner).copied().unwrap_or_default()
     }
 
     /// What a decider would refuse of this for certain.
@@ -103,159 +101,145 @@ impl Standings {
         }
     }
 
-    /// How a recipe stands, or that it is not there; `None` where that cannot be told.
+    /// Whether something is still to come of an aggregate, as far as it is known here.
+    pub(crate) fn is_open(&self, id: Uuid) -> bool {
+        self.fold.open.lock().owners.contains_key(&id)
+    }
+
+    /// What holds of an aggregate with all taken in that was acknowledged before; `None` where that
+    /// cannot be told.
+    pub(crate) async fn certainly(&self, id: Uuid, caller: &Caller) -> Option<Result<(), Refusal>> {
+        if !self.is_complete(id).await {
+            return None;
+        }
+        let standing = self.standing(id).await?;
+        Some(permit(standing.as_ref(), false, caller, &Expected::Any))
+    }
+
+    /// How an aggregate stands, or that it is not there; `None` where that cannot be told.
     async fn standing(&self, id: Uuid) -> Option<Option<Standing>> {
-        let states = self.states.read().clone()?;
-        let partition = self.partition_of(id);
-        let _look = self.looks.acquire().await.ok()?;
-        let found = tokio::task::spawn_blocking(move || {
-            states.get(partition as usize).map(|state| state.get(id.as_bytes()))
-        });
-        match found.await {
-            Ok(Some(Ok(found))) => match found {
-                Some(entry) => read(&entry).map(Some),
-                None => Some(None),
-            },
-            Ok(Some(Err(error))) => {
-                tracing::warn!(%error, "how recipes stand cannot be looked up");
+        match self.followed.get(self.partition_of(id), id.as_bytes().to_vec()).await {
+            Ok(Some(Some(entry))) => read(&entry).map(Some),
+            Ok(Some(None)) => Some(None),
+            Ok(None) => None,
+            Err(error) => {
+                let context = self.context();
+                tracing::warn!(error = %chain(&error), context, "how an aggregate stands cannot be looked up");
                 None
             }
-            Ok(None) | Err(_) => None,
         }
     }
 
     fn partition_of(&self, id: Uuid) -> u32 {
-        partition_of(id.to_string().as_bytes(), self.partitions.len() as u32)
+        self.followed.partition_of(id.to_string().as_bytes())
     }
 
-    /// Whether all is taken in that the log holds of this recipe's partition now.
+    /// Whether all is taken in that the log holds of this aggregate's partition now.
     async fn is_complete(&self, id: Uuid) -> bool {
-        let number = self.partition_of(id);
-        let Some(partition) = self.partitions.get(number as usize) else { return false };
-        let complete = async {
-            let look = self.look(partition, number).await?;
-            // The sender lives as long as this.
-            let _ = partition.next.subscribe().wait_for(|next| *next >= look.through).await;
-            Ok::<_, almanac_event_log::LogError>(())
-        };
-        match tokio::time::timeout(COMPLETE_WITHIN, complete).await {
+        let complete = self.followed.complete(self.partition_of(id));
+        match tokio::time::timeout(self.check_wait, complete).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "the end of a topic of events cannot be read");
+                tracing::debug!(error = %chain(&error), "the end of a topic of events cannot be read");
                 false
             }
             Err(_) => false,
         }
     }
 
-    async fn look(&self, partition: &Partition, number: u32) -> LogResult<Look> {
-        let asked = Instant::now();
-        let mut last = partition.look.lock().await;
-        if let Some(look) = *last
-            && look.at >= asked
-        {
-            return Ok(look);
-        }
-        let at = Instant::now();
-        let Source { log, topic } = &self.source;
-        // Of an event that was acknowledged, the mark of its transaction may not be there yet: the
-        // stable end could lie before it.
-        let end = log.end(topic, number, Isolation::Uncommitted).await?;
-        let next = *partition.next.borrow();
-        let through = match *last {
-            Some(look) if look.end == end => look.through,
-            _ => self.through(number, next, end).await?,
-        };
-        Ok(*last.insert(Look { at, end, through }))
-    }
-
-    /// The offset behind the last event below an end, or what is taken in when that is behind it.
-    async fn through(&self, number: u32, next: Offset, end: Offset) -> LogResult<Offset> {
-        let mut through = next;
-        if next >= end {
-            return Ok(through);
-        }
-        let Source { log, topic } = &self.source;
-        let mut reader = log.read_to(topic, number, next, end).await?;
-        loop {
-            let batch = reader.next(LIMIT, WAIT).await?;
-            match batch.records.last() {
-                Some(last) => through = last.offset + 1,
-                None if !batch.at_end.is_empty() => return Ok(through),
-                None => {}
-            }
-        }
-    }
-
     /// Follows the events until an error. `flush` tells when changes of local state go to disk.
-    pub async fn follow(&self, folder: &StateFolder, flush: GatherLimits) -> Result<(), RoleError> {
-        let _unfollowed = UnfollowedAtEnd(self);
-        let Source { log, topic } = &self.source;
-        let (mut states, mut from) = (Vec::new(), Vec::new());
-        for (number, partition) in (0..).zip(&self.partitions) {
-            let (state, next) = folder.resume(&**log, topic, number).await?;
-            states.push(GatheredState::new(state, flush));
-            from.push((number, next));
-            partition.next.send_replace(next);
-        }
-        let states: Arc<[GatheredState]> = states.into();
-        *self.states.write() = Some(states.clone());
-        let mut reader = log.read(topic, &from).await?;
-        loop {
-            let batch = reader.next(LIMIT, WAIT).await?;
-            self.take(&states, &batch.records).await?;
-            for state in states.iter() {
-                state.flush_due(|_| Ok(Changes::new())).await?;
-            }
-        }
-    }
-
-    async fn take(
+    pub(crate) async fn follow(
         &self,
-        states: &[GatheredState],
-        records: &[StoredRecord],
+        folder: &StateFolder,
+        flush: GatherLimits,
     ) -> Result<(), RoleError> {
-        let mut by_partition: HashMap<u32, (Changes, Offset)> = HashMap::new();
-        for stored in records {
-            let (changes, next) = by_partition.entry(stored.partition).or_default();
-            *next = stored.offset + 1;
-            // Keys that are none of ours stand for no recipe.
-            let key = std::str::from_utf8(&stored.record.key).ok();
-            let Some(id) = key.and_then(|key| Uuid::try_parse(key).ok()) else { continue };
-            let Some(value) = &stored.record.value else { continue };
-            let standing = match self.codec.decode(value).await {
-                Ok(decoded) => decoded.read::<Event>().ok().map(|event| Standing {
-                    version: u64::try_from(event.version).unwrap_or_default(),
-                    owner: event.owner,
-                    is_deleted: decoded.record() == DELETED,
-                }),
-                Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
-                Err(_) => None,
-            };
-            // Of what cannot be read, nothing is known: the decider says so.
-            changes.push((
-                id.as_bytes().to_vec(),
-                Some(standing.as_ref().map_or_else(Vec::new, write)),
-            ));
-        }
-        for (number, (changes, next)) in by_partition {
-            if let Some(state) = states.get(number as usize) {
-                state.take(changes, Some(next));
-            }
-            if let Some(partition) = self.partitions.get(number as usize) {
-                partition.next.send_replace(next);
-            }
-        }
-        Ok(())
+        self.followed.follow(folder, flush, &self.fold).await
     }
 }
 
-/// However following ends, also by a panic: the states must be free for who follows next.
-struct UnfollowedAtEnd<'a>(&'a Standings);
+/// Where it stands that something is still to come of an aggregate: longer than the keys of standings.
+fn open_key(id: Uuid) -> Vec<u8> {
+    [OPEN, &id.as_bytes()[..]].concat()
+}
 
-impl Drop for UnfollowedAtEnd<'_> {
-    fn drop(&mut self) {
-        *self.0.states.write() = None;
+const OPEN: &[u8] = b"open/";
+
+#[async_trait]
+impl Follow for StandingFold {
+    /// An aggregate that something is still to come of, by its owner, or nothing any more.
+    type Note = (Uuid, Option<Arc<str>>);
+
+    fn resumed(&self, states: &[GatheredState]) -> Result<(), RoleError> {
+        let mut open = Open::default();
+        for state in states {
+            for entry in state.on_disk().scan(OPEN) {
+                let (key, owner) = entry?;
+                // The others are standings of ids that begin with the same bytes.
+                let id = key.get(OPEN.len()..).and_then(|id| Uuid::from_slice(id).ok());
+                let Some(id) = id else { continue };
+                open.put(id, Some(String::from_utf8_lossy(&owner).as_ref().into()));
+            }
+        }
+        *self.open.lock() = open;
+        Ok(())
+    }
+
+    async fn fold(
+        &self,
+        stored: &StoredRecord,
+        changes: &mut Changes,
+    ) -> Result<Option<Self::Note>, RoleError> {
+        #[cfg(test)]
+        let _pause = self.pause.read().await;
+        // Keys that are none of ours stand for no aggregate.
+        let key = std::str::from_utf8(&stored.record.key).ok();
+        let Some(id) = key.and_then(|key| Uuid::try_parse(key).ok()) else { return Ok(None) };
+        let Some(value) = &stored.record.value else { return Ok(None) };
+        let known = match self.codec.decode(value).await {
+            Ok(decoded) => {
+                let record = decoded.record();
+                let event = decoded.read::<Event>().ok();
+                event.map(|event| {
+                    let is_deleted = self.context.is_deletion(record);
+                    let version = u64::try_from(event.version).unwrap_or_default();
+                    let standing = Standing { version, owner: event.owner, is_deleted };
+                    (standing, self.context.is_open(record))
+                })
+            }
+            Err(error) if error.is_outage() => return Err(RoleError::other(error)),
+            Err(_) => None,
+        };
+        // Of what cannot be read, nothing is known: the decider says so.
+        let entry = known.as_ref().map_or_else(Vec::new, |(standing, _)| write(standing));
+        changes.push((id.as_bytes().to_vec(), Some(entry)));
+        let Some((standing, Some(is_open))) = known else { return Ok(None) };
+        let owner = is_open.then(|| standing.owner.as_str().into());
+        changes.push((open_key(id), is_open.then(|| standing.owner.into_bytes())));
+        Ok(Some((id, owner)))
+    }
+
+    fn taken(&self, notes: Vec<Self::Note>) {
+        let mut open = self.open.lock();
+        for (id, owner) in notes {
+            open.put(id, owner);
+        }
+    }
+}
+
+impl Open {
+    fn put(&mut self, id: Uuid, owner: Option<Arc<str>>) {
+        if let Some(before) = self.owners.remove(&id)
+            && let Some(count) = self.counts.get_mut(&before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&before);
+            }
+        }
+        if let Some(owner) = owner {
+            *self.counts.entry(owner.clone()).or_default() += 1;
+            self.owners.insert(id, owner);
+        }
     }
 }
 
@@ -277,13 +261,20 @@ fn read(entry: &[u8]) -> Option<Standing> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        contexts::{ALL, find},
+        topics::Topics,
+    };
     use almanac_domain::recipes::{Command, Draft, IngredientDraft, Knowledge, StepDraft, decide};
     use almanac_event_log::{
         Append, Headers, Record,
         embedded::{EmbeddedLog, EmbeddedOptions},
+        partitioner::partition_of,
     };
     use almanac_schemas::{BuiltInRegistry, recipes::encode};
     use tokio::task::JoinHandle;
+
+    const CHECK_WAIT: Duration = Duration::from_secs(1);
 
     struct Installation {
         log: Arc<dyn EventLog>,
@@ -316,8 +307,15 @@ mod tests {
             let topics = Topics::new("", 2);
             log.ensure_topics(&topics.specs(Duration::from_secs(60))).await.unwrap();
             let codec = Arc::new(Codec::new(Arc::new(BuiltInRegistry)).await.unwrap());
-            let standings = Standings::new(log.clone(), codec.clone(), &topics);
+            let (place, context) = find(ALL, "recipes").unwrap();
+            let topic = topics.events[place].clone();
+            let standings =
+                Standings::new(context, log.clone(), codec.clone(), topic, 2, CHECK_WAIT);
             Self { log, codec, topics, standings, folder }
+        }
+
+        fn topic(&self) -> Arc<str> {
+            self.topics.events[find(ALL, "recipes").unwrap().0].clone()
         }
 
         fn follow(&self) -> JoinHandle<()> {
@@ -337,7 +335,7 @@ mod tests {
             let partition = partition_of(id.as_bytes(), 2);
             let (key, headers) = (id.into(), Headers::default());
             let record = Record { key, value, headers, timestamp_ms: 0 };
-            let append = Append { topic: self.topics.recipes.clone(), partition, record };
+            let append = Append { topic: self.topic(), partition, record };
             self.log.append(vec![append]).await.unwrap();
             event.after
         }
@@ -390,13 +388,10 @@ mod tests {
         let known = installation.done(there, None, recipe()).await;
         let deleted = installation.done(gone, None, recipe()).await;
         let deleted = installation.done(gone, Some(&deleted), Command::Delete).await;
-        let following = installation.follow();
+        let _following = installation.follow();
         installation.refused(gone, "mary", &[]).await;
         installation.refused(there, "mary", &[2]).await;
-        let lagging = installation.standings.states.read().clone();
-        following.abort();
-        let _ = following.await;
-        *installation.standings.states.write() = lagging;
+        let _lagging = installation.standings.fold.pause.write().await;
         installation.done(gone, Some(&deleted), Command::Restore).await;
         installation.done(there, Some(&known), Command::Delete).await;
         let late = Uuid::now_v7();
@@ -406,5 +401,67 @@ mod tests {
         }
         // An owner stays one.
         assert_eq!(installation.permit(there, "tom", &[]).await, Err(Refusal::NotAllowed));
+    }
+    /// What of analyses has no end is counted by owner, after a restart as well.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_open_is_counted() {
+        use almanac_domain::analyses::{self, Origin, Request, Subject};
+        use almanac_schemas::analyses::encode;
+        let Installation { log, codec, topics, folder, .. } = Installation::new().await;
+        let (place, context) = find(ALL, "analyses").unwrap();
+        let topic = topics.events[place].clone();
+        let states = StateFolder::open(&folder.path().join("analyses")).unwrap();
+        let flush = GatherLimits { age: Duration::ZERO, ..GatherLimits::default() };
+        let start = || {
+            let standings =
+                Standings::new(context, log.clone(), codec.clone(), topic.clone(), 2, CHECK_WAIT);
+            let (following, states) = (standings.clone(), states.clone());
+            let task = tokio::spawn(async move { following.follow(&states, flush).await });
+            (standings, task)
+        };
+        let until = async |standings: &Standings, subject: &str, count: usize| {
+            while standings.open_of(subject) != count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let request = || {
+            let request = Request {
+                subject: Subject::Stored("s".to_owned()),
+                input: None,
+                sources: Vec::new(),
+                options: Default::default(),
+                origin: Origin::Request,
+            };
+            analyses::Command::Request { request: Box::new(request), owner: None }
+        };
+        let write = async |id: Uuid, event: &analyses::Event| {
+            let id = id.to_string();
+            let value = Some(encode(&codec, &id, event).unwrap());
+            let partition = partition_of(id.as_bytes(), 2);
+            let (key, headers) = (id.into(), Headers::default());
+            let record = Record { key, value, headers, timestamp_ms: 0 };
+            let append = Append { topic: topic.clone(), partition, record };
+            log.append(vec![append]).await.unwrap();
+        };
+        let decide = |known: Option<&analyses::Knowledge>, command, subject: &str| {
+            let caller = Caller { subject: subject.to_owned(), is_admin: false };
+            let now = jiff::Timestamp::now();
+            analyses::decide(known, command, &caller, &Expected::Any, now).unwrap().unwrap()
+        };
+        let (standings, task) = start();
+        let ids = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+        for (id, subject) in ids.into_iter().zip(["mary", "mary", "tom"]) {
+            write(id, &decide(None, request(), subject)).await;
+        }
+        until(&standings, "mary", 2).await;
+        until(&standings, "tom", 1).await;
+        task.abort();
+        let _ = task.await;
+        let (standings, _task) = start();
+        until(&standings, "mary", 2).await;
+        let known = decide(None, request(), "mary").after;
+        write(ids[0], &decide(Some(&known), analyses::Command::Cancel, "mary")).await;
+        until(&standings, "mary", 1).await;
+        assert_eq!(standings.open_of("nobody"), 0);
     }
 }

@@ -8,4 +8,4 @@ mod fold;
 mod search;
 
 pub use fold::fold;
-pub use search::{Wanted, terms};
+pub use search::{Wanted, terms, terms_of_folded};

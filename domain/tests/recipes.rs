@@ -1,8 +1,11 @@
 //! Recipes: given events, when a command comes, then events or a refusal; and what always holds.
 
-use almanac_domain::recipes::{
-    Caller, Command, Draft, Event, Expected, Fact, Field, IngredientDraft, Knowledge,
-    QuantityDraft, Recipe, Refusal, StepDraft, Unfit, decide, limits,
+use almanac_domain::{
+    aggregate::{Caller, Expected, Refusal},
+    recipes::{
+        Command, Draft, Event, Fact, Field, IngredientDraft, Knowledge, QuantityDraft, Recipe,
+        StepDraft, Unfit, decide, limits,
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;

@@ -1,5 +1,6 @@
 //! JSON answers with an entity tag, and 304 for who has them already.
 
+use crate::caching::REVALIDATE;
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -7,9 +8,6 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use xxhash_rust::xxh3::xxh3_128;
-
-/// Caches may keep an answer, but must ask before they use it again.
-const REVALIDATE: HeaderValue = HeaderValue::from_static("public, no-cache");
 
 /// What compressing proxies put behind the tag of what they compress: Apache `-gzip`, Jetty `--gzip`,
 /// others `;br`. The longer name of two comes first.
@@ -56,6 +54,20 @@ pub fn tag_of(number: u128) -> String {
 pub fn json(request: &HeaderMap, body: impl Into<Bytes>) -> Response {
     let body = body.into();
     tagged(request, &tag_of(xxh3_128(&body)), || Body::from(body))
+}
+
+/// The same of another type.
+pub fn of_type(request: &HeaderMap, kind: &'static str, body: impl Into<Bytes>) -> Response {
+    typed(json(request, body), kind)
+}
+
+/// An answer that counts as JSON, as another type.
+pub fn typed(mut answer: Response, kind: &'static str) -> Response {
+    // What was not modified has no type.
+    if answer.headers().contains_key(header::CONTENT_TYPE) {
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    answer
 }
 
 /// The same where the tag is known without the body.

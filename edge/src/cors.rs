@@ -11,11 +11,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
 
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "ETag, Location, Consistency-Token, Consistency, Preference-Applied, Idempotent-Replayed, RateLimit, Request-Id, Retry-After",
+    "ETag, Location, Consistency-Token, Consistency, Preference-Applied, Idempotent-Replayed, RateLimit, RateLimit-Policy, Request-Id, Retry-After",
 );
-const READS: HeaderValue = HeaderValue::from_static("Consistency-Token, If-None-Match, Prefer");
+const READS: HeaderValue =
+    HeaderValue::from_static("Consistency-Token, If-None-Match, Prefer, Traceparent, Tracestate");
 const WRITES: HeaderValue = HeaderValue::from_static(
-    "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer",
+    "Authorization, Consistency-Token, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, Traceparent, Tracestate",
 );
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 const A_DAY: HeaderValue = HeaderValue::from_static("86400");
@@ -27,6 +28,16 @@ pub struct Origins(Arc<[String]>);
 impl Origins {
     pub fn of(identity: &Identity) -> Self {
         Self(identity.origins().into())
+    }
+
+    /// Opens an answer that was given before any route: a read's to any origin, others to those
+    /// whose pages may write.
+    pub(crate) fn open(&self, is_read: bool, asked: &HeaderMap, answer: &mut Response) {
+        match self.trusted(asked) {
+            Some(origin) => allow_origin(answer.headers_mut(), origin),
+            None if is_read => allow_any_origin(answer.headers_mut()),
+            None => {}
+        }
     }
 
     /// The origin of a request, if its pages may write.

@@ -15,7 +15,7 @@ tokio::task_local! {
 pub enum Party {
     /// The subject of a token.
     Subject(String),
-    /// Whoever asks from an address without a token; of IPv6, from a network that one subscriber
+    /// Whoever asks from an address without a token, through trusted proxies or not; of IPv6, from a network that one subscriber
     /// is given.
     Network(IpAddr),
     /// There is no connection.
@@ -40,7 +40,8 @@ impl Identity {
         {
             return Party::Subject(caller.subject);
         }
-        PEER.try_with(|address| Party::at(*address)).unwrap_or(Party::Unknown)
+        let proxies = &self.options.proxies;
+        PEER.try_with(|peer| Party::at(proxies.client(*peer, headers))).unwrap_or(Party::Unknown)
     }
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn with_peer<F: Future>(peer: IpAddr, connection: F) -> impl Future<O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::IdentityOptions;
+    use crate::{TrustedProxies, identity::IdentityOptions};
     use http::HeaderValue;
 
     #[tokio::test]
@@ -73,5 +74,16 @@ mod tests {
         )]);
         let forged = with_peer("192.0.2.1".parse().unwrap(), async { identity.party(&bad) });
         assert_eq!(forged.await, party("192.0.2.1").await);
+        let forwarded = HeaderMap::from_iter([(
+            "x-forwarded-for".parse().unwrap(),
+            HeaderValue::from_static("192.0.2.7"),
+        )]);
+        let through = async |identity: &Identity| {
+            with_peer("10.0.0.1".parse().unwrap(), async { identity.party(&forwarded) }).await
+        };
+        assert_eq!(through(&identity).await, party("10.0.0.1").await, "nobody's proxy");
+        let proxies = TrustedProxies::new(&["10.0.0.1".to_owned()], "x-forwarded-for").unwrap();
+        let behind = Identity::new(IdentityOptions { proxies, ..Default::default() }).unwrap();
+        assert_eq!(through(&behind).await, party("192.0.2.7").await);
     }
 }

@@ -1,11 +1,15 @@
 //! Problem documents (RFC 9457).
 
+mod page;
+
 use crate::request;
+use almanac_errors::chain;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use std::error::Error;
 
-/// The published list of problem types. The last part of each `type` address.
+/// The published list of problem types, each with a page at its `type` address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemType {
     BadRequest,
@@ -23,6 +27,7 @@ pub enum ProblemType {
     TooLarge,
     Timeout,
     UnsupportedMediaType,
+    TooManyRequests,
     Unavailable,
     Internal,
 }
@@ -30,49 +35,42 @@ pub enum ProblemType {
 impl ProblemType {
     fn parts(self) -> (&'static str, &'static str, StatusCode) {
         match self {
-            Self::BadRequest => {
-                ("bad-request", "the request cannot be read", StatusCode::BAD_REQUEST)
-            }
+            Self::BadRequest => ("bad-request", "malformed request", StatusCode::BAD_REQUEST),
             Self::UnknownParameter => {
-                ("unknown-parameter", "a parameter is unknown", StatusCode::BAD_REQUEST)
+                ("unknown-parameter", "unknown parameter", StatusCode::BAD_REQUEST)
             }
-            Self::BadCursor => ("bad-cursor", "the cursor does not fit", StatusCode::BAD_REQUEST),
-            Self::NotFound => ("not-found", "there is nothing here", StatusCode::NOT_FOUND),
-            Self::Gone => ("gone", "it was here and is gone", StatusCode::GONE),
-            Self::Conflict => ("conflict", "it does not fit what is there", StatusCode::CONFLICT),
-            Self::Stale => ("stale", "another version is there", StatusCode::PRECONDITION_FAILED),
-            Self::Forbidden => ("forbidden", "not for this caller", StatusCode::FORBIDDEN),
-            Self::Unauthorized => {
-                ("unauthorized", "nobody is known to ask", StatusCode::UNAUTHORIZED)
-            }
-            Self::Invalid => ("invalid", "the body breaks rules", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::BadCursor => ("bad-cursor", "invalid cursor", StatusCode::BAD_REQUEST),
+            Self::NotFound => ("not-found", "not found", StatusCode::NOT_FOUND),
+            Self::Gone => ("gone", "gone: it was deleted", StatusCode::GONE),
+            Self::Conflict => ("conflict", "conflict with the current state", StatusCode::CONFLICT),
+            Self::Stale => ("stale", "version mismatch", StatusCode::PRECONDITION_FAILED),
+            Self::Forbidden => ("forbidden", "forbidden", StatusCode::FORBIDDEN),
+            Self::Unauthorized => ("unauthorized", "unauthorized", StatusCode::UNAUTHORIZED),
+            Self::Invalid => ("invalid", "invalid body", StatusCode::UNPROCESSABLE_ENTITY),
             Self::IdempotencyKeyReused => (
                 "idempotency-key-reused",
-                "the key belongs to another request",
+                "idempotency key used for another request",
                 StatusCode::UNPROCESSABLE_ENTITY,
             ),
-            Self::MethodNotAllowed => (
-                "method-not-allowed",
-                "the method is not allowed here",
-                StatusCode::METHOD_NOT_ALLOWED,
-            ),
+            Self::MethodNotAllowed => {
+                ("method-not-allowed", "method not allowed", StatusCode::METHOD_NOT_ALLOWED)
+            }
             Self::TooLarge => {
                 ("too-large", "the request is too large", StatusCode::PAYLOAD_TOO_LARGE)
             }
-            Self::Timeout => {
-                ("timeout", "the request did not arrive in time", StatusCode::REQUEST_TIMEOUT)
-            }
+            Self::Timeout => ("timeout", "request timeout", StatusCode::REQUEST_TIMEOUT),
             Self::UnsupportedMediaType => (
                 "unsupported-media-type",
-                "the body is of a kind that is not taken",
+                "unsupported media type",
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ),
+            Self::TooManyRequests => {
+                ("too-many-requests", "too many requests", StatusCode::TOO_MANY_REQUESTS)
+            }
             Self::Unavailable => {
-                ("unavailable", "not available right now", StatusCode::SERVICE_UNAVAILABLE)
+                ("unavailable", "temporarily unavailable", StatusCode::SERVICE_UNAVAILABLE)
             }
-            Self::Internal => {
-                ("internal", "something went wrong here", StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            Self::Internal => ("internal", "internal error", StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 }
@@ -108,15 +106,15 @@ impl Problem {
         }
     }
 
-    /// An error whose cause is logged and not told.
-    pub fn internal(error: &dyn std::fmt::Display) -> Self {
-        tracing::error!(request_id = request::logged(), %error, "request failed");
+    /// An error that is logged, with its causes, and not told.
+    pub fn internal(error: &dyn Error) -> Self {
+        tracing::error!(request_id = request::logged(), error = %chain(error), "request failed");
         Self::new(ProblemType::Internal, "the failure was logged")
     }
 
-    /// An outage of `what` this server needs; the cause is logged and not told.
-    pub fn unavailable(what: &str, error: &dyn std::fmt::Display) -> Self {
-        tracing::warn!(request_id = request::logged(), %error, "request could not be answered");
+    /// An outage of `what` this server needs; the error is logged, with its causes, and not told.
+    pub fn unavailable(what: &str, error: &dyn Error) -> Self {
+        tracing::warn!(request_id = request::logged(), error = %chain(error), "request could not be answered");
         let detail = format!("{what} does not answer; try again");
         let problem = Self::new(ProblemType::Unavailable, detail);
         Self { retry_after_s: Some(1), ..problem }
@@ -125,6 +123,12 @@ impl Problem {
     /// Too much is under way here; nothing was done.
     pub fn busy(detail: &str) -> Self {
         Self { retry_after_s: Some(1), ..Self::new(ProblemType::Unavailable, detail) }
+    }
+
+    /// The caller has reached a limit of its own; nothing was done.
+    pub fn too_many(detail: impl Into<String>, retry_after_s: u32) -> Self {
+        let problem = Self::new(ProblemType::TooManyRequests, detail);
+        Self { retry_after_s: Some(retry_after_s), ..problem }
     }
 
     /// Tells the version at which the thing is.
@@ -142,6 +146,10 @@ impl Problem {
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
         self
+    }
+
+    pub(crate) fn kind(&self) -> ProblemType {
+        self.kind
     }
 
     pub fn status(&self) -> StatusCode {

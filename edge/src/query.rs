@@ -1,6 +1,7 @@
 //! Query parameters, read strictly: what is unknown is a mistake that is better told.
 
 use crate::{FieldError, Problem, ProblemType};
+use jiff::Timestamp;
 
 /// The parameters of a request in their order.
 pub struct Parameters(Vec<(String, String)>);
@@ -39,6 +40,14 @@ impl Parameters {
             return Err(bad(name, "it is given more than once"));
         }
         Ok(first)
+    }
+
+    /// An instant, if it is given.
+    pub fn time(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        // A plus that was not escaped arrives as a space.
+        let time = text.replacen(' ', "+", 1).parse().map(Some);
+        time.map_err(|_| bad(name, "it must be an RFC 3339 date-time with an offset"))
     }
 
     /// `limit`, by default 50, at most 500.

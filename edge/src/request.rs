@@ -1,12 +1,19 @@
 //! The id of a request: its answer carries it as `Request-Id`, its problem document and what is
 //! logged on its behalf name it, and a write's command goes by it.
 
+use crate::{
+    Caching, Gate, Measured,
+    limits::Class,
+    metrics::{Measuring, named},
+};
+use almanac_traces::{Hop, attributes as name};
 use axum::{Router, body::Body, response::Response};
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 use std::{
     convert::Infallible,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 use tracing::field::{DisplayValue, display};
@@ -41,14 +48,53 @@ fn new_id() -> Uuid {
     Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid()
 }
 
+/// What stands before the router.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    /// Counts and times them.
+    pub measured: Option<Arc<Measured>>,
+    /// What requests are held against.
+    pub gate: Option<Arc<Gate>>,
+    /// What caches may keep of the answers.
+    pub caching: Option<Arc<Caching>>,
+}
+
 /// Every answer of the router, under an id of its own.
 pub(crate) async fn answer(
     router: &TowerToHyperService<Router>,
-    request: Request<Incoming>,
+    before: &Before,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let id = new_id();
-    let answered = CURRENT.scope(id, router.call(request)).await;
+    name_host(&mut request);
+    let measured = before.measured.as_deref();
+    let measuring = measured.map(|measured| measured.begin(request.method(), request.uri().path()));
+    let caching = before.caching.as_deref();
+    let asked = caching.and_then(|caching| {
+        caching.asked(request.method(), request.uri().path(), request.headers())
+    });
+    let hop = serving(&request, measuring.as_ref().map_or("", Measuring::route), id);
+    let answering = async {
+        match &before.gate {
+            None => router.call(request).await,
+            Some(gate) => {
+                let call = async |request| {
+                    let Ok(answer) = router.call(request).await;
+                    answer
+                };
+                Ok(gate.answer(request, call).await)
+            }
+        }
+    };
+    let answered = CURRENT.scope(id, hop.scope(answering)).await;
     answered.map(|mut response| {
+        end(&hop, response.status());
+        if let Some(measuring) = measuring {
+            measuring.end(&response);
+        }
+        if let Some((caching, asked)) = caching.zip(asked) {
+            caching.tell(asked, &mut response);
+        }
         let mut text = Uuid::encode_buffer();
         let text: &str = Hyphenated::from_uuid(id).encode_lower(&mut text);
         if let Ok(value) = HeaderValue::from_str(text) {
@@ -56,6 +102,46 @@ pub(crate) async fn answer(
         }
         response
     })
+}
+
+/// Who names the host in the first line of a request asks for that one, whatever `Host` says (RFC 9112,
+/// section 3.2.2).
+fn name_host<B>(request: &mut Request<B>) {
+    let Some(authority) = request.uri().authority() else { return };
+    let named = HeaderValue::from_str(authority.as_str());
+    request.headers_mut().remove(header::HOST);
+    if let Ok(named) = named {
+        request.headers_mut().insert(header::HOST, named);
+    }
+}
+
+/// Probes, scrapes, pages and what browsers ask beforehand are nobody's trace.
+fn serving(request: &Request<Incoming>, route: &str, id: Uuid) -> Hop {
+    if Class::of(request.method(), request.uri().path()).is_none() {
+        return Hop::default();
+    }
+    let method = named(request.method());
+    almanac_traces::serving(request.headers(), method, route, || {
+        let mut all = vec![
+            name::of(name::HTTP_REQUEST_METHOD, method),
+            name::text(name::URL_PATH, request.uri().path()),
+            name::of(name::URL_SCHEME, "http"),
+            name::of(name::REQUEST_ID, id.to_string()),
+        ];
+        if !route.is_empty() {
+            all.push(name::of(name::HTTP_ROUTE, route.to_owned()));
+        }
+        all
+    })
+}
+
+/// The head of the answer is there; its body may take as long as its client.
+fn end(hop: &Hop, status: StatusCode) {
+    let Some(span) = hop.span() else { return };
+    span.set(name::number(name::HTTP_RESPONSE_STATUS_CODE, status.as_u16()));
+    if status.is_server_error() {
+        span.fail(status.as_str());
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,13 @@
 
 mod connections;
 
-use crate::{coarse_timer, party::with_peer, request};
+use crate::{
+    Gate, coarse_timer,
+    limits::Limits,
+    party::with_peer,
+    request::{self, Before},
+};
+use almanac_errors::chain;
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -46,6 +52,8 @@ pub struct ServeOptions {
     pub head_timeout: Duration,
     /// For a client to take some of its answer.
     pub write_timeout: Duration,
+    /// What stands before the routes.
+    pub before: Before,
 }
 
 impl Default for ServeOptions {
@@ -55,20 +63,20 @@ impl Default for ServeOptions {
             // Proxies keep connections for up to a minute, and must not meet one that just ended.
             head_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
+            before: Before::default(),
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {cause}")]
+#[error("cannot listen on {address}")]
 pub struct ServeError {
     address: String,
-    #[source]
-    cause: std::io::Error,
+    source: std::io::Error,
 }
 
 pub async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let failed = |cause| ServeError { address: address.to_owned(), cause };
+    let failed = |source| ServeError { address: address.to_owned(), source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
@@ -93,6 +101,11 @@ pub async fn serve(
         said: None,
     };
     let draining = GracefulShutdown::new();
+    if let Some(watch) =
+        options.before.gate.as_deref().and_then(Gate::limits).and_then(Limits::watch)
+    {
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(watch));
+    }
     let look_every = coarse_timer::look_every(options.head_timeout);
     loop {
         let (stream, peer, place) = tokio::select! {
@@ -101,14 +114,14 @@ pub async fn serve(
         };
         let mut stream = TimeoutStream::new(Watched::new(stream, place.connection.clone()));
         stream.set_write_timeout(Some(options.write_timeout));
-        let service = answering(service.clone(), place.connection.clone());
+        let service = answering(service.clone(), options.before.clone(), place.connection.clone());
         let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = coarse_timer::look_after(draining.watch(connection), look_every);
         tokio::spawn(with_peer(peer.ip(), async move {
             tokio::select! {
                 biased;
                 ended = connection => if let Err(error) = ended {
-                    tracing::trace!(%error, "connection ended");
+                    tracing::trace!(error = %chain(&error), "connection ended");
                 },
                 () = place.connection.is_shed() => {
                     tracing::trace!(%peer, "connection ended for a new one");
@@ -123,13 +136,15 @@ pub async fn serve(
 /// The service of one connection, which notes what is being answered there.
 fn answering(
     service: TowerToHyperService<Router>,
+    before: Before,
     connection: Arc<Connection>,
 ) -> impl Service<Request<Incoming>, Response = Response<Sending>, Error = Infallible, Future: Send>
 {
     service_fn(move |asked: Request<Incoming>| {
-        let (service, answering) = (service.clone(), Answering::on(&connection));
+        let (service, before) = (service.clone(), before.clone());
+        let answering = Answering::on(&connection);
         async move {
-            let answer = request::answer(&service, asked).await?;
+            let answer = request::answer(&service, &before, asked).await?;
             Ok(answer.map(|body| Sending { body, _answering: answering }))
         }
     })
@@ -205,7 +220,7 @@ impl Door {
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
                     if self.may_say() {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        tracing::warn!(error = %chain(&error), "cannot accept a connection");
                     }
                     tokio::time::sleep(PAUSE).await;
                 }

@@ -2,9 +2,9 @@
 //! own, so that one cluster serves all of them. A failed check panics, as in any test.
 
 use crate::{
-    Append, Durability, EventLog, GroupEvent, GroupMember, GroupOptions, HeadersBuilder,
-    InputPosition, Isolation, LogError, LogReader, Ownership, ReadLimit, Record, Retention, Retry,
-    StoredRecord, TopicSpec,
+    Append, Durability, EventLog, GroupEvent, GroupMember, GroupOptions, GroupState,
+    HeadersBuilder, InputPosition, Isolation, LogError, LogReader, Ownership, ReadLimit, Record,
+    Retention, Retry, StoredRecord, TopicSpec,
 };
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
@@ -14,23 +14,40 @@ const LIMIT: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
 /// Generous: a check that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs every check.
-pub async fn all(log: Arc<dyn EventLog>) {
-    let log = &*log;
-    topics_are_created_once_and_checked(log).await;
-    records_come_back_as_they_were(log).await;
-    appends_at_the_same_time_each_have_their_place(log).await;
-    readers_start_anywhere_and_hear_news(log).await;
-    one_reader_serves_many_partitions(log).await;
-    a_transaction_is_seen_whole(log).await;
-    positions_move_with_the_transaction(log).await;
-    ends_are_reached_past_control_records(log).await;
-    a_new_transactor_fences_the_old_one(log).await;
-    a_new_transactor_knows_what_became_of_the_old_ones_write(log).await;
-    an_old_batch_is_refused_under_a_new_generation(log).await;
-    partitions_move_between_members(log).await;
-    what_is_too_large_is_refused_and_nothing_written(log).await;
-    unknown_places_are_named(log).await;
+/// Makes a test of every check, so that one failure hides no other. `$open` is an asynchronous function
+/// that opens an adapter: a log, and whatever has to live as long as it.
+#[macro_export]
+macro_rules! event_log_conformance {
+    ($open:path) => {
+        $crate::event_log_conformance! { $open =>
+            topics_are_created_once_and_checked
+            records_come_back_as_they_were
+            appends_at_the_same_time_each_have_their_place
+            readers_start_anywhere_and_hear_news
+            offsets_are_found_by_time
+            one_reader_serves_many_partitions
+            a_transaction_is_seen_whole
+            positions_move_with_the_transaction
+            groups_are_told_with_members_and_positions
+            ends_are_reached_past_control_records
+            a_new_transactor_fences_the_old_one
+            a_new_transactor_knows_what_became_of_the_old_ones_write
+            an_old_batch_is_refused_under_a_new_generation
+            partitions_move_between_members
+            what_is_too_large_is_refused_and_nothing_written
+            unknown_places_are_named
+            retention_is_a_setting_of_the_topic
+            the_newest_record_of_every_key_stays
+            acknowledged_records_are_read_by_whoever_opens_the_topic
+        }
+    };
+    ($open:path => $($check:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $check() {
+            let (log, _kept) = $open().await;
+            $crate::conformance::$check(&log).await;
+        }
+    )*};
 }
 
 /// A topic name that no other run uses.
@@ -131,7 +148,7 @@ pub fn position(topic: &Arc<str>, partition: u32, next_offset: u64) -> InputPosi
     InputPosition { topic: topic.clone(), partition, next_offset }
 }
 
-async fn topics_are_created_once_and_checked(log: &dyn EventLog) {
+pub async fn topics_are_created_once_and_checked(log: &dyn EventLog) {
     let name = unique("created");
     log.ensure_topics(&[spec(&name, 3)]).await.unwrap();
     log.ensure_topics(&[spec(&name, 3)]).await.expect("the same again is fine");
@@ -149,7 +166,7 @@ async fn topics_are_created_once_and_checked(log: &dyn EventLog) {
     assert!(matches!(error, LogError::WrongTopicSettings { .. }), "{error}");
 }
 
-async fn records_come_back_as_they_were(log: &dyn EventLog) {
+pub async fn records_come_back_as_they_were(log: &dyn EventLog) {
     let topic = topic(log, "records", 2).await;
     let tombstone = Append {
         record: Record { value: None, ..append(&topic, 1, "").record },
@@ -167,7 +184,7 @@ async fn records_come_back_as_they_were(log: &dyn EventLog) {
     assert_eq!(everything(log, &topic, 0).await, Vec::<String>::new());
 }
 
-async fn appends_at_the_same_time_each_have_their_place(log: &dyn EventLog) {
+pub async fn appends_at_the_same_time_each_have_their_place(log: &dyn EventLog) {
     let topic = topic(log, "crowd", 1).await;
     // So many that an adapter gathers some of them, and some not.
     let appends = (0..300).map(|n| log.append(vec![append(&topic, 0, &n.to_string())]));
@@ -182,7 +199,7 @@ async fn appends_at_the_same_time_each_have_their_place(log: &dyn EventLog) {
     assert_eq!(numbers, (0..300).collect::<Vec<_>>(), "each is there once");
 }
 
-async fn readers_start_anywhere_and_hear_news(log: &dyn EventLog) {
+pub async fn readers_start_anywhere_and_hear_news(log: &dyn EventLog) {
     let topic = topic(log, "news", 1).await;
     let texts: Vec<String> = (0..10).map(|n| n.to_string()).collect();
     log.append(texts.iter().map(|text| append(&topic, 0, text)).collect()).await.unwrap();
@@ -211,7 +228,25 @@ async fn readers_start_anywhere_and_hear_news(log: &dyn EventLog) {
     }
 }
 
-async fn one_reader_serves_many_partitions(log: &dyn EventLog) {
+pub async fn offsets_are_found_by_time(log: &dyn EventLog) {
+    let topic = topic(log, "times", 2).await;
+    let first = append(&topic, 1, "").record.timestamp_ms;
+    let at = |seconds: i64| {
+        let mut one = append(&topic, 1, "");
+        one.record.timestamp_ms += seconds * 1_000;
+        one
+    };
+    log.append((0..20).map(at).collect()).await.unwrap();
+    for (time, expected) in [(0, 0), (first, 0), (first + 4_001, 5), (first + 5_000, 5)] {
+        assert_eq!(log.offsets_at(&topic, time).await.unwrap()[1], expected, "{time}");
+    }
+    let later = log.offsets_at(&topic, first + 20_000).await.unwrap();
+    assert_eq!(later, [0, 20], "where nothing is that young, the end");
+    let unknown = log.offsets_at(&unique("nowhere"), 0).await.unwrap_err();
+    assert!(matches!(unknown, LogError::UnknownTopic { .. }), "{unknown}");
+}
+
+pub async fn one_reader_serves_many_partitions(log: &dyn EventLog) {
     let topic = topic(log, "partitions", 4).await;
     let appends = (0..40).map(|n| append(&topic, n % 4, &n.to_string())).collect();
     log.append(appends).await.unwrap();
@@ -226,7 +261,7 @@ async fn one_reader_serves_many_partitions(log: &dyn EventLog) {
     assert_eq!(of(3), (0..10).collect::<Vec<_>>());
 }
 
-async fn a_transaction_is_seen_whole(log: &dyn EventLog) {
+pub async fn a_transaction_is_seen_whole(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 3).await;
     let (member, owned) = sole_owner(log, &input).await;
@@ -242,7 +277,7 @@ async fn a_transaction_is_seen_whole(log: &dyn EventLog) {
     member.leave().await.unwrap();
 }
 
-async fn positions_move_with_the_transaction(log: &dyn EventLog) {
+pub async fn positions_move_with_the_transaction(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let (member, owned) = sole_owner(log, &input).await;
     let mut transactor = log.transactor(&unique("tx"), &owned).await.unwrap();
@@ -255,7 +290,40 @@ async fn positions_move_with_the_transaction(log: &dyn EventLog) {
     member.leave().await.unwrap();
 }
 
-async fn ends_are_reached_past_control_records(log: &dyn EventLog) {
+pub async fn groups_are_told_with_members_and_positions(log: &dyn EventLog) {
+    let input = topic(log, "input", 2).await;
+    let group = unique("told");
+    let mut member = log.join(group_options(&group, &input, "one")).await.unwrap();
+    let owned = assigned(&mut *member).await.swap_remove(0);
+    let transactor = log.transactor(&unique("tx"), &owned).await;
+    let partition = owned.partition;
+    log.append((0..5).map(|n| append(&input, partition, &n.to_string())).collect()).await.unwrap();
+    transactor.unwrap().commit(Vec::new(), position(&input, partition, 3)).await.unwrap();
+
+    let known = log.groups(100_000).await.unwrap();
+    assert!(known.names.contains(&group), "{known:?}");
+    assert!(known.names.is_sorted() && known.left_off == 0 && known.unheard.is_none());
+    let none = log.groups(0).await.unwrap();
+    assert!(none.names.is_empty() && none.left_off > 0, "{none:?}");
+
+    let places = [(input.clone(), 0), (input.clone(), 1)];
+    let names = [unique("nobody"), group.clone()];
+    let described = log.describe_groups(&names, &places).await.unwrap();
+    let [nobody, told] = &described[..] else { panic!("{described:?}") };
+    assert_eq!((&nobody.name, nobody.state), (&names[0], GroupState::Dead));
+    assert!(nobody.members.is_empty() && nobody.committed.is_empty(), "{nobody:?}");
+    assert_eq!((&told.name, told.state), (&group, GroupState::Stable));
+    assert!(told.fault.is_none(), "{told:?}");
+    assert_eq!(told.committed, [position(&input, partition, 3)], "one was never committed");
+    let [one] = &told.members[..] else { panic!("{told:?}") };
+    assert_eq!(one.instance.as_deref(), Some("one"));
+    let mut given = one.assigned.clone();
+    given.sort();
+    assert_eq!(given, places);
+    member.leave().await.unwrap();
+}
+
+pub async fn ends_are_reached_past_control_records(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 1).await;
     let (member, owned) = sole_owner(log, &input).await;
@@ -282,7 +350,7 @@ async fn ends_are_reached_past_control_records(log: &dyn EventLog) {
     member.leave().await.unwrap();
 }
 
-async fn a_new_transactor_fences_the_old_one(log: &dyn EventLog) {
+pub async fn a_new_transactor_fences_the_old_one(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 1).await;
     let (member, owned) = sole_owner(log, &input).await;
@@ -300,7 +368,7 @@ async fn a_new_transactor_fences_the_old_one(log: &dyn EventLog) {
 
 /// What an old transactor has under way when a new one comes is either fenced, or below the end and
 /// in the position that the new one finds: else it would handle the same input again.
-async fn a_new_transactor_knows_what_became_of_the_old_ones_write(log: &dyn EventLog) {
+pub async fn a_new_transactor_knows_what_became_of_the_old_ones_write(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 1).await;
     let (member, owned) = sole_owner(log, &input).await;
@@ -337,7 +405,7 @@ async fn a_new_transactor_knows_what_became_of_the_old_ones_write(log: &dyn Even
 
 /// A batch taken under one generation cannot be committed under the next. The second half shows
 /// why the generation is captured with the assignment: a refreshed one would be let through.
-async fn an_old_batch_is_refused_under_a_new_generation(log: &dyn EventLog) {
+pub async fn an_old_batch_is_refused_under_a_new_generation(log: &dyn EventLog) {
     let input = topic(log, "input", 2).await;
     let output = topic(log, "output", 1).await;
     let group = unique("group");
@@ -382,7 +450,7 @@ async fn an_old_batch_is_refused_under_a_new_generation(log: &dyn EventLog) {
     second.leave().await.unwrap();
 }
 
-async fn partitions_move_between_members(log: &dyn EventLog) {
+pub async fn partitions_move_between_members(log: &dyn EventLog) {
     let input = topic(log, "input", 4).await;
     let group = unique("group");
     let mut first = log.join(group_options(&group, &input, "one")).await.unwrap();
@@ -419,7 +487,7 @@ async fn partitions_move_between_members(log: &dyn EventLog) {
     first.leave().await.unwrap();
 }
 
-async fn what_is_too_large_is_refused_and_nothing_written(log: &dyn EventLog) {
+pub async fn what_is_too_large_is_refused_and_nothing_written(log: &dyn EventLog) {
     let input = topic(log, "input", 1).await;
     let output = topic(log, "output", 1).await;
     let (member, owned) = sole_owner(log, &input).await;
@@ -438,10 +506,72 @@ async fn what_is_too_large_is_refused_and_nothing_written(log: &dyn EventLog) {
     member.leave().await.unwrap();
 }
 
-async fn unknown_places_are_named(log: &dyn EventLog) {
+pub async fn unknown_places_are_named(log: &dyn EventLog) {
     let absent = unique("absent");
     let error = log.topic(&absent).await.unwrap_err();
     assert!(matches!(error, LogError::UnknownTopic { .. }), "{error}");
     let error = log.end(&absent, 0, Isolation::Committed).await.unwrap_err();
     assert!(error.to_string().contains(&absent), "{error}");
+}
+
+/// What would lose facts or mix them up is refused; that plumbing is kept longer than wanted is not.
+pub async fn retention_is_a_setting_of_the_topic(log: &dyn EventLog) {
+    let week = Retention::For(Duration::from_secs(7 * 24 * 3_600));
+    for (retention, other) in [
+        (Retention::Forever, Retention::Compacted),
+        (week, Retention::Forever),
+        (Retention::Compacted, Retention::Forever),
+        (week, Retention::Compacted),
+    ] {
+        let wanted = TopicSpec { retention, ..spec(&unique("retention"), 1) };
+        log.ensure_topics(std::slice::from_ref(&wanted)).await.unwrap();
+        log.ensure_topics(std::slice::from_ref(&wanted)).await.expect("the same again is fine");
+        let other = TopicSpec { retention: other, ..wanted };
+        let error = log.ensure_topics(&[other]).await.unwrap_err();
+        assert!(matches!(error, LogError::WrongTopicSettings { .. }), "{retention:?}: {error}");
+    }
+}
+
+/// Whether and when older ones go is the adapter's; what a reader folds is the same.
+pub async fn the_newest_record_of_every_key_stays(log: &dyn EventLog) {
+    let name = unique("compacted");
+    let wanted = TopicSpec { retention: Retention::Compacted, ..spec(&name, 1) };
+    log.ensure_topics(&[wanted]).await.unwrap();
+    let name: Arc<str> = name.into();
+    let key = |number: usize| format!("key {}", number % 7);
+    for chunk in (0..700).collect::<Vec<usize>>().chunks(50) {
+        let appends = chunk.iter().map(|number| {
+            let mut append = append(&name, 0, &number.to_string());
+            append.record.key = key(*number).into();
+            append
+        });
+        log.append(appends.collect()).await.unwrap();
+    }
+    let end = log.end(&name, 0, Isolation::Uncommitted).await.unwrap();
+    let mut reader = log.read_to(&name, 0, 0, end).await.unwrap();
+    let mut newest = std::collections::BTreeMap::new();
+    loop {
+        let batch = reader.next(LIMIT, PATIENCE).await.unwrap();
+        if batch.records.is_empty() && !batch.at_end.is_empty() {
+            break;
+        }
+        for record in &batch.records {
+            newest.insert(record.record.key.clone(), text(record));
+        }
+    }
+    let expected = (693..700).map(|number| (key(number).into(), number.to_string())).collect();
+    assert_eq!(newest, expected);
+}
+
+pub async fn acknowledged_records_are_read_by_whoever_opens_the_topic(log: &dyn EventLog) {
+    for durability in [Durability::Synced, Durability::Buffered] {
+        let name = unique("durable");
+        log.ensure_topics(&[TopicSpec { durability, ..spec(&name, 1) }]).await.unwrap();
+        let name: Arc<str> = name.into();
+        for number in 0..20 {
+            log.append(vec![append(&name, 0, &number.to_string())]).await.unwrap();
+            // Acknowledged is readable: nobody waits for a flush.
+            assert_eq!(everything(log, &name, 0).await.len(), number + 1, "{durability:?}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with the log, and whether trying again helps.
 
 use crate::TopicId;
+use almanac_errors::Cause;
 use std::path::PathBuf;
 
 pub type LogResult<T> = Result<T, LogError>;
@@ -46,26 +47,35 @@ pub enum LogError {
         "topic {topic} was deleted and made again: its id was {was} and is {is} now; positions in the one are none in the other"
     )]
     TopicReplaced { topic: String, was: TopicId, is: TopicId },
-    #[error("{transactional_id} was fenced: {detail}")]
-    Fenced { transactional_id: String, detail: String },
-    #[error("outcome of a transaction of {transactional_id} is unknown: {detail}")]
-    Ambiguous { transactional_id: String, detail: String },
-    #[error("whether {what} was written is unknown: {detail}")]
-    Unknown { what: String, detail: String },
-    #[error("{what} is unavailable: {detail}")]
-    Unavailable { what: String, detail: String },
+    #[error("{transactional_id} was fenced")]
+    Fenced { transactional_id: String, source: Cause },
+    #[error("outcome of a transaction of {transactional_id} is unknown")]
+    Ambiguous { transactional_id: String, source: Cause },
+    #[error("whether {what} was written is unknown")]
+    Unknown { what: String, source: Cause },
+    #[error("{what} is unavailable")]
+    Unavailable { what: String, source: Cause },
     #[error("{what} took longer than {after_ms} ms")]
     TimedOut { what: String, after_ms: u128 },
-    #[error("log file {file} is damaged at byte {position}: {detail}; restore it from a backup")]
-    Corrupt { file: PathBuf, position: u64, detail: String },
+    #[error("log file {file} is damaged at byte {position}, and has to be restored from a backup")]
+    Corrupt { file: PathBuf, position: u64, source: Cause },
+    /// What was written and synced is not there, although the files before it are sound.
+    #[error(
+        "the system lost what was written to log file {file} from byte {position} on; stop almanac and start it again"
+    )]
+    Lost { file: PathBuf, position: u64 },
     #[error("log folder {folder} is in use by another process")]
     InUse { folder: PathBuf },
-    #[error("cannot {action} {file}: {detail}")]
-    Io { action: &'static str, file: PathBuf, detail: String },
+    #[error("cannot {action} {file}")]
+    Io { action: &'static str, file: PathBuf, source: Cause },
+    #[error(
+        "the thread {thread} of the log in {folder} panicked: {message}; the process has to be started again"
+    )]
+    Died { thread: &'static str, folder: PathBuf, message: String },
     #[error("the log is closed")]
     Closed,
-    #[error("{what}: {detail}")]
-    Refused { what: String, detail: String },
+    #[error("{what} is refused")]
+    Refused { what: String, source: Cause },
 }
 
 impl LogError {
@@ -83,6 +93,8 @@ impl LogError {
             | Self::TransactionTooLarge { .. }
             | Self::OffsetOutOfRange { .. }
             | Self::Corrupt { .. }
+            | Self::Lost { .. }
+            | Self::Died { .. }
             | Self::InUse { .. }
             | Self::Closed
             | Self::Refused { .. } => Retry::Never,

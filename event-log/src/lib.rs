@@ -9,16 +9,20 @@ pub mod conformance;
 pub mod embedded;
 mod error;
 mod excerpt;
+mod groups;
 pub mod kafka;
 pub mod partitioner;
 pub mod port;
+mod range;
 mod record;
 
 pub use error::{LogError, LogResult, Retry};
 pub use excerpt::Excerpt;
+pub use groups::{GroupDescription, GroupMemberDescription, GroupNames, GroupState};
 pub use port::{
     Append, Durability, EventLog, GroupEvent, GroupMember, GroupOptions, InputPosition, Isolation,
     LogReader, Offset, Ownership, ReadBatch, ReadLimit, Retention, Revocation, TopicDescription,
     TopicId, TopicSpec, Transactor,
 };
+pub use range::read_range;
 pub use record::{Headers, HeadersBuilder, Record, StoredRecord};

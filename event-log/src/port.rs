@@ -11,7 +11,7 @@
 //!   transaction names an input position: Kafka checks the generation with the position only.
 //! * **Readers** see committed records only.
 
-use crate::{LogError, LogResult, Record, StoredRecord};
+use crate::{GroupDescription, GroupNames, LogError, LogResult, Record, StoredRecord};
 use async_trait::async_trait;
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
@@ -182,6 +182,10 @@ pub trait EventLog: Send + Sync + 'static {
     /// The oldest offset that is still kept.
     async fn start(&self, topic: &str, partition: u32) -> LogResult<Offset>;
 
+    /// Where the records of a time and later begin, by partition. Times are their producers' and need not
+    /// rise: whoever must miss nothing asks for an earlier one. The stable end where nothing is that young.
+    async fn offsets_at(&self, topic: &str, time_ms: i64) -> LogResult<Vec<Offset>>;
+
     /// A reader over several partitions of a topic, each from its own position, to no end. Where
     /// records are kept for a time and what stands at a position is gone, [`LogReader::next`] fails
     /// with [`crate::LogError::OffsetOutOfRange`]: nothing is passed over in silence.
@@ -208,6 +212,18 @@ pub trait EventLog: Send + Sync + 'static {
     /// The position that the group last committed, once no transaction that would change it is
     /// pending.
     async fn committed(&self, ownership: &Ownership) -> LogResult<Option<Offset>>;
+
+    /// The consumer groups that the log knows, those of others included: the first `at_most` names.
+    async fn groups(&self, at_most: usize) -> LogResult<GroupNames>;
+
+    /// What these groups are like, in their order, and what they have committed of `places` (topics and
+    /// partitions). A group that the log does not know is [`crate::GroupState::Dead`]. What cannot be
+    /// learnt of one group is a fault of its description and takes nothing from the others.
+    async fn describe_groups(
+        &self,
+        names: &[String],
+        places: &[(Arc<str>, u32)],
+    ) -> LogResult<Vec<GroupDescription>>;
 
     /// Initialises the transactional producer: on return, every earlier holder of this id is
     /// fenced and its open transaction is over, so that what it wrote is below the end that is asked

@@ -2,7 +2,7 @@
 
 use almanac_event_log::{
     EventLog, Isolation, LogError, ReadLimit, Retention, TopicSpec,
-    conformance::{self, append, everything, spec, text},
+    conformance::{append, everything, spec, text},
     embedded::{EmbeddedLog, EmbeddedOptions},
 };
 use std::{
@@ -50,16 +50,26 @@ fn records(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("record {n}")).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract() {
-    let folder = tempfile::tempdir().unwrap();
-    conformance::all(Arc::new(open(folder.path()))).await;
+mod contract {
+    use super::*;
+
+    async fn opened() -> (EmbeddedLog, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (open(folder.path()), folder)
+    }
+
+    almanac_event_log::event_log_conformance!(opened);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_with_tiny_segments() {
-    let folder = tempfile::tempdir().unwrap();
-    conformance::all(Arc::new(EmbeddedLog::open(small_segments(folder.path())).unwrap())).await;
+mod contract_with_tiny_segments {
+    use super::*;
+
+    async fn opened() -> (EmbeddedLog, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (EmbeddedLog::open(small_segments(folder.path())).unwrap(), folder)
+    }
+
+    almanac_event_log::event_log_conformance!(opened);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use crate::{
     outbox::{Outbox, Step},
 };
 use almanac_domain::plans::{Knowledge, Plan, PlanEvent, PlanFact, PlanIdentity, decide, delist};
+use almanac_errors::Cause;
 use almanac_processor::{LocalState, StateError};
 use almanac_schemas::{
     Codec, CodecError,
@@ -57,10 +58,10 @@ pub(crate) enum CompareError {
     State(#[from] StateError),
     #[error(transparent)]
     Codec(#[from] CodecError),
-    #[error("cannot spool what a body leads to: {0}")]
+    #[error("cannot spool what a body leads to")]
     Spool(#[from] std::io::Error),
-    #[error("local state of plan {id} is damaged: {detail}")]
-    Damaged { id: Uuid, detail: String },
+    #[error("local state of plan {id} is damaged")]
+    Damaged { id: Uuid, source: Cause },
     #[error("the parser of the body panicked: {0}")]
     ParserPanicked(String),
 }
@@ -124,7 +125,7 @@ fn parse(
     items: &mpsc::SyncSender<Vec<FeedItem>>,
 ) -> Result<(), BodyError> {
     let nobody_listens =
-        |_| BodyError::Io { place: Place::default(), detail: "the comparison ended".to_owned() };
+        |_| BodyError::Io { place: Place::default(), source: "the comparison ended".into() };
     let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
     fever_plans::read(body, context.charset, context.settings, &mut |item| {
         bytes += item.size();
@@ -216,12 +217,12 @@ impl Run<'_, '_> {
     /// memory of any size for a single plan.
     fn entry<'b>(&self, id: Uuid, bytes: &'b [u8]) -> Result<Entry<'b>, CompareError> {
         let known = Entry::read(bytes).filter(|known| known.ordinal < self.plans);
-        known.ok_or_else(|| CompareError::Damaged { id, detail: "it is no entry".to_owned() })
+        known.ok_or_else(|| CompareError::Damaged { id, source: "it is no entry".into() })
     }
 
     fn knowledge(&self, id: Uuid, known: &Entry<'_>) -> Result<Knowledge, CompareError> {
         let known = known.knowledge(self.context.encoder);
-        known.map_err(|error| CompareError::Damaged { id, detail: error.to_string() })
+        known.map_err(|error| CompareError::Damaged { id, source: error.into() })
     }
 
     fn mark_seen(&mut self, identity: &PlanIdentity) -> Result<(), CompareError> {

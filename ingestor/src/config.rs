@@ -1,10 +1,23 @@
 //! What an operator configures about providers.
 
-use almanac_domain::plans::PlanIdentity;
+use crate::forecasts::kinds::{DEFAULT_MODELS, ForecastKind, kind_of};
+use almanac_domain::{plans::PlanIdentity, weather::Variable};
 use almanac_secrets::{Address, Secret};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+impl ProviderKind {
+    /// Whether it is asked for forecasts of places; the others are feeds, fetched on a beat.
+    pub fn gives_forecasts(self) -> bool {
+        kind_of(self).is_some()
+    }
+
+    /// What its forecasts can tell, at some places at least; nothing where it gives none.
+    pub fn variables(self) -> &'static [Variable] {
+        kind_of(self).map(ForecastKind::variables).unwrap_or_default()
+    }
+}
 
 /// One provider. Durations are written like `30s` or `5m`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +26,8 @@ pub struct ProviderConfig {
     /// Lowercase letters, digits and `-`; part of every plan's identity, so never change it.
     pub name: String,
     pub kind: ProviderKind,
+    /// Of kinds that give forecasts: where the weather is asked for; the service's own when empty.
+    #[serde(default)]
     pub url: Address,
     /// What times without an offset mean.
     #[serde(default = "utc")]
@@ -47,12 +62,62 @@ pub struct ProviderConfig {
     pub obey_cache_headers: bool,
     #[serde(default)]
     pub paused: bool,
+    /// Of kinds that give forecasts.
+    #[serde(default)]
+    pub forecasts: ForecastConfig,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProviderKind {
     #[serde(rename = "fever-plans")]
     FeverPlans,
+    #[serde(rename = "met-norway")]
+    MetNorway,
+    #[serde(rename = "open-meteo")]
+    OpenMeteo,
+}
+
+/// How a service is asked for forecasts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForecastConfig {
+    /// Where waves and currents are asked for; the service's own when empty.
+    pub marine_url: Address,
+    /// The wave models that open-meteo is asked for; the first that has a value counts. Without any the
+    /// service chooses, and does not say the step of its choice.
+    pub marine_models: Vec<String>,
+    /// A forecast stays fresh as long as its provider says, within these two, ...
+    #[serde(with = "humantime_serde")]
+    pub fresh_min: Duration,
+    #[serde(with = "humantime_serde")]
+    pub fresh_max: Duration,
+    /// ... and so long where the provider says nothing.
+    #[serde(with = "humantime_serde")]
+    pub fresh_for: Duration,
+    /// Places that are fetched at once.
+    pub concurrency: usize,
+    pub requests_per_minute: u32,
+    /// After a 429 without Retry-After, or a 403; doubles while they go on.
+    #[serde(with = "humantime_serde")]
+    pub rate_pause: Duration,
+    /// What the licence of the data asks to be shown, where it is not what the service's own does.
+    pub attribution: String,
+}
+
+impl Default for ForecastConfig {
+    fn default() -> Self {
+        Self {
+            marine_url: Address::default(),
+            marine_models: DEFAULT_MODELS.map(str::to_owned).to_vec(),
+            fresh_min: Duration::from_secs(5 * 60),
+            fresh_max: Duration::from_secs(6 * 3_600),
+            fresh_for: Duration::from_secs(3_600),
+            concurrency: 4,
+            requests_per_minute: 300,
+            rate_pause: Duration::from_secs(60),
+            attribution: String::new(),
+        }
+    }
 }
 
 fn utc() -> String {
@@ -92,6 +157,8 @@ pub struct IngestOptions {
     pub total_timeout: Duration,
     /// Of a body, decompressed.
     pub max_body_bytes: u64,
+    /// Of a forecast's body, decompressed.
+    pub max_forecast_bytes: u64,
     /// Of one tag.
     pub max_tag_bytes: usize,
     pub max_zones: usize,
@@ -138,6 +205,7 @@ impl Default for IngestOptions {
             first_byte_timeout: Duration::from_secs(20),
             total_timeout: Duration::from_secs(300),
             max_body_bytes: 1 << 30,
+            max_forecast_bytes: 8 << 20,
             max_tag_bytes: 1 << 20,
             max_zones: 5_000,
             backoff: Duration::from_secs(1),
@@ -182,11 +250,9 @@ impl ProviderConfig {
         if !is_provider_name(&self.name) {
             return wrong("name must be 1 to 48 lowercase letters, digits or -".to_owned());
         }
-        match url::Url::parse(self.url.expose()) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
-            // The address is not told: keys stand in it.
-            Ok(_) => return wrong("url is not http or https".to_owned()),
-            Err(error) => return wrong(format!("url: {error}")),
+        match kind_of(self.kind) {
+            Some(kind) => self.forecasts.validate(self, kind)?,
+            None => self.check_address("url", &self.url)?,
         }
         if let Err(error) = TimeZone::get(&self.timezone) {
             return wrong(format!("timezone {:?}: {error}", self.timezone));
@@ -198,6 +264,15 @@ impl ProviderConfig {
             return wrong("priority and freshness must be above zero".to_owned());
         }
         Ok(())
+    }
+
+    fn check_address(&self, name: &str, address: &Address) -> Result<(), ConfigError> {
+        match url::Url::parse(address.expose()) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
+            // The address is not told: keys stand in it.
+            Ok(_) => Err(self.wrong(format!("{name} is not http or https"))),
+            Err(error) => Err(self.wrong(format!("{name}: {error}"))),
+        }
     }
 
     pub(crate) fn wrong(&self, detail: String) -> ConfigError {
@@ -229,6 +304,47 @@ impl ProviderConfig {
             self.url_template
         );
         format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()))
+    }
+}
+
+impl ForecastConfig {
+    fn validate(
+        &self,
+        provider: &ProviderConfig,
+        kind: &dyn ForecastKind,
+    ) -> Result<(), ConfigError> {
+        let wrong = |detail: &str| Err(provider.wrong(detail.to_owned()));
+        for (name, address) in [("url", &provider.url), ("marine_url", &self.marine_url)] {
+            if !address.is_empty() {
+                provider.check_address(name, address)?;
+            }
+        }
+        let mut names = provider.headers.keys().chain(provider.header_files.keys());
+        if kind.must_identify() && !names.any(|name| name.eq_ignore_ascii_case("user-agent")) {
+            return wrong(
+                "the service answers only who says who asks: set headers = { User-Agent = \"...\" } to the \
+                 name of your application or site and an address where its operator is reached",
+            );
+        }
+        let is_model = |name: &String| {
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            (1..=64).contains(&name.len()) && name.bytes().all(known)
+        };
+        if self.marine_models.len() > 8 || !self.marine_models.iter().all(is_model) {
+            return wrong("marine_models must be at most eight names of letters, digits and _");
+        }
+        if self.fresh_min.is_zero()
+            || self.fresh_min > self.fresh_for
+            || self.fresh_for > self.fresh_max
+        {
+            return wrong(
+                "fresh_min must be above zero, at most fresh_for, and that at most fresh_max",
+            );
+        }
+        if self.concurrency == 0 || self.requests_per_minute == 0 || self.rate_pause.is_zero() {
+            return wrong("concurrency, requests_per_minute and rate_pause must be above zero");
+        }
+        Ok(())
     }
 }
 

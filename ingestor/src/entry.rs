@@ -1,7 +1,7 @@
 //! What is known of a plan, as the local state keeps it: small, and comparable without decoding.
 
 use crate::config::is_provider_name;
-use almanac_domain::plans::Knowledge;
+use almanac_domain::{plans::Knowledge, weather::Place};
 use almanac_schemas::{
     CodecError,
     plans::{PlanEncoder, PlanRecord, PlanStateRecord},
@@ -33,14 +33,40 @@ pub(crate) fn plan_key(provider: &str, id: Uuid) -> Vec<u8> {
     key
 }
 
-/// Whose record has this key: a provider's own state, or that of a plan of it.
-pub(crate) fn owner_of(key: &[u8]) -> Option<(&str, Option<Uuid>)> {
+/// What the keys of all places of a provider start with.
+pub(crate) fn places_prefix(provider: &str) -> Vec<u8> {
+    [b"\x04", provider.as_bytes(), b"\0"].concat()
+}
+
+pub(crate) fn place_key(provider: &str, place: Place) -> Vec<u8> {
+    let mut key = places_prefix(provider);
+    key.extend_from_slice(place.to_string().as_bytes());
+    key
+}
+
+/// What a record of a provider is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Provider,
+    Plan(Uuid),
+    /// A place that a forecast was asked for.
+    Place(Place),
+}
+
+/// Whose record has this key, and what it is about.
+pub(crate) fn owner_of(key: &[u8]) -> Option<(&str, Subject)> {
     let text = std::str::from_utf8(key).ok()?;
-    let (provider, plan) = match text.split_once('/') {
-        None => (text, None),
-        Some((provider, plan)) => (provider, Some(Uuid::try_parse(plan).ok()?)),
+    let (provider, subject) = match text.split_once('/') {
+        None => (text, Subject::Provider),
+        Some((provider, subject)) => match subject.split_once('/') {
+            None => (provider, Subject::Plan(Uuid::try_parse(subject).ok()?)),
+            Some((lat, lon)) => {
+                let place = Place::parse(lat, lon).filter(|place| place.to_string() == subject)?;
+                (provider, Subject::Place(place))
+            }
+        },
     };
-    is_provider_name(provider).then_some((provider, plan))
+    is_provider_name(provider).then_some((provider, subject))
 }
 
 /// An entry of the local state.
@@ -83,7 +109,7 @@ impl<'a> Entry<'a> {
         let unreadable = || CodecError::Mismatch {
             id: 0,
             record: "Plan".to_owned(),
-            detail: "a value in the local state is outside the domain".to_owned(),
+            source: "a value in the local state is outside the domain".into(),
         };
         let plan: PlanRecord<'_> = encoder.read_plan(self.plan_bytes)?;
         Ok(Knowledge {

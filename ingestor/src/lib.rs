@@ -1,11 +1,13 @@
 //! Ingestors: fetch providers' feeds, compare them with what was said last, publish the
 //! difference as events.
 
+mod commit;
 mod compare;
 pub mod config;
 mod entry;
 mod fetch;
 pub mod fever_plans;
+mod forecasting;
 pub mod forecasts;
 mod metrics;
 mod outbox;
@@ -13,6 +15,7 @@ mod provider;
 mod publish;
 mod replay;
 mod request;
+mod rest;
 mod role;
 mod schedule;
 mod slots;
@@ -20,5 +23,5 @@ mod slots;
 mod tests;
 
 pub use metrics::IngestMetrics;
-pub use request::{request_fetch, request_replay};
+pub use request::{request_fetch, request_forecast, request_replay};
 pub use role::{Ingestor, IngestorError, Topics};

@@ -19,6 +19,12 @@ pub(crate) struct EventLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ForecastLabels {
+    pub(crate) provider: String,
+    pub(crate) answer: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ProviderLabels {
     pub(crate) provider: String,
 }
@@ -27,9 +33,11 @@ pub(crate) struct ProviderLabels {
 pub struct IngestMetrics {
     pub(crate) fetches: Family<FetchLabels, Counter>,
     pub(crate) events: Family<EventLabels, Counter>,
+    pub(crate) forecast_requests: Family<ForecastLabels, Counter>,
     pub(crate) quarantined: Family<ProviderLabels, Counter>,
     pub(crate) duration: Histogram,
     pub(crate) waiting: Gauge,
+    pub(crate) paused: Family<ProviderLabels, Gauge>,
 }
 
 impl IngestMetrics {
@@ -39,12 +47,19 @@ impl IngestMetrics {
         let metrics = Self {
             fetches: Family::default(),
             events: Family::default(),
+            forecast_requests: Family::default(),
             quarantined: Family::default(),
             duration: Histogram::new(buckets),
             waiting: Gauge::default(),
+            paused: Family::default(),
         };
         registry.register("almanac_ingest_fetches", "Fetches ended", metrics.fetches.clone());
         registry.register("almanac_ingest_events", "Plan events written", metrics.events.clone());
+        registry.register(
+            "almanac_ingest_forecast_requests",
+            "Requests for forecasts: fetched, shared with another, fresh enough as it was, refused",
+            metrics.forecast_requests.clone(),
+        );
         registry.register(
             "almanac_ingest_quarantined",
             "Plans, zones and bodies refused",
@@ -60,6 +75,11 @@ impl IngestMetrics {
             "almanac_ingest_waiting",
             "Fetches that are due and wait for a slot",
             metrics.waiting.clone(),
+        );
+        registry.register(
+            "almanac_ingest_paused",
+            "1 while an operator pauses a provider, told by its owner",
+            metrics.paused.clone(),
         );
         metrics
     }

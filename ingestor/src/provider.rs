@@ -1,6 +1,7 @@
 //! One provider: when it is fetched, and what a fetch leads to.
 
 use crate::{
+    commit::{Committer, Kick, Wanted},
     compare::{CompareError, Comparison, Context, Counts, PLAN_EVENTS, compare},
     config::FeedSettings,
     entry,
@@ -9,10 +10,12 @@ use crate::{
     metrics::{EventLabels, FetchLabels, IngestMetrics, ProviderLabels},
     publish::Publisher,
     replay::{Payload, Payloads},
-    role::{Committer, Ingestor, Kick, Provider, Topics, Wanted},
+    rest::Rest,
+    role::{Ingestor, Provider, Topics},
     schedule::{Ended, Next, Schedule},
     slots::{Claim, Slots},
 };
+use almanac_errors::{Cause, chain};
 use almanac_event_log::EventLog;
 use almanac_processor::{LocalState, RoleError};
 use almanac_schemas::{
@@ -44,6 +47,7 @@ pub(crate) struct ProviderTask {
     committer: Committer,
     log: Arc<dyn EventLog>,
     kicked: mpsc::Receiver<Kick>,
+    rest: Rest,
     state: ProviderStateRecord,
     /// Hash of the body that was stored last: a bad one that stays is stored once.
     kept: Option<String>,
@@ -100,11 +104,9 @@ impl ProviderTask {
             state.configuration = fingerprint;
         }
         Ok(Self {
-            settings: provider
-                .config
-                .feed_settings(&ingestor.options)
-                .map_err(|error| RoleError::other(&error))?,
+            settings: provider.config.feed_settings(&ingestor.options).map_err(RoleError::other)?,
             schedule: Schedule::new(&provider.config, &ingestor.options),
+            rest: Rest::new(&provider.config.name, ingestor.operations.clone(), &ingestor.metrics),
             provider,
             options: ingestor.options.clone(),
             topics: ingestor.topics.clone(),
@@ -125,13 +127,15 @@ impl ProviderTask {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), RoleError> {
         let mut next = Instant::now();
         loop {
+            let rests = self.provider.config.paused || self.rest.is_on();
             let kick = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                () = self.rest.changed() => continue,
                 kick = self.kicked.recv() => match kick {
                     Some(kick) => Some(self.with_waiting_kicks(kick)),
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep_until(next.into()), if !self.provider.config.paused => None,
+                () = tokio::time::sleep_until(next.into()), if !rests => None,
             };
             let claim = Claim {
                 host: self.provider.fetcher.host().to_owned(),
@@ -145,10 +149,15 @@ impl ProviderTask {
             };
             self.metrics.waiting.set(self.slots.waiting() as i64);
             match kick {
-                Some(Kick { wanted: Wanted::Replay { since_ms }, offset }) => {
+                Some(Kick { wanted: Wanted::Replay { since_ms }, offset, .. }) => {
                     self.replay(since_ms, offset).await?;
                     // What the provider says now counts last, whatever the stored bodies said.
                     self.next = Next { at: Timestamp::now(), reason: "after a replay" };
+                }
+                // Paused since it was asked for, or while it waited: what was planned stays planned.
+                fetch if self.rest.is_on() => {
+                    self.pass_over(fetch).await?;
+                    continue;
                 }
                 fetch => self.once(fetch.map(|kick| kick.offset)).await?,
             }
@@ -163,14 +172,21 @@ impl ProviderTask {
     fn with_waiting_kicks(&mut self, mut kick: Kick) -> Kick {
         while let Ok(later) = self.kicked.try_recv() {
             let wanted = match (kick.wanted, later.wanted) {
-                (Wanted::Fetch, other) | (other, Wanted::Fetch) => other,
                 (Wanted::Replay { since_ms: one }, Wanted::Replay { since_ms: other }) => {
                     Wanted::Replay { since_ms: one.into_iter().chain(other).min() }
                 }
+                (replay @ Wanted::Replay { .. }, _) | (_, replay) => replay,
             };
-            kick = Kick { offset: later.offset, wanted };
+            kick = Kick { wanted, ..later };
         }
         kick
+    }
+
+    async fn pass_over(&self, fetch: Option<Kick>) -> Result<(), RoleError> {
+        let Some(Kick { offset, .. }) = fetch else { return Ok(()) };
+        let provider = &self.provider.config.name;
+        tracing::info!(provider, offset, "passing over a request to fetch: an operator paused it");
+        self.publisher(Timestamp::now()).handled(&self.state, offset).await
     }
 
     /// One fetch with all that it leads to.
@@ -194,7 +210,7 @@ impl ProviderTask {
                 ended: Ended::Good { changed: false, fresh_until },
             },
             Ok(Fetched::Body(body)) => self.take_body(body, &publisher).await?,
-            Err(error) => Outcome::failed(error.to_string(), ended_by(&error)),
+            Err(error) => Outcome::failed(chain(&error).to_string(), ended_by(&error)),
         };
         let outcome = self.told(outcome);
         let chance = rand::rng().random_range(0.0..1.0);
@@ -223,6 +239,8 @@ impl ProviderTask {
             provider: provider.clone(),
             source: format!("/v1/providers/{provider}"),
             fetch_id: Uuid::new_v4().to_string(),
+            // A feed may list a hundred thousand plans: whoever asked for a fetch traces none of them.
+            parent: None,
             observed_at,
             spool_dir: self.options.spool_dir(),
             max_events: self.options.transaction_events,
@@ -264,12 +282,12 @@ impl ProviderTask {
         let (limit, spool_dir) = (self.options.max_body_bytes, self.options.spool_dir());
         let body = tokio::task::spawn_blocking(move || payload.into_body(limit, &spool_dir))
             .await
-            .map_err(|error| RoleError::other(&error))?;
+            .map_err(RoleError::other)?;
         let mut detail = format!("stored body {id}, fetched at {fetched_at:.3}");
         let mut outcome =
             Outcome::failed(String::new(), Ended::Good { changed: false, fresh_until: None });
         match body {
-            Err(error) => detail.push_str(&format!(": cannot be read: {error}")),
+            Err(error) => detail.push_str(&format!(": cannot be read: {}", chain(&error))),
             Ok(body) => match self.compare(&body, observed_at, &id, true).await? {
                 Err(reason) => detail.push_str(&format!(": refused: {reason}")),
                 Ok(comparison) => {
@@ -361,7 +379,7 @@ impl ProviderTask {
         payload_id: &str,
         record_faults: bool,
     ) -> Result<Result<Comparison, String>, RoleError> {
-        let mut file = body.file.try_clone().map_err(|error| RoleError::other(&error))?;
+        let mut file = body.file.try_clone().map_err(RoleError::other)?;
         let (settings, options) = (self.settings.clone(), self.options.clone());
         let (local, provider) = (self.local.clone(), self.state.clone());
         let (codec, encoder) = (self.codec.clone(), self.encoder.clone());
@@ -382,15 +400,16 @@ impl ProviderTask {
             };
             compare(BufReader::with_capacity(256 << 10, file), &context)
         });
-        match compared.await.map_err(|error| RoleError::other(&error))? {
+        match compared.await.map_err(RoleError::other)? {
             Ok(comparison) => Ok(Ok(comparison)),
-            Err(CompareError::Body(error)) => Ok(Err(error.to_string())),
+            Err(CompareError::Body(error)) => Ok(Err(error.told())),
             Err(error @ CompareError::Damaged { .. }) => {
-                self.local.doubt(&error.to_string())?;
-                Err(RoleError::other(&error))
+                let error = Cause::from(error);
+                self.local.doubt(error.clone())?;
+                Err(RoleError::Other(error))
             }
             Err(CompareError::State(error)) => Err(error.into()),
-            Err(error) => Err(RoleError::other(&error)),
+            Err(error) => Err(RoleError::other(error)),
         }
     }
 
@@ -474,14 +493,14 @@ async fn read_state(
     bytes: &[u8],
 ) -> Result<Option<ProviderStateRecord>, RoleError> {
     let read = match codec.decode(bytes).await {
-        Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+        Err(error) if error.is_outage() => return Err(RoleError::other(error)),
         decoded => decoded.and_then(|decoded| decoded.read::<ProviderStateRecord>()),
     };
     match read {
         Ok(state) => Ok(Some(state)),
         Err(error) => {
-            local.doubt(&format!("the state of provider {provider}: {error}"))?;
-            tracing::error!(provider, %error, "the state of a provider cannot be read");
+            local.doubt(format!("the state of provider {provider}: {}", chain(&error)))?;
+            tracing::error!(provider, error = %chain(&error), "the state of a provider cannot be read");
             Ok(None)
         }
     }

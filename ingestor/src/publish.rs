@@ -2,11 +2,12 @@
 //! events, so that a crash between two leaves nothing to be written twice.
 
 use crate::{
+    commit::{CommitRequest, Committer, Handled},
     compare::{Comparison, PLAN_EVENTS},
     entry::{self, Entry},
     fetch::Body,
     outbox::Step,
-    role::{CommitRequest, Committer, Topics},
+    role::Topics,
 };
 use almanac_event_log::{Append, Headers, HeadersBuilder, Record, partitioner::partition_of};
 use almanac_processor::{Envelope, RoleError};
@@ -15,6 +16,7 @@ use almanac_schemas::{
     ingest::{PAYLOAD_CHUNK, PROVIDER_STATE, PayloadChunkRecord, ProviderStateRecord},
     plans::{FEED_OBSERVED, FeedObservedRecord},
 };
+use almanac_traces::Parent;
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::{
@@ -38,6 +40,8 @@ pub(crate) struct Publisher {
     pub(crate) source: String,
     /// Id of the fetch: cause and correlation of its events.
     pub(crate) fetch_id: String,
+    /// Of what it is done for, where that is traced.
+    pub(crate) parent: Option<Parent>,
     pub(crate) observed_at: Timestamp,
     pub(crate) spool_dir: PathBuf,
     pub(crate) max_events: usize,
@@ -52,7 +56,7 @@ impl Publisher {
         comparison: Comparison,
         state: &mut ProviderStateRecord,
     ) -> Result<(), RoleError> {
-        let spool = |error: std::io::Error| RoleError::other(&error);
+        let spool = |error: std::io::Error| RoleError::other(error);
         let mut steps = comparison.outbox.into_steps().map_err(spool)?;
         let time = self.observed_at.to_string();
         let mut batch = CommitRequest::default();
@@ -65,11 +69,7 @@ impl Publisher {
                     count(state, kind, &entry);
                     batch.changes.push((entry::plan_key(&self.provider, id), Some(entry)));
                 }
-                Step::Quarantine { record } => batch.append(Append {
-                    topic: self.topics.quarantine.clone(),
-                    partition: self.committer.partition,
-                    record: self.plain_record(record.into()),
-                }),
+                Step::Quarantine { record } => self.put_quarantined(&mut batch, record.into()),
             }
             if batch.appends.len() / 2 >= self.max_events || batch.bytes >= self.max_bytes {
                 self.put_state(&mut batch, state)?;
@@ -88,6 +88,14 @@ impl Publisher {
             pending.wait().await?;
         }
         Ok(())
+    }
+
+    pub(crate) fn put_quarantined(&self, batch: &mut CommitRequest, record: Bytes) {
+        batch.append(Append {
+            topic: self.topics.quarantine.clone(),
+            partition: self.committer.partition,
+            record: self.plain_record(record),
+        });
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one step")]
@@ -114,6 +122,7 @@ impl Publisher {
             causation: Some(&self.fetch_id),
             correlation: Some(&self.fetch_id),
             consistency_token: None,
+            parent: self.parent.as_ref(),
         };
         let key = Bytes::copy_from_slice(subject.as_bytes());
         let partition = partition_of(&key, self.topics.partitions);
@@ -134,12 +143,12 @@ impl Publisher {
         });
     }
 
-    fn put_state(
+    pub(crate) fn put_state(
         &self,
         batch: &mut CommitRequest,
         state: &ProviderStateRecord,
     ) -> Result<(), RoleError> {
-        let value = self.codec.encode(PROVIDER_STATE, state).map_err(|e| RoleError::other(&e))?;
+        let value = self.codec.encode(PROVIDER_STATE, state).map_err(RoleError::other)?;
         batch.changes.push((entry::provider_key(&self.provider), Some(value.to_vec())));
         let key = Bytes::copy_from_slice(self.provider.as_bytes());
         batch.append(Append {
@@ -156,7 +165,7 @@ impl Publisher {
         state: &ProviderStateRecord,
         offset: u64,
     ) -> Result<(), RoleError> {
-        let handled = Some((self.provider.clone(), offset));
+        let handled = Handled::UpTo(self.provider.clone(), offset);
         let mut batch = CommitRequest { handled, ..CommitRequest::default() };
         self.put_state(&mut batch, state)?;
         self.committer.submit(batch).await?.wait().await
@@ -170,10 +179,28 @@ impl Publisher {
         state: Option<&ProviderStateRecord>,
         handled: Option<u64>,
     ) -> Result<(), RoleError> {
-        let value = self.codec.encode(FEED_OBSERVED, observed).map_err(|e| RoleError::other(&e))?;
+        let handled = match handled {
+            Some(offset) => Handled::UpTo(self.provider.clone(), offset),
+            None => Handled::Nothing,
+        };
+        let mut batch = CommitRequest { handled, ..CommitRequest::default() };
+        self.put_observation(&mut batch, observed, &self.fetch_id)?;
+        if let Some(state) = state {
+            self.put_state(&mut batch, state)?;
+        }
+        self.committer.submit(batch).await?.wait().await
+    }
+
+    pub(crate) fn put_observation(
+        &self,
+        batch: &mut CommitRequest,
+        observed: &FeedObservedRecord,
+        event_id: &str,
+    ) -> Result<(), RoleError> {
+        let value = self.codec.encode(FEED_OBSERVED, observed).map_err(RoleError::other)?;
         let time = self.observed_at.to_string();
         let envelope = Envelope {
-            id: &self.fetch_id,
+            id: event_id,
             source: &self.source,
             event_type: "feed.observed",
             subject: &self.provider,
@@ -182,31 +209,27 @@ impl Publisher {
             causation: None,
             correlation: Some(&self.fetch_id),
             consistency_token: None,
+            parent: self.parent.as_ref(),
         };
         let key = Bytes::copy_from_slice(self.provider.as_bytes());
         let partition = partition_of(&key, self.topics.partitions);
-        let handled = handled.map(|offset| (self.provider.to_owned(), offset));
-        let mut batch = CommitRequest { handled, ..CommitRequest::default() };
         batch.append(Append {
             topic: self.topics.plans.clone(),
             partition,
             record: self.record(key, value, envelope.headers()),
         });
-        if let Some(state) = state {
-            self.put_state(&mut batch, state)?;
-        }
-        self.committer.submit(batch).await?.wait().await
+        Ok(())
     }
 
     /// Keeps a raw body for later: compressed, in chunks.
     pub(crate) async fn payload(&self, payload_id: &str, body: &Body) -> Result<(), RoleError> {
-        let io = |error: std::io::Error| RoleError::other(&error);
+        let io = |error: std::io::Error| RoleError::other(error);
         let charset = body.charset;
         let body = body.file.try_clone().map_err(io)?;
         let spool_dir = self.spool_dir.clone();
         let mut compressed = tokio::task::spawn_blocking(move || compress(body, &spool_dir))
             .await
-            .map_err(|error| RoleError::other(&error))?
+            .map_err(RoleError::other)?
             .map_err(io)?;
         let length = compressed.seek(std::io::SeekFrom::End(0)).map_err(io)?;
         compressed.rewind().map_err(io)?;
@@ -225,8 +248,7 @@ impl Publisher {
                 bytes: &bytes,
                 charset: charset.map(str::to_owned),
             };
-            let value =
-                self.codec.encode(PAYLOAD_CHUNK, &record).map_err(|e| RoleError::other(&e))?;
+            let value = self.codec.encode(PAYLOAD_CHUNK, &record).map_err(RoleError::other)?;
             batch.append(Append {
                 topic: self.topics.payloads.clone(),
                 partition: self.committer.partition,
@@ -245,7 +267,7 @@ impl Publisher {
         self.record(Bytes::copy_from_slice(self.provider.as_bytes()), value, headers.build())
     }
 
-    fn record(&self, key: Bytes, value: Bytes, headers: Headers) -> Record {
+    pub(crate) fn record(&self, key: Bytes, value: Bytes, headers: Headers) -> Record {
         Record { key, value: Some(value), headers, timestamp_ms: self.observed_at.as_millisecond() }
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     fetch::{Body, Validators},
     role::Topics,
 };
+use almanac_errors::chain;
 use almanac_event_log::{EventLog, Isolation, LogReader, ReadLimit, StoredRecord};
 use almanac_processor::RoleError;
 use almanac_schemas::{
@@ -93,13 +94,13 @@ impl<'a> Payloads<'a> {
         }
         let chunk: PayloadChunkRecord<'_> = match self.codec.decode(value).await {
             Ok(decoded) if decoded.record() != PAYLOAD_CHUNK => return Ok(None),
-            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+            Err(error) if error.is_outage() => return Err(RoleError::other(error)),
             decoded => match decoded.and_then(|decoded| decoded.read()) {
                 Ok(chunk) => chunk,
                 Err(error) => {
                     tracing::warn!(
                         topic = %record.topic, partition = record.partition, offset = record.offset,
-                        %error, "passing over a part of a stored body that cannot be read"
+                        error = %chain(&error), "passing over a part of a stored body that cannot be read"
                     );
                     return Ok(None);
                 }
@@ -108,7 +109,7 @@ impl<'a> Payloads<'a> {
         if chunk.fetched_at < self.since_ms {
             return Ok(None);
         }
-        let io = |error: io::Error| RoleError::other(&error);
+        let io = |error: io::Error| RoleError::other(error);
         // Chunks of a body follow each other. One that began and did not go on was cut off by a
         // crash, and one whose first chunks have expired cannot be read any more.
         if chunk.chunk == 0 {
@@ -161,6 +162,7 @@ impl Payload {
         file.rewind()?;
         hash.update(self.charset.unwrap_or_default().as_bytes());
         Ok(Body {
+            status: 200,
             file,
             bytes,
             hash: format!("{:032x}", hash.digest128()),

@@ -1,11 +1,15 @@
-//! What operators ask of a provider's owner: durable requests on `ingest.requests`.
+//! What a provider's owner is asked for: durable requests on `ingest.requests`.
 
 use crate::role::Topics;
+use almanac_domain::weather::Place;
 use almanac_event_log::{Append, EventLog, Headers, Record, partitioner::partition_of};
-use almanac_processor::RoleError;
+use almanac_processor::{RoleError, traced};
 use almanac_schemas::{
     Codec, CodecError,
-    ingest::{FETCH_REQUESTED, FetchRequestedRecord, REPLAY_REQUESTED, ReplayRequestedRecord},
+    ingest::{
+        FETCH_REQUESTED, FORECAST_REQUESTED, FetchRequestedRecord, ForecastRequestedRecord,
+        REPLAY_REQUESTED, ReplayRequestedRecord,
+    },
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -24,6 +28,25 @@ pub async fn request_fetch(
         requested_by: requested_by.to_owned(),
     };
     append(log, topics, provider, codec.encode(FETCH_REQUESTED, &record)).await
+}
+
+/// Asks for a forecast: the provider's owner answers on `forecasts.events`.
+pub async fn request_forecast(
+    log: &dyn EventLog,
+    topics: &Topics,
+    codec: &Codec,
+    provider: &str,
+    place: Place,
+    requested_by: &str,
+) -> Result<(), RoleError> {
+    let record = ForecastRequestedRecord {
+        provider: provider.to_owned(),
+        lat: place.lat().to_string(),
+        lon: place.lon().to_string(),
+        requested_at: Timestamp::now().as_millisecond(),
+        requested_by: requested_by.to_owned(),
+    };
+    append(log, topics, provider, codec.encode(FORECAST_REQUESTED, &record)).await
 }
 
 /// Asks for stored bodies to be read again: those fetched since then, or the newest only.
@@ -54,10 +77,11 @@ async fn append(
     let partition = partition_of(&key, topics.partitions);
     let record = Record {
         key,
-        value: Some(value.map_err(|error| RoleError::other(&error))?),
+        value: Some(value.map_err(RoleError::other)?),
         headers: Headers::default(),
         timestamp_ms: Timestamp::now().as_millisecond(),
     };
-    log.append(vec![Append { topic: topics.requests.clone(), partition, record }]).await?;
+    let append = Append { topic: topics.requests.clone(), partition, record };
+    traced::append(log, append, almanac_traces::current()).await?;
     Ok(())
 }

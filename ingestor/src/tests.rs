@@ -25,6 +25,7 @@ pub(crate) fn provider(name: &str, url: &str) -> ProviderConfig {
         allow_redirects_to_other_hosts: false,
         obey_cache_headers: false,
         paused: false,
+        forecasts: Default::default(),
     }
 }
 

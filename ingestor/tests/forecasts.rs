@@ -1,7 +1,8 @@
 //! What services really answer, and what a reader finds in it.
 
 use almanac_domain::weather::{Analyst, Options, Question, Series, Variable};
-use almanac_ingestor::forecasts::{Answer, ForecastError, read};
+use almanac_fuzzing::fuzz;
+use almanac_ingestor::forecasts::{Answer, ForecastError, read, read_of};
 use almanac_schemas::json::weather::{Subject, read_analysis, render_result, render_steps};
 use serde_json::Value;
 
@@ -36,7 +37,10 @@ fn met_norway_is_read_as_it_is_written() {
     assert_eq!(told(&answer, Variable::CurrentSpeed), [format!("{hour} 0.3")]);
 
     let error = read(&file("met-oceanforecast.no-data-on-land.json")).unwrap_err();
-    assert_eq!(error, ForecastError::NoData("no data at the given location".to_owned()));
+    assert_eq!(
+        error.to_string(),
+        "the service has no data for this place: no data at the given location"
+    );
 }
 
 #[test]
@@ -58,7 +62,7 @@ fn open_meteo_is_read_with_its_offset_and_units() {
     assert!(!answer.series[0].has(Variable::WaveHeight), "nulls are no values");
     let error = read(&file("open-meteo.real-error.json")).unwrap_err();
     let reason = "Latitude must be in range of -90 to 90°. Given: 999.0.".to_owned();
-    assert_eq!(error, ForecastError::Refused(reason));
+    assert!(matches!(&error, ForecastError::Refused(told) if *told == reason), "{error:?}");
 }
 
 #[test]
@@ -97,6 +101,34 @@ fn made_up_values_are_missing() {
     assert_eq!(gusts[0], "2026-03-10T05:00:00Z 2026-03-10T06:00:00Z 9", "of the hour before");
     assert_eq!(gusts[1], "2026-03-10T06:00:00Z 2026-03-10T07:00:00Z 7", "above 5 at 06:00");
     assert_eq!(gusts[2], "2026-03-10T07:00:00Z 2026-03-10T08:00:00Z none", "below 8 at 07:00");
+}
+
+/// Of several models each has names of its own. One that knows nothing of a variable is passed over where
+/// another knows it, and the steps that the service interpolates are known.
+#[test]
+fn models_of_waves_are_read_one_by_one() {
+    let body = r#"{"hourly_units":{"wave_height_ewam":"m","wave_height_meteofrance_wave":"m"},
+        "hourly":{"time":["2026-03-10T06:00","2026-03-10T07:00"],
+        "wave_height_ewam":[null,null],"wave_period_ewam":[8,9],
+        "wave_height_meteofrance_wave":[1.5,1.6],"wave_period_meteofrance_wave":[null,7],
+        "wave_height_gwam":[1.2,1.3],"wave_period_gwam":[null,null]}}"#;
+    let models = |names: &[&str]| -> Vec<String> { names.iter().map(|n| n.to_string()).collect() };
+    let answer = read_of(body.as_bytes(), &models(&["ewam", "meteofrance_wave", "gwam"])).unwrap();
+    assert_eq!(answer.native_step_s, [Some(3_600), Some(10_800), Some(3_600)]);
+    let has: Vec<[bool; 2]> = answer
+        .series
+        .iter()
+        .map(|one| [Variable::WaveHeight, Variable::WavePeriod].map(|variable| one.has(variable)))
+        .collect();
+    assert_eq!(has, [[false, true], [true, true], [true, false]]);
+    assert!(told(&answer, Variable::WaveHeight)[0].ends_with(" 1.5"), "the first that has values");
+    let none = read_of(body.as_bytes(), &models(&["ncep_gfswave025", "era5_ocean"]));
+    assert!(matches!(none, Err(ForecastError::NoData(_))), "{none:?}");
+    // Asked for alone, a model has the plain names.
+    let plain = body.replace("_gwam", "");
+    let answer = read_of(plain.as_bytes(), &models(&["ecmwf_wam025"])).unwrap();
+    assert_eq!(answer.native_step_s, [Some(10_800)]);
+    assert!(told(&answer, Variable::WaveHeight)[0].ends_with(" 1.2"));
 }
 
 /// The worked cases that say what a service answered: as good as the points that they give.
@@ -140,4 +172,22 @@ fn answers_of_services_lead_to_the_worked_results() {
         assert_eq!(result["earliest_completion"], wanted["earliest_completion"], "{id}");
     }
     assert_eq!(seen, 3);
+}
+
+/// However an answer is damaged, it is read or refused, and what is read can be analysed.
+#[test]
+fn damaged_answers_are_read_or_refused() {
+    let names = [
+        "met-locationforecast-complete.one-step.json",
+        "met-oceanforecast-complete.real-excerpt.json",
+        "open-meteo-marine.orca-fixture.json",
+        "open-meteo-marine.real-nulls.json",
+    ];
+    fuzz(names.map(file), |body: &[u8]| {
+        let Ok(answer) = read(body) else { return };
+        assert_eq!(answer.series.len(), answer.native_step_s.len());
+        for (from, until) in answer.series.iter().flat_map(Series::spans) {
+            assert!(from < until);
+        }
+    });
 }

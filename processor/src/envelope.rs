@@ -1,6 +1,8 @@
 //! CloudEvents attributes as record headers (Kafka protocol binding, binary mode).
 
+use crate::traced;
 use almanac_event_log::{Headers, HeadersBuilder};
+use almanac_traces::Parent;
 
 /// What an event says about itself beside its data.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +23,8 @@ pub struct Envelope<'a> {
     pub correlation: Option<&'a str>,
     /// Where what caused the event stands, as readers' clients name it.
     pub consistency_token: Option<&'a str>,
+    /// What the event is written in, where that is traced.
+    pub parent: Option<&'a Parent>,
 }
 
 impl Envelope<'_> {
@@ -46,6 +50,7 @@ impl Envelope<'_> {
         if let Some(token) = self.consistency_token {
             headers.push("ce_consistencytoken", token.as_bytes());
         }
+        traced::put(self.parent, &mut headers);
         headers.build()
     }
 }

@@ -62,14 +62,16 @@ impl GatheredState {
         &self.state
     }
 
+    /// What stands under a key, where memory has it; `None` where only the disk knows.
+    pub fn in_memory(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let gathered = self.lock();
+        gathered.changes.get(key).or_else(|| gathered.flushing.get(key)).cloned()
+    }
+
     /// Reads the disk where memory does not have it: not for threads that serve.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        {
-            let gathered = self.lock();
-            let found = gathered.changes.get(key).or_else(|| gathered.flushing.get(key));
-            if let Some(change) = found {
-                return Ok(change.clone());
-            }
+        if let Some(found) = self.in_memory(key) {
+            return Ok(found);
         }
         // Changes leave memory only once they are on disk.
         Ok(self.state.get(key)?.map(|value| value.to_vec()))

@@ -45,7 +45,7 @@ impl Outages {
                 topic,
                 partition,
                 error,
-                "a task failed and is started over; more of this role is said once a minute"
+                "a task failed and is restarted; further failures of this role are logged once a minute"
             );
             outages.insert(
                 task.role.clone(),
@@ -76,7 +76,7 @@ impl Outages {
                 failures = outage.unsaid,
                 for_s = now.duration_since(outage.since).as_secs(),
                 errors = outage.errors.join(" | "),
-                "tasks still fail and are started over"
+                "tasks still fail and are restarted"
             );
             outage.said = now;
             outage.unsaid = 0;

@@ -38,6 +38,10 @@ impl Owned {
         self.ownership.partition
     }
 
+    pub fn group(&self) -> &str {
+        &self.ownership.group
+    }
+
     /// Notes that a record is passed over because its key is none that Almanac writes.
     pub fn pass_over(&self, stored: &StoredRecord) {
         self.foreign.pass_over(&self.ownership.group, stored);
@@ -53,11 +57,10 @@ impl Owned {
         if let Some(committed) = committed
             && committed < start
         {
-            // It was nobody's turn for as long as the topic keeps records. Waiting for them to
-            // come back would be for ever.
+            // No owner ran for as long as the topic keeps records. They never come back.
             tracing::error!(
                 %topic, partition, committed, start,
-                "records were removed by retention before they were handled; going on behind them"
+                "no owner ran within retention: records were removed unhandled; resuming at the log start"
             );
         }
         let next_offset = committed.map_or(start, |committed| committed.max(start));

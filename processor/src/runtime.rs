@@ -3,8 +3,10 @@
 use crate::{
     Owned, StateError,
     foreign::Foreign,
+    hold::Hold,
     supervise::{Died, Ending, Supervisor, TaskName},
 };
+use almanac_errors::{Cause, chain};
 use almanac_event_log::{
     EventLog, GroupEvent, GroupOptions, LogError, Ownership, Retry, Revocation,
 };
@@ -21,21 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub enum RoleError {
     #[error(transparent)]
     Log(Box<LogError>),
-    #[error("{0}")]
-    Other(String),
+    #[error(transparent)]
+    Other(Cause),
     /// Only another process can go on.
-    #[error("{0}")]
-    Final(String),
+    #[error(transparent)]
+    Final(Cause),
 }
 
 impl From<StateError> for RoleError {
     fn from(error: StateError) -> Self {
         match error.needs_another_process() {
-            true => Self::Final(format!(
-                "{error}; a write to the disk failed, and the store takes no more until the process is \
-                 started again"
-            )),
-            false => Self::other(&error),
+            true => Self::Final(error.into()),
+            false => Self::other(error),
         }
     }
 }
@@ -63,19 +62,11 @@ impl From<LogError> for RoleError {
 
 impl RoleError {
     pub fn ending(&self) -> Ending {
-        Ending { why: self.to_string(), is_final: matches!(self, Self::Final(_)) }
+        Ending { why: chain(self).to_string(), is_final: matches!(self, Self::Final(_)) }
     }
 
-    /// Wraps an error of another library, with its causes.
-    pub fn other(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Self::Other(text)
+    pub fn other(error: impl Into<Cause>) -> Self {
+        Self::Other(error.into())
     }
 }
 
@@ -98,6 +89,8 @@ pub struct ProcessorOptions {
     pub restart_pause: Duration,
     pub supervisor: Supervisor,
     pub foreign: Foreign,
+    /// While it is held, partitions are owned and nothing of them is handled.
+    pub hold: Hold,
 }
 
 impl ProcessorOptions {
@@ -110,6 +103,7 @@ impl ProcessorOptions {
             restart_pause: Duration::from_millis(100),
             supervisor: Supervisor::default(),
             foreign: Foreign::default(),
+            hold: Hold::default(),
         }
     }
 }
@@ -148,21 +142,21 @@ async fn member(
             session_timeout: options.session_timeout,
         })
         .await?;
-    let mut held = Held::new(shutdown);
+    let mut tasks = Tasks::new(shutdown);
     let mut say_waiting = Some(Instant::now() + PATIENCE);
     let outcome = loop {
         let said_at = say_waiting.unwrap_or_else(Instant::now);
         let event = tokio::select! {
             () = shutdown.cancelled() => break Ok(()),
             event = member.next() => event,
-            died = held.died() => break Err(died.into()),
+            died = tasks.died() => break Err(died.into()),
             () = tokio::time::sleep_until(said_at), if say_waiting.is_some() => {
                 say_waiting = None;
                 tracing::info!(
                     group = options.group, topic = options.input,
                     session_timeout_s = options.session_timeout.as_secs(),
-                    "waiting for the group to share out partitions: a member that stopped a moment \
-                     ago keeps its partitions until its session times out"
+                    "waiting for the group to assign partitions: a member that stopped a moment ago \
+                     keeps its partitions until its session times out"
                 );
                 continue;
             }
@@ -170,23 +164,23 @@ async fn member(
         match event {
             Ok(GroupEvent::Assigned(ownerships)) => {
                 say_waiting = None;
-                held.let_go(options.session_timeout).await;
-                held = Held::new(shutdown);
+                tasks.let_go(options.session_timeout).await;
+                tasks = Tasks::new(shutdown);
                 for ownership in ownerships {
-                    held.start(log, options, role, ownership);
+                    tasks.start(log, options, role, ownership);
                 }
             }
             Ok(GroupEvent::Revoked(revocation)) => {
                 say_waiting = Some(Instant::now() + PATIENCE);
                 // Two thirds, so that the answer is there before the group stops waiting.
-                held.let_go(options.session_timeout * 2 / 3).await;
+                tasks.let_go(options.session_timeout * 2 / 3).await;
                 // Dropping it tells the group; by now the tasks and their state are gone.
                 let _: Revocation = revocation;
             }
             Err(error) => break Err(error.into()),
         }
     };
-    held.let_go(options.session_timeout).await;
+    tasks.let_go(options.session_timeout).await;
     if matches!(outcome, Ok(()) | Err(ProcessorError::Died(_))) {
         member.leave().await?;
     }
@@ -194,12 +188,12 @@ async fn member(
 }
 
 /// The tasks of one assignment.
-struct Held {
+struct Tasks {
     cancelled: CancellationToken,
     tasks: JoinSet<Result<(), Died>>,
 }
 
-impl Held {
+impl Tasks {
     fn new(shutdown: &CancellationToken) -> Self {
         Self { cancelled: shutdown.child_token(), tasks: JoinSet::new() }
     }
@@ -221,8 +215,12 @@ impl Held {
         };
         let (role, pause) = (role.clone(), options.restart_pause);
         let (supervisor, cancelled) = (options.supervisor.clone(), self.cancelled.clone());
+        let hold = options.hold.clone();
         self.tasks.spawn(async move {
-            let own = || async { role.own(owned.clone()).await.map_err(|error| error.ending()) };
+            let own = || async {
+                let owning = |cancelled| role.own(Owned { cancelled, ..owned.clone() });
+                hold.between(&cancelled, owning).await.map_err(|error| error.ending())
+            };
             supervisor.keep(&name, &cancelled, pause, own).await
         });
     }
@@ -235,7 +233,7 @@ impl Held {
                 Ok(Err(died)) => return died,
                 Err(error) => {
                     let task = TaskName::new("the supervision of a partition");
-                    return Died { task, why: error.to_string() };
+                    return Died { task, why: chain(&error).to_string() };
                 }
             }
         }

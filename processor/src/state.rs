@@ -5,6 +5,7 @@
 //! folded again.
 
 use crate::RoleError;
+use almanac_errors::{Cause, chain};
 use almanac_event_log::{EventLog, Isolation, Offset, TopicId};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, UserKey, UserValue};
 use std::{
@@ -22,13 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("cannot {action} local state in {folder}: {cause}")]
-    Storage {
-        action: &'static str,
-        folder: PathBuf,
-        #[source]
-        cause: fjall::Error,
-    },
+    #[error("cannot {action} local state in {folder}")]
+    Storage { action: &'static str, folder: PathBuf, source: fjall::Error },
+    /// A write to the disk failed, and the store takes no more until it is opened anew. The first that
+    /// fails says why; those after it, and what follows a failure in the background, do not.
+    #[error(
+        "cannot {action} local state in {folder}; a write to the disk failed, and the store takes no more \
+         until the process is started again"
+    )]
+    Stopped { action: &'static str, folder: PathBuf, source: fjall::Error },
     #[error(
         "local state in {folder} is in use by another process: each needs a data_dir of its own"
     )]
@@ -39,8 +42,8 @@ pub enum StateError {
     Held { partition: u32, folder: PathBuf },
     #[error("a key of {bytes} bytes does not fit into local state, in {folder}")]
     BadKey { bytes: usize, folder: PathBuf },
-    #[error("an entry of local state in {folder} is damaged: {detail}")]
-    Damaged { detail: String, folder: PathBuf },
+    #[error("an entry of local state in {folder} is damaged")]
+    Damaged { folder: PathBuf, source: Cause },
 }
 
 impl StateError {
@@ -59,14 +62,17 @@ impl StateError {
         }
     }
 
-    /// A write to the disk failed, and the store takes no more until it is opened anew. The first
-    /// that fails says why; those after it, and what follows a failure in the background, do not.
-    pub(crate) fn needs_another_process(&self) -> bool {
-        match self {
-            Self::Storage { action: "write" | "clear", .. } => true,
-            Self::Storage { cause, .. } => matches!(cause, fjall::Error::Poisoned),
-            _ => false,
+    fn storage(action: &'static str, folder: PathBuf, source: fjall::Error) -> Self {
+        match (action, &source) {
+            ("write" | "clear", _) | (_, fjall::Error::Poisoned) => {
+                Self::Stopped { action, folder, source }
+            }
+            _ => Self::Storage { action, folder, source },
         }
+    }
+
+    pub(crate) fn needs_another_process(&self) -> bool {
+        matches!(self, Self::Stopped { .. })
     }
 }
 
@@ -88,23 +94,23 @@ struct Holders {
     rebuilt: Mutex<HashSet<u32>>,
 }
 
-struct Held {
+struct PartitionClaim {
     holders: Arc<Holders>,
     partition: u32,
 }
 
 impl Holders {
-    fn hold(self: &Arc<Self>, partition: u32, patience: Duration) -> Option<Held> {
+    fn hold(self: &Arc<Self>, partition: u32, patience: Duration) -> Option<PartitionClaim> {
         let partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let is_held = |held: &mut HashSet<u32>| held.contains(&partition);
         let waited = self.released.wait_timeout_while(partitions, patience, is_held);
         let (mut partitions, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let is_free = partitions.insert(partition);
-        is_free.then(|| Held { holders: self.clone(), partition })
+        is_free.then(|| PartitionClaim { holders: self.clone(), partition })
     }
 }
 
-impl Drop for Held {
+impl Drop for PartitionClaim {
     fn drop(&mut self) {
         let partitions = self.holders.partitions.lock();
         partitions.unwrap_or_else(PoisonError::into_inner).remove(&self.partition);
@@ -129,13 +135,13 @@ impl StateFolder {
             let folder = folder.to_owned();
             move |cause| match cause {
                 fjall::Error::Locked => StateError::InUse { folder },
-                cause => StateError::Storage { action, folder, cause },
+                cause => StateError::storage(action, folder, cause),
             }
         };
         let database = match open_database(folder) {
             Err(cause) if StateError::is_damage(&cause) => {
                 tracing::error!(
-                    folder = %folder.display(), error = %cause,
+                    folder = %folder.display(), error = %chain(&cause),
                     "local state cannot be read; it is removed and folded again from the log"
                 );
                 std::fs::remove_dir_all(folder)
@@ -160,7 +166,7 @@ impl StateFolder {
         let folder = self.clone();
         // Off the threads that serve: it reads the disk, and waits for who held the state before.
         let opening = tokio::task::spawn_blocking(move || folder.partition(partition, id, end));
-        let (state, from) = opening.await.map_err(|error| RoleError::other(&error))??;
+        let (state, from) = opening.await.map_err(RoleError::other)??;
         Ok((state, from.max(log.start(topic, partition).await?)))
     }
 
@@ -177,7 +183,7 @@ impl StateFolder {
         let name = format!("p{partition}");
         let error = |action| {
             let folder = self.folder.to_path_buf();
-            move |cause| StateError::Storage { action, folder, cause }
+            move |cause| StateError::storage(action, folder, cause)
         };
         let Some(held) = self.held.hold(partition, PATIENCE) else {
             return Err(StateError::Held { partition, folder: self.folder.to_path_buf() });
@@ -214,7 +220,7 @@ pub struct LocalState {
     folder: Arc<Path>,
     /// No position is saved any more: whoever comes next folds everything again.
     doubted: AtomicBool,
-    held: Held,
+    held: PartitionClaim,
 }
 
 const POSITION: &str = "position";
@@ -273,11 +279,12 @@ impl LocalState {
         batch.commit().map_err(|cause| self.error("write", cause))
     }
 
-    /// An entry is not what was written, as `detail` says. The error is for whoever owns the
+    /// An entry is not what was written, as `fault` says. The error is for whoever owns the
     /// partition to give it up with: the next who resumes this state folds it again from the log. It is
     /// `Ok` when that was done in this process before: then the log itself has it like that, and doing
     /// it again would only go round in a circle.
-    pub fn doubt(&self, detail: &str) -> Result<(), StateError> {
+    pub fn doubt(&self, fault: impl Into<Cause>) -> Result<(), StateError> {
+        let source = fault.into();
         let partition = self.held.partition;
         {
             let rebuilt = self.held.holders.rebuilt.lock();
@@ -289,16 +296,16 @@ impl LocalState {
         }
         self.forget_position();
         tracing::error!(
-            folder = %self.folder.display(), partition, detail,
+            folder = %self.folder.display(), partition, fault = %chain(&*source),
             "local state is damaged; it is folded again from the log"
         );
-        Err(StateError::Damaged { detail: detail.to_owned(), folder: self.folder.to_path_buf() })
+        Err(StateError::Damaged { folder: self.folder.to_path_buf(), source })
     }
 
     fn forget_position(&self) {
         self.doubted.store(true, Ordering::SeqCst);
         if let Err(error) = self.position.remove(POSITION) {
-            tracing::error!(folder = %self.folder.display(), %error, "cannot write local state");
+            tracing::error!(folder = %self.folder.display(), error = %chain(&error), "cannot write local state");
         }
     }
 
@@ -310,10 +317,10 @@ impl LocalState {
         if action == "write" && !matches!(cause, fjall::Error::Poisoned) {
             // Whoever asked may fail for another reason first, and the next write tells no cause.
             tracing::error!(
-                folder = %self.folder.display(), error = %cause,
+                folder = %self.folder.display(), error = %chain(&cause),
                 "local state cannot be written; it takes no more until the process is started again"
             );
         }
-        StateError::Storage { action, folder: self.folder.to_path_buf(), cause }
+        StateError::storage(action, self.folder.to_path_buf(), cause)
     }
 }

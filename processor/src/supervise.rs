@@ -5,6 +5,7 @@
 //! A panic is a fault of the program: too many of them within a while end the process.
 
 use crate::outage::Outages;
+use almanac_errors::chain;
 use futures::FutureExt;
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::{
@@ -15,6 +16,7 @@ use prometheus_client::{
 use std::{
     any::Any,
     collections::{BTreeMap, VecDeque},
+    error::Error,
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
@@ -96,12 +98,12 @@ pub struct Ending {
 }
 
 impl Ending {
-    pub fn again(error: &dyn fmt::Display) -> Self {
-        Self { why: error.to_string(), is_final: false }
+    pub fn again(error: &dyn Error) -> Self {
+        Self { why: chain(error).to_string(), is_final: false }
     }
 
-    pub fn is_final(error: &dyn fmt::Display) -> Self {
-        Self { why: error.to_string(), is_final: true }
+    pub fn is_final(error: &dyn Error) -> Self {
+        Self { why: chain(error).to_string(), is_final: true }
     }
 }
 
@@ -151,7 +153,7 @@ impl Supervisor {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "almanac_task_deaths",
-            "Ends of long-lived tasks that nobody asked for, by role and cause (error, panic)",
+            "Unexpected ends of long-lived tasks, by role and cause (error, panic)",
             self.0.deaths.clone(),
         );
     }

@@ -40,7 +40,7 @@ impl Role for Copy {
             let Some(last) = batch.records.last() else { continue };
             let next_offset = last.offset + 1;
             if self.batches.fetch_add(1, Ordering::SeqCst) % 11 == 10 {
-                return Err(RoleError::Other("made to fail".to_owned()));
+                return Err(RoleError::other("made to fail"));
             }
             let copies: Vec<Append> = batch
                 .records

@@ -1,5 +1,6 @@
 //! Tasks that fail and panic: nothing of that goes unnoticed.
 
+use almanac_errors::Words;
 use almanac_event_log::{
     EventLog, ReadLimit,
     conformance::{append, everything, spec, text},
@@ -182,7 +183,7 @@ async fn errors_are_started_over_for_as_long_as_they_last() {
         async move {
             let start = || async {
                 match runs.fetch_add(1, Ordering::SeqCst) {
-                    0..19 => Err(Ending::again(&"the server is away")),
+                    0..19 => Err(Ending::again(&Words::from("the server is away"))),
                     // Nobody asked it to end: that is a failure as well.
                     19 => Ok(()),
                     _ => {
@@ -221,7 +222,7 @@ async fn what_cannot_be_started_again_is_told_when_it_ends() {
     let panicking = async { panic!("no more {}", "sockets") };
     let died = supervisor.keep_once(&task, &stop, panicking).await.unwrap_err();
     assert_eq!(died.to_string(), "http panicked: no more sockets");
-    let last = || async { Err(Ending::is_final(&"the topic is gone")) };
+    let last = || async { Err(Ending::is_final(&Words::from("the topic is gone"))) };
     let died = supervisor.keep(&task, &stop, SHORT, last).await.unwrap_err();
     assert_eq!(died.to_string(), "http ended: the topic is gone");
     stop.cancel();

@@ -1,9 +1,11 @@
 //! What readers are told after a fold: which partitions and rows of which tables are others than
 //! before, and how far the rows are folded.
 
-use crate::projection::{Announced, Folded, Projection};
+use crate::projection::Folded;
 use almanac_event_log::Offset;
+use almanac_read_store::StoreResult;
 use almanac_schemas::projections::{PartitionsChangedRecord, TableChangeRecord};
+use almanac_tables::{Announced, Layout, Source, parked};
 use std::collections::BTreeSet;
 
 /// Bytes of names in one announcement: a record stays well below 1 MB.
@@ -24,30 +26,36 @@ pub(crate) struct Through<'a> {
 }
 
 /// What of the folded rows readers keep, each once.
-pub(crate) fn changes<'a>(projection: &dyn Projection, folded: &'a Folded) -> Vec<Changed<'a>> {
+pub(crate) fn changes<'a>(layout: &Layout, folded: &'a Folded) -> StoreResult<Vec<Changed<'a>>> {
+    let parked = parked::table()?;
     let mut changed = BTreeSet::new();
     for write in folded.index.iter().chain(&folded.own) {
-        let key = match projection.announced(&write.table) {
+        let announced = match write.table == parked {
+            true => Announced::Partitions,
+            false => layout.announced(&write.table),
+        };
+        let key = match announced {
             Announced::Nothing => continue,
             Announced::Partitions => write.change.partition(),
             Announced::Rows => write.change.clustering(),
         };
-        changed.insert((write.table.name(), projection.announced(&write.table), key));
+        changed.insert((write.table.name(), announced, key));
     }
-    changed.into_iter().collect()
+    Ok(changed.into_iter().collect())
 }
 
 /// In records that stay small, at least one. Only the last tells the token: whoever has seen it
 /// has seen the others.
 pub(crate) fn records(
-    projection: &dyn Projection,
+    source: &Source,
     changed: &[Changed<'_>],
     through: &Through<'_>,
 ) -> Vec<PartitionsChangedRecord> {
     let mut records: Vec<PartitionsChangedRecord> = chunks(changed)
         .map(|some| PartitionsChangedRecord {
-            projection: projection.name().to_owned(),
-            version: projection.version() as i32,
+            projection: source.projection.to_owned(),
+            version: source.edition.version as i32,
+            generation: source.edition.generation as i32,
             source_topic: through.topic.to_owned(),
             source_partition: through.partition as i32,
             position: through.position as i64,

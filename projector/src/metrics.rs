@@ -12,13 +12,17 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
 pub(crate) struct PartitionLabels {
     pub(crate) projection: &'static str,
+    pub(crate) topic: &'static str,
     pub(crate) partition: u32,
+    /// Of the tables: a rebuild fills others beside the live ones.
+    pub(crate) generation: u32,
 }
 
 #[derive(Clone)]
@@ -33,6 +37,15 @@ impl ProjectorMetrics {
         registry.register("almanac_projector_events", "Events folded", metrics.events.clone());
         registry.register_collector(Box::new(metrics.owned.clone()));
         metrics
+    }
+
+    /// Whether a partition that this process owns has stood still for so long, although there is something
+    /// to fold, or cannot go on.
+    pub fn stands_still(&self, at_most: Duration) -> bool {
+        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let mut owned = self.owned.lock();
+        owned.retain(|_, (cancelled, _)| !cancelled.is_cancelled());
+        owned.values().any(|(_, progress)| progress.stands_still(now_ms, at_most))
     }
 
     /// Begins to tell of a partition, until `cancelled`; goes on where it was when the owner only
@@ -78,6 +91,8 @@ pub(crate) struct Progress {
     /// When it was found that there is something behind the position.
     behind_since_ms: Option<i64>,
     pub(crate) parked: usize,
+    /// A fault keeps it where it is.
+    pub(crate) down: bool,
 }
 
 impl Progress {
@@ -122,6 +137,12 @@ impl Progress {
         Some(self.end?.saturating_sub(self.position?))
     }
 
+    fn stands_still(&self, now_ms: i64, at_most: Duration) -> bool {
+        let Some(behind_since) = self.behind_since_ms else { return self.down };
+        let since = behind_since.max(self.moved_at_ms.unwrap_or_default());
+        self.down || u128::try_from(now_ms - since).is_ok_and(|for_ms| for_ms > at_most.as_millis())
+    }
+
     /// Age of the oldest event that is not in the tables.
     fn lag_s(&self, now_ms: i64) -> Option<f64> {
         match (self.lag_events()?, self.waiting_since_ms.or(self.behind_since_ms)) {
@@ -159,7 +180,7 @@ impl Collector for OwnedPartitions {
         let now_ms = jiff::Timestamp::now().as_millisecond();
         let mut owned = self.lock();
         owned.retain(|_, (cancelled, _)| !cancelled.is_cancelled());
-        let gauges: [(&str, &str, Tell); 5] = [
+        let gauges: [(&str, &str, Tell); 6] = [
             (
                 "almanac_projector_position",
                 "Offset up to which the rows are written, exclusive",
@@ -184,6 +205,11 @@ impl Collector for OwnedPartitions {
                 "almanac_projector_parked_keys",
                 "Keys whose events cannot be folded",
                 |progress, _| Some(Value::Count(progress.parked as u64)),
+            ),
+            (
+                "almanac_projector_down",
+                "1 while a fault keeps the partition where it is, 0 otherwise",
+                |progress, _| Some(Value::Count(progress.down.into())),
             ),
         ];
         for (name, help, value) in gauges {
@@ -243,13 +269,14 @@ mod tests {
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
             text
         };
-        let labels = |partition| PartitionLabels { projection: "p", partition };
+        let labels =
+            |partition| PartitionLabels { projection: "p", topic: "t", partition, generation: 0 };
         let (first, second) = (CancellationToken::new(), CancellationToken::new());
         metrics.own(labels(0), &first).update(|progress| progress.resume(7, None));
         metrics.own(labels(1), &second).update(|progress| progress.resume(8, None));
         let position = |partition: u32, at: u64| {
             format!(
-                "almanac_projector_position{{projection=\"p\",partition=\"{partition}\"}} {at}\n"
+                "almanac_projector_position{{projection=\"p\",topic=\"t\",partition=\"{partition}\",generation=\"0\"}} {at}\n"
             )
         };
         assert!(text().contains(&position(0, 7)) && text().contains(&position(1, 8)), "{}", text());
@@ -262,6 +289,10 @@ mod tests {
         // Who gets it again begins anew.
         let again = CancellationToken::new();
         metrics.own(labels(0), &again);
-        assert!(!text().contains("position{projection=\"p\",partition=\"0\""), "{}", text());
+        assert!(
+            !text().contains("position{projection=\"p\",topic=\"t\",partition=\"0\""),
+            "{}",
+            text()
+        );
     }
 }

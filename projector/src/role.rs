@@ -1,35 +1,35 @@
-//! The owner of a partition of a projection's topic: folds it, in order, into the read store.
+//! The owner of a partition of one of a projection's topics: folds it, in order, into the read store.
 //!
 //! Order of effects: rows, then the change feed, then the position. The group only assigns; the
 //! position is kept with the rows, and timestamps derived from positions keep a stale owner from
 //! moving a row back.
 
 use crate::{
-    announce::{self, Through},
+    faults::Failed,
+    mender::Mender,
     metrics::{PartitionLabels, PartitionMetrics, ProjectorMetrics},
-    parked,
-    positions::{self, Position},
-    projection::{Folded, Projection},
+    projection::Projection,
+    rebuild::{self, Rebuilding},
+    run::{REASON, Run},
 };
-use almanac_event_log::{
-    Append, Durability, Excerpt, Headers, Isolation, LogReader, Offset, ReadBatch, ReadLimit,
-    Record, Retention, StoredRecord, TopicId, TopicSpec,
-};
+use almanac_errors::chain;
+use almanac_event_log::{Durability, Excerpt, Isolation, Retention, TopicSpec};
+use almanac_operations::Operations;
 use almanac_processor::{Owned, Role, RoleError};
-use almanac_read_store::{Change, ReadStore, StoreError, Write};
-use almanac_schemas::{
-    CONSISTENCY_TOKEN, Codec,
-    projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord},
+use almanac_read_store::{ReadStore, StoreError};
+use almanac_schemas::{Codec, projections::CHANGES};
+use almanac_tables::{
+    Source,
+    down::{self, Down},
+    parked, positions, prepare,
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::Instant;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,14 +37,58 @@ pub struct ProjectorOptions {
     /// Events and bytes folded at once.
     pub batch_events: usize,
     pub batch_bytes: usize,
+    /// What becomes of an event that cannot be folded.
+    pub recovery: Recovery,
+    /// The same for single projections, by name.
+    pub recovery_of: BTreeMap<String, Recovery>,
+    /// How often an event is tried whose schema is not known, and the pause between two tries: the
+    /// registry may learn of it a moment later.
+    pub schema_attempts: u32,
+    #[serde(with = "humantime_serde")]
+    pub schema_pause: Duration,
     /// More parked keys than this in a partition stop the projection: then it is not single
     /// events that are wrong.
     pub max_parked: usize,
+    /// The same of keys that are parked within one minute.
+    pub max_parked_per_minute: usize,
+    /// How often an event is tried again that stopped the projection.
+    #[serde(with = "humantime_serde")]
+    pub stopped_retry: Duration,
+    /// How long tables stay beside those that reads were switched to, or back to.
+    #[serde(with = "humantime_serde")]
+    pub keep_replaced: Duration,
+}
+
+/// What becomes of an event that cannot be folded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recovery {
+    /// Its key is set aside, and others go on.
+    Park,
+    /// The projection stands still at it, and tries it again.
+    Stop,
+}
+
+impl ProjectorOptions {
+    pub(crate) fn recovery_of(&self, projection: &str) -> Recovery {
+        self.recovery_of.get(projection).copied().unwrap_or(self.recovery)
+    }
 }
 
 impl Default for ProjectorOptions {
     fn default() -> Self {
-        Self { batch_events: 2_000, batch_bytes: 2 << 20, max_parked: 1_000 }
+        Self {
+            batch_events: 2_000,
+            batch_bytes: 2 << 20,
+            recovery: Recovery::Park,
+            recovery_of: BTreeMap::new(),
+            schema_attempts: 3,
+            schema_pause: Duration::from_millis(100),
+            max_parked: 1_000,
+            max_parked_per_minute: 100,
+            stopped_retry: Duration::from_secs(5),
+            keep_replaced: Duration::from_secs(24 * 3600),
+        }
     }
 }
 
@@ -53,15 +97,13 @@ impl Default for ProjectorOptions {
 pub struct Topics {
     source: Arc<str>,
     changes: Arc<str>,
-    partitions: u32,
 }
 
 impl Topics {
-    pub fn new(prefix: &str, projection: &dyn Projection, partitions: u32) -> Self {
+    pub fn new(prefix: &str, source: &Source) -> Self {
         Self {
-            source: format!("{prefix}{}", projection.topic()).into(),
+            source: format!("{prefix}{}", source.topic).into(),
             changes: format!("{prefix}{CHANGES}").into(),
-            partitions,
         }
     }
 
@@ -70,64 +112,85 @@ impl Topics {
         &self.source
     }
 
-    pub fn changes(&self) -> &Arc<str> {
+    /// Where readers are told of it.
+    pub(crate) fn changes(&self) -> &Arc<str> {
         &self.changes
     }
+}
 
-    pub fn specs(&self) -> Vec<TopicSpec> {
-        vec![TopicSpec {
-            name: self.changes.to_string(),
-            partitions: self.partitions,
-            retention: Retention::For(Duration::from_secs(24 * 3600)),
-            // Only derived from what is durable already.
-            durability: Durability::Buffered,
-        }]
+/// The topic that projectors tell readers on what they changed.
+pub fn changes(prefix: &str, partitions: u32) -> TopicSpec {
+    TopicSpec {
+        name: format!("{prefix}{CHANGES}"),
+        partitions,
+        retention: Retention::For(Duration::from_secs(24 * 3600)),
+        // Only derived from what is durable already.
+        durability: Durability::Buffered,
     }
 }
 
 pub struct Projector {
+    pub source: Source,
     pub topics: Topics,
     pub options: ProjectorOptions,
     pub store: Arc<dyn ReadStore>,
     pub codec: Arc<Codec>,
     pub projection: Arc<dyn Projection>,
     pub metrics: ProjectorMetrics,
+    /// Of tables that are rebuilt, or were.
+    pub rebuilding: Option<Arc<Rebuilding>>,
+    /// What operators want done about keys that are set aside.
+    pub operations: Option<Arc<Operations>>,
 }
 
 impl Projector {
+    /// What the names of all topics begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        self.topics.source.strip_suffix(self.source.topic).unwrap_or_default()
+    }
+
     /// Creates the tables.
     pub async fn prepare(&self) -> Result<(), StoreError> {
-        self.store.create_table(&positions::table()?).await?;
-        for table in self.projection.tables() {
-            self.store.create_table(table).await?;
-        }
-        Ok(())
+        prepare(&*self.store, &*self.projection).await
     }
 }
 
-fn store_failed(error: StoreError) -> RoleError {
-    match error {
-        StoreError::Stopped { .. } => RoleError::Final(error.to_string()),
-        error => RoleError::other(&error),
-    }
+/// How long saying why a partition stands still may take.
+const SAYING: Duration = Duration::from_secs(2);
+
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 #[async_trait]
 impl Role for Projector {
     async fn own(&self, owned: Owned) -> Result<(), RoleError> {
         let partition = owned.partition();
-        let labels = PartitionLabels { projection: self.projection.name(), partition };
+        let Source { projection, topic, edition } = self.source;
+        let generation = edition.generation;
+        let labels = PartitionLabels { projection, topic, partition, generation };
         let metrics = self.metrics.own(labels, &owned.cancelled);
-        let topic_id = owned.log.topic(&self.topics.source).await?.id;
+        let ended = self.fold_partition(owned, &metrics).await;
+        if let Err(failed) = &ended {
+            metrics.update(|progress| progress.down = true);
+            self.note_down(partition, failed).await;
+        }
+        ended.map_err(RoleError::from)
+    }
+}
+
+impl Projector {
+    async fn fold_partition(&self, owned: Owned, metrics: &PartitionMetrics) -> Result<(), Failed> {
+        let partition = owned.partition();
+        let Source { projection, topic, .. } = self.source;
+        let described = owned.log.topic(&self.topics.source).await?;
+        let topic_id = described.id;
         // Readers have to know whether what they are told of is in the tables that they read.
-        let tables = self.store.table_id(&positions::table().map_err(store_failed)?).await;
-        let tables = tables.map_err(store_failed)?.to_string();
-        let saved =
-            positions::read(&*self.store, self.projection.name(), self.projection.version());
-        let saved = saved.await.map_err(store_failed)?.remove(&partition);
+        let tables = self.store.table_id(&positions::table()?).await?.to_string();
+        let saved = positions::of_partition(&*self.store, &self.source, partition).await?;
         let from = match &saved {
             Some(saved) if saved.topic_id != topic_id => {
-                return Err(RoleError::Other(format!(
+                return Err(Failed::Foreign(format!(
                     "the tables were folded from topic {} with id {}, which now has id {topic_id}; drop the tables to fold them anew",
                     self.topics.source, saved.topic_id
                 )));
@@ -135,290 +198,91 @@ impl Role for Projector {
             Some(saved) => saved.next_offset,
             None => owned.log.start(&self.topics.source, partition).await?,
         };
-        let parked = parked::of_partition(&*self.store, &*self.projection, partition).await;
-        let parked = parked.map_err(store_failed)?;
+        let known = parked::of_partition(&*self.store, &self.source, partition).await?;
+        let known = known.into_iter().map(|one| (one.name.clone(), one));
+        let (parked, marks): (HashMap<_, _>, HashMap<_, _>) =
+            known.partition(|(_, one)| one.is_set_aside());
+        let down = down::of_partition(&*self.store, &self.source, partition).await?;
+        let down = down.filter(|down| from <= down.position);
         metrics.update(|progress| {
             progress.resume(from, saved.as_ref().and_then(|saved| saved.moved_at_ms));
             progress.parked = parked.len();
+            progress.down = down.is_some();
         });
         let reader = owned.log.read(&self.topics.source, &[(partition, from)]).await?;
-        tracing::info!(
-            projection = self.projection.name(),
+        tracing::debug!(
+            projection,
+            topic,
             partition,
             from,
             parked = parked.len(),
             "folding a partition"
         );
+        let is_resumed = saved.is_some() && self.rebuilding.is_none();
+        let moved_at_ms = saved.as_ref().and_then(|saved| saved.moved_at_ms).unwrap_or_default();
+        let digest = saved.as_ref().and_then(|saved| saved.digest.clone());
+        let repairs = saved.as_ref().map_or(0, |saved| saved.repairs);
         let token = saved.and_then(|saved| saved.consistency_token);
-        let (told, known, written) = (None, HashMap::new(), from);
+        // Who owned it before may have folded further than was saved, and no further than this.
+        let end = owned.log.end(&self.topics.source, partition, Isolation::Uncommitted).await?;
+        let partitions = described.partitions * self.projection.topics().len() as u32;
+        let log = owned.log.clone();
         let run = Run {
             projector: self,
             owned,
             topic_id,
             tables,
             parked,
-            known,
+            marks,
+            known: HashMap::new(),
             token,
-            told,
-            written,
+            told: None,
+            written: from,
             metrics,
+            end,
+            partitions,
+            digest,
+            held_for: None,
+            is_resumed,
+            moved_at_ms,
+            repairs,
+            down,
+            stopped: None,
+            mender: Mender::new(self.operations.as_ref()),
         };
-        run.run(reader).await
+        let leads = partition == 0 && self.projection.topics().first() == Some(&topic);
+        match self.rebuilding.as_ref().filter(|_| leads) {
+            None => run.run(reader).await,
+            Some(rebuilding) => tokio::select! {
+                ended = run.run(reader) => ended,
+                ended = rebuild::lead(self, rebuilding, &*log) => Ok(ended?),
+            },
+        }
     }
-}
 
-struct Run<'a> {
-    projector: &'a Projector,
-    owned: Owned,
-    topic_id: TopicId,
-    /// Id of the tables that are written.
-    tables: String,
-    /// Names of the keys that are set aside.
-    parked: HashSet<String>,
-    /// Rows that are written again and again, by table, partition and clustering key: their bodies
-    /// as this run wrote them last.
-    known: HashMap<(String, String, String), Bytes>,
-    /// Position of the newest command whose event was folded.
-    token: Option<String>,
-    /// What readers were told of it.
-    told: Option<String>,
-    /// The position as it is saved.
-    written: Offset,
-    metrics: PartitionMetrics,
-}
-
-/// Rows remembered before the memory is emptied: the days of ten years are 3,650.
-const MAX_KNOWN: usize = 10_000;
-/// How long a reader waits for news.
-const WAIT: Duration = Duration::from_secs(5);
-/// Once nothing came for so long, the position moves over what follows the last event: marks of
-/// transactions. Readers hold it against the end of the topic.
-const REST: Duration = Duration::from_millis(100);
-/// How often the end of the topic is asked for.
-const LOOK: Duration = Duration::from_secs(5);
-/// Of a fault, in the log.
-const REASON: usize = 500;
-
-fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
-}
-
-impl Run<'_> {
-    async fn run(mut self, mut reader: Box<dyn LogReader>) -> Result<(), RoleError> {
-        let options = &self.projector.options;
-        let limit = ReadLimit { records: options.batch_events, bytes: options.batch_bytes };
-        let mut next_look = Instant::now();
-        // Where the reader stands at the end of the topic, if that is behind what is saved.
-        let mut at_end: Option<Offset> = None;
-        loop {
-            if next_look <= Instant::now() {
-                self.look_at_end().await;
-                next_look = Instant::now() + LOOK;
-            }
-            let wait = if at_end.is_some() { REST } else { WAIT };
-            let batch = tokio::select! {
-                () = self.owned.cancelled.cancelled() => return Ok(()),
-                batch = reader.next(limit, wait) => batch?,
+    /// Says why the partition stands still, where that can be said.
+    async fn note_down(&self, partition: u32, failed: &Failed) {
+        let saying = async {
+            let store = &*self.store;
+            let saved = positions::of_partition(store, &self.source, partition).await?;
+            let down = Down {
+                category: failed.category().to_owned(),
+                since_ms: now_ms(),
+                position: saved.map_or(0, |saved| saved.next_offset),
+                offset: None,
+                key: None,
+                detail: Excerpt::of(&chain(failed).to_string()).at_most(REASON).to_string(),
             };
-            if let Some(last) = batch.records.last() {
-                let next_offset = last.offset + 1;
-                self.fold_batch(&batch, next_offset).await?;
-                at_end = None;
-            } else if batch.at_end.is_empty()
-                && let Some(position) = at_end.take()
-            {
-                self.save(position).await?;
+            let earlier = down::of_partition(store, &self.source, partition).await?;
+            // What an event did stays the reason.
+            if earlier.is_some_and(|earlier| down.position <= earlier.position) {
+                return Ok(());
             }
-            if !batch.at_end.is_empty()
-                && let Some(position) = reader.position(0)
-                && position > self.written
-            {
-                // Everything below is folded, or nothing to fold.
-                self.metrics.update(|progress| progress.reach(position, None, now_ms()));
-                at_end = Some(position);
-            }
-        }
-    }
-
-    /// For the metrics alone: an outage is noticed by the reader.
-    async fn look_at_end(&self) {
-        let (topic, partition) = (&self.projector.topics.source, self.owned.partition());
-        match self.owned.log.end(topic, partition, Isolation::Uncommitted).await {
-            Ok(end) => self.metrics.update(|progress| progress.see_end(end, now_ms())),
-            Err(error) => tracing::debug!(%error, %topic, partition, "the end is not known"),
-        }
-    }
-
-    async fn fold_batch(
-        &mut self,
-        batch: &ReadBatch,
-        next_offset: Offset,
-    ) -> Result<(), RoleError> {
-        let times = batch.records.iter().map(|record| record.record.timestamp_ms);
-        let (oldest, newest) = (times.clone().next(), times.last());
-        self.metrics.update(|progress| {
-            progress.see_end(next_offset, now_ms());
-            if let Some(oldest) = oldest {
-                progress.see_event(oldest);
-            }
-        });
-        self.fold(&batch.records, next_offset).await?;
-        let left = newest.filter(|_| batch.at_end.is_empty());
-        let parked = self.parked.len();
-        self.metrics.folded(batch.records.len());
-        self.metrics.update(|progress| {
-            progress.reach(next_offset, left, now_ms());
-            progress.parked = parked;
-        });
-        Ok(())
-    }
-
-    async fn fold(
-        &mut self,
-        records: &[StoredRecord],
-        next_offset: Offset,
-    ) -> Result<(), RoleError> {
-        let mut folded = Folded::default();
-        for record in records {
-            // Every event is of somebody: one without a key is a stranger's, and there is nothing to park.
-            if record.record.key.is_empty() {
-                self.owned.pass_over(record);
-                continue;
-            }
-            if let Some(token) = record.record.headers.get_str(CONSISTENCY_TOKEN) {
-                self.token = Some(token.to_owned());
-            }
-            if !self.parked.is_empty() && self.parked.contains(&*parked::name(&record.record.key)) {
-                continue;
-            }
-            match self.fold_one(record).await? {
-                Ok(one) => {
-                    folded.index.extend(one.index);
-                    folded.own.extend(one.own);
-                }
-                Err(reason) => folded.index.push(self.park(record, &reason)?),
-            }
-        }
-        self.drop_known(&mut folded.index);
-        let projection = &self.projector.projection;
-        let is_news = self.told != self.token;
-        let changed = announce::changes(&**projection, &folded);
-        let announcements = match changed.is_empty() && !is_news {
-            true => Vec::new(),
-            false => {
-                let folded_through = Through {
-                    topic: &self.projector.topics.source,
-                    partition: self.owned.partition(),
-                    position: next_offset,
-                    token: self.token.as_deref(),
-                    tables: &self.tables,
-                };
-                announce::records(&**projection, &changed, &folded_through)
-            }
+            store.write(vec![down::write(&self.source, partition, Some(&down), now_ms())?]).await
         };
-        let store = &self.projector.store;
-        store.write(folded.index).await.map_err(store_failed)?;
-        store.write(folded.own).await.map_err(store_failed)?;
-        self.announce(&announcements).await?;
-        self.told.clone_from(&self.token);
-        self.save(next_offset).await
-    }
-
-    /// Everything below `next_offset` is folded and told.
-    async fn save(&mut self, next_offset: Offset) -> Result<(), RoleError> {
-        let position = Position {
-            topic_id: self.topic_id,
-            next_offset,
-            consistency_token: self.token.clone(),
-            moved_at_ms: Some(now_ms()),
-        };
-        let projection = &self.projector.projection;
-        let (name, version) = (projection.name(), projection.version());
-        let write = positions::write(name, version, self.owned.partition(), &position);
-        let saved = match write {
-            Ok(write) => self.projector.store.write(vec![write]).await,
-            Err(error) => Err(error),
-        };
-        saved.map_err(store_failed)?;
-        self.written = next_offset;
-        Ok(())
-    }
-
-    /// The inner error is the event's fault, the outer one an outage.
-    async fn fold_one(&self, record: &StoredRecord) -> Result<Result<Folded, String>, RoleError> {
-        let Some(value) = &record.record.value else {
-            return Ok(Err("a fact cannot be a tombstone".to_owned()));
-        };
-        let decoded = match self.projector.codec.decode(value).await {
-            Ok(decoded) => decoded,
-            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let projection = &self.projector.projection;
-        let folded = match projection.fold(&decoded, record.partition, record.offset) {
-            Ok(folded) => folded,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        // A row that the store never takes would hold up all other keys.
-        let mut writes = folded.index.iter().chain(&folded.own);
-        match writes.try_for_each(Write::check) {
-            Ok(()) => Ok(Ok(folded)),
-            Err(error) => Ok(Err(error.to_string())),
+        let said = tokio::time::timeout(SAYING, saying).await;
+        if let Ok(Err(error)) = said {
+            tracing::debug!(error = %chain(&error), partition, "it cannot be kept why a partition stands still");
         }
-    }
-
-    /// Sets a key aside: its later events are passed over, others go on.
-    fn park(&mut self, record: &StoredRecord, reason: &str) -> Result<Write, RoleError> {
-        let shown = Excerpt::of(reason).at_most(REASON);
-        tracing::error!(
-            topic = %record.topic, partition = record.partition, offset = record.offset,
-            key = %Excerpt::of(&record.record.key), reason = %shown,
-            "parking a key whose event cannot be folded"
-        );
-        self.parked.insert(parked::name(&record.record.key).into_owned());
-        if self.parked.len() > self.projector.options.max_parked {
-            return Err(RoleError::Other(format!(
-                "more than {} keys of {}/{} are parked, the last at offset {}: {shown}",
-                self.projector.options.max_parked, record.topic, record.partition, record.offset
-            )));
-        }
-        Ok(parked::write(&*self.projector.projection, record, reason))
-    }
-
-    /// Drops writes of what stands in its row already.
-    fn drop_known(&mut self, writes: &mut Vec<Write>) {
-        if self.known.len() > MAX_KNOWN {
-            self.known.clear();
-        }
-        let projection = &self.projector.projection;
-        writes.retain(|write| match &write.change {
-            Change::Put { partition, clustering, body, .. }
-                if projection.is_repeated(&write.table) =>
-            {
-                let table = write.table.name().to_owned();
-                let row = (table, partition.clone(), clustering.clone());
-                self.known.insert(row, body.clone()).as_ref() != Some(body)
-            }
-            _ => true,
-        });
-    }
-
-    async fn announce(&self, changes: &[PartitionsChangedRecord]) -> Result<(), RoleError> {
-        let mut appends = Vec::with_capacity(changes.len());
-        for changed in changes {
-            let value = self.projector.codec.encode(PARTITIONS_CHANGED, changed);
-            let record = Record {
-                key: changed.projection.clone().into(),
-                value: Some(value.map_err(|error| RoleError::other(&error))?),
-                headers: Headers::default(),
-                timestamp_ms: jiff::Timestamp::now().as_millisecond(),
-            };
-            let topic = self.projector.topics.changes.clone();
-            appends.push(Append { topic, partition: self.owned.partition(), record });
-        }
-        if !appends.is_empty() {
-            self.owned.log.append(appends).await?;
-        }
-        Ok(())
     }
 }

@@ -56,18 +56,18 @@ impl Part {
     /// The answer holds the part until its last byte is sent.
     pub(crate) fn hold(self, body: Bytes) -> Bytes {
         match self.0 {
-            Some(part) => Bytes::from_owner(Held { body, _part: part }),
+            Some(part) => Bytes::from_owner(CountedBody { body, _part: part }),
             None => body,
         }
     }
 }
 
-struct Held {
+struct CountedBody {
     body: Bytes,
     _part: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for CountedBody {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }

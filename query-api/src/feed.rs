@@ -1,11 +1,16 @@
 //! Follows `projections.changes` and hands what changed to the caches.
 
-use crate::state::ApiState;
+use crate::{state::ApiState, switch};
+use almanac_errors::Cause;
 use almanac_event_log::{Isolation, LogError, LogReader, ReadLimit};
-use almanac_projector::{plans, positions, recipes};
+use almanac_processor::traced;
 use almanac_read_store::{StoreError, StoreResult};
 use almanac_schemas::projections::{CHANGES, PARTITIONS_CHANGED, PartitionsChangedRecord};
-use std::{sync::atomic::Ordering, time::Duration};
+use almanac_tables::{Projected, parked, positions};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 const LIMIT: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
 const PAUSE: Duration = Duration::from_millis(250);
@@ -76,32 +81,35 @@ fn heard(state: &ApiState, cut_off: Option<Duration>) {
 
 /// Learns how far the tables are, and forgets what is older; the id of the tables.
 ///
-/// In this order: what is read after the positions has their rows in it. Were they read after the
+/// In this order: what is read after the positions has their rows in it. Were they read after a
 /// cache was cleared, a row that was read between would be taken for one that has them.
 async fn resume(state: &ApiState) -> StoreResult<String> {
     let tables_id = state.store.table_id(&positions::table()?).await?.to_string();
-    let folded = positions::read(&*state.store, recipes::PROJECTION, recipes::VERSION).await?;
-    state.parked_recipes.load(&*state.store).await?;
-    state.parked_plans.load(&*state.store).await?;
-    state.recipe_cache.clear();
-    for position in folded.values() {
-        state.progress.raise(position.consistency_token.as_deref());
+    for slot in &state.slots {
+        for served in slot.followed() {
+            switch::load(state, &served).await?;
+        }
+        let _feeding = state.feeding.lock().await;
+        if let Some(context) = slot.declared.context {
+            state.progress.raise_all(context, &slot.live().folded());
+        }
     }
     Ok(tables_id)
 }
 
-fn unavailable(what: &str, error: &dyn std::fmt::Display) -> LogError {
-    LogError::Unavailable { what: what.to_owned(), detail: error.to_string() }
+fn unavailable(what: &str, error: impl Into<Cause>) -> LogError {
+    LogError::Unavailable { what: what.to_owned(), source: error.into() }
 }
 
 fn unread(error: StoreError) -> LogError {
-    unavailable("read store", &error)
+    unavailable("read store", error)
 }
 
 async fn warm(state: &ApiState) -> Result<(), LogError> {
-    state.search.load_days().await.map_err(unread)?;
-    state.search.mark_all_changed();
-    state.search.warm(state.options.warm_up).await.map_err(unread)
+    for served in state.followed() {
+        served.model.warm().await.map_err(unread)?;
+    }
+    Ok(())
 }
 
 struct Feed {
@@ -121,7 +129,7 @@ impl Feed {
         let batch = reader.next(LIMIT, wait).await?;
         for record in batch.records {
             // The projector's keys are the names of projections, this version's or not.
-            if !is_ours(&record.record.key) {
+            if !is_ours(state, &record.record.key) {
                 state.options.foreign.pass_over("change feed", &record);
                 continue;
             }
@@ -133,22 +141,26 @@ impl Feed {
                 Ok(_) => continue,
                 // Started over, nothing is missed.
                 Err(error) if error.is_outage() => {
-                    return Err(unavailable("schema registry", &error));
+                    return Err(unavailable("schema registry", error));
                 }
                 Err(error) => Err(error),
             };
             match changed {
-                Ok(changed) => self.apply(state, &changed).await.map_err(unread)?,
+                Ok(changed) => {
+                    let hop = traced::processing(&record);
+                    hop.scope(self.apply(state, &changed)).await.map_err(unread)?;
+                }
                 Err(_) => tracing::warn!(
                     topic = %record.topic, partition = record.partition, offset = record.offset,
                     "passing over a change that cannot be read"
                 ),
             }
         }
-        let used = state.search.used_bytes() as u64 + state.recipe_cache.used_bytes();
-        let used = used + state.pictures.used_bytes();
+        let followed = state.followed();
+        let used: u64 = followed.iter().map(|served| served.model.used_bytes()).sum();
+        let out_of_date: usize = followed.iter().map(|served| served.model.out_of_date()).sum();
         state.metrics.cache_bytes.set(used as i64);
-        state.metrics.out_of_date.set(state.search.out_of_date() as i64);
+        state.metrics.out_of_date.set(out_of_date as i64);
         Ok(())
     }
 
@@ -170,52 +182,43 @@ impl Feed {
             }
             return Ok(());
         }
-        match (changed.projection.as_str(), u32::try_from(changed.version)) {
-            (recipes::PROJECTION, Ok(recipes::VERSION)) => {
-                // What is kept ends before anybody learns how far the tables are, and what is set
-                // aside is known by then.
-                changed.tables.iter().for_each(|table| state.recipe_cache.changed(table));
-                if changed.tables.iter().any(|table| state.parked_recipes.is_in(&table.table)) {
-                    state.parked_recipes.load(&*state.store).await?;
+        let parked = parked::table()?;
+        // A switch comes before this change or after it.
+        let _feeding = state.feeding.lock().await;
+        for slot in &state.slots {
+            let live = slot.live();
+            for served in slot.followed() {
+                let model = &served.model;
+                if !is_of(model.projection(), changed) {
+                    continue;
                 }
-                state.progress.raise(changed.consistency_token.as_deref());
-            }
-            (plans::PROJECTION, Ok(plans::VERSION)) => {
+                // What is kept ends before anybody learns how far the tables are, and what is set aside
+                // is known by then.
                 for table in &changed.tables {
-                    if table.table == state.tables.by_start.name() {
-                        table.partitions.iter().for_each(|day| state.search.changed(day));
-                    } else if state.parked_plans.is_in(&table.table) {
-                        state.parked_plans.load(&*state.store).await?;
+                    match table.table == parked.name() {
+                        true => model.parked().load(&*state.store).await?,
+                        false => model.changed(table),
                     }
                 }
+                served.raise(changed.consistency_token.as_deref());
+                if Arc::ptr_eq(&served, &live) {
+                    state.progress.raise(changed.consistency_token.as_deref());
+                }
             }
-            _ => {}
         }
         Ok(())
     }
 }
 
-/// A load that a panic cut short leaves nobody who knows which days it had taken on.
-struct AllChanged<'a>(Option<&'a ApiState>);
-
-impl Drop for AllChanged<'_> {
-    fn drop(&mut self) {
-        if let Some(state) = self.0 {
-            state.search.mark_all_changed();
-        }
-    }
+fn is_of(projection: &dyn Projected, changed: &PartitionsChangedRecord) -> bool {
+    let edition = projection.edition();
+    projection.name() == changed.projection
+        && i64::from(edition.version) == i64::from(changed.version)
+        && i64::from(edition.generation) == i64::from(changed.generation)
 }
 
-/// Reloads what changed until an error.
-pub(crate) async fn refresh(state: &ApiState) -> Result<(), StoreError> {
-    let mut unless_it_ends = AllChanged(Some(state));
-    let ended = state.search.refresh().await;
-    unless_it_ends.0 = None;
-    ended
-}
-
-fn is_ours(key: &[u8]) -> bool {
-    [plans::PROJECTION, recipes::PROJECTION].iter().any(|name| name.as_bytes() == key)
+fn is_ours(state: &ApiState, key: &[u8]) -> bool {
+    state.slots.iter().any(|slot| slot.live().model.projection().name().as_bytes() == key)
 }
 
 #[cfg(test)]
@@ -223,8 +226,11 @@ mod tests {
     use super::*;
     use crate::testing::{Installation, installation};
     use almanac_event_log::{Append, EventLog, Headers, Offset, Record, TopicId};
-    use almanac_projector::recipes::id_bucket;
     use almanac_schemas::{Token, projections::TableChangeRecord};
+    use almanac_tables::{
+        Edition, Source, plans,
+        recipes::{self, id_bucket},
+    };
     use futures::FutureExt;
     use std::panic::AssertUnwindSafe;
     use uuid::Uuid;
@@ -234,7 +240,7 @@ mod tests {
     impl Installation {
         async fn recipe(&self, version: u64) {
             let (id, body) = (ID.to_string(), format!("{{\"id\":\"{ID}\",\"version\":{version}}}"));
-            let table = &self.state.recipes.recipes;
+            let table = &self.recipes.tables.recipes;
             self.store.put(table, id_bucket(&id), &id, version, &body).await;
         }
 
@@ -243,21 +249,18 @@ mod tests {
             Token { context: "recipes".into(), topic, partition: 1, offset }
         }
 
-        async fn save(
-            &self,
-            projection: (&str, u32),
-            topic: TopicId,
-            next_offset: Offset,
-            offset: Offset,
-        ) {
+        async fn save(&self, source: Source, topic: TopicId, next_offset: Offset, offset: Offset) {
             let consistency_token = Some(self.token(offset).await.to_string());
             let position = positions::Position {
                 topic_id: topic,
                 next_offset,
                 consistency_token,
                 moved_at_ms: None,
+                digest: None,
+                held_for: None,
+                repairs: 0,
             };
-            let write = positions::write(projection.0, projection.1, 1, &position).unwrap();
+            let write = positions::write(&source, 1, &position).unwrap();
             almanac_read_store::ReadStore::write(&*self.store, vec![write]).await.unwrap();
         }
 
@@ -269,7 +272,7 @@ mod tests {
         }
 
         async fn version(&self) -> String {
-            let document = self.state.recipe_cache.document(&self.state, ID).await.ok().unwrap();
+            let document = self.recipes.cache.document(&self.recipes, ID).await.ok().unwrap();
             document.unwrap().tag.to_str().unwrap().to_owned()
         }
     }
@@ -304,7 +307,11 @@ mod tests {
         assert_eq!(passed_over, 3, "what is ours is only unreadable");
     }
 
-    const RECIPES: (&str, u32) = (recipes::PROJECTION, recipes::VERSION);
+    const RECIPES: Source = Source {
+        projection: recipes::PROJECTION,
+        edition: Edition { version: recipes::VERSION, generation: 0 },
+        topic: "recipes.events",
+    };
 
     /// Whatever happens while this process learns how far the tables are: who has the token of what
     /// it learnt is not answered from a row that it read before.
@@ -340,16 +347,16 @@ mod tests {
         state.feed_alive.store(true, Ordering::Relaxed);
         assert_eq!(installation.version().await, "\"1\"");
         installation.recipe(2).await;
-        let parked = state.recipes.clone();
-        let parked = almanac_projector::Projection::parked(&parked).clone();
-        installation.store.put(&parked, recipes::PROJECTION, "000001/aside", 1, "{}").await;
+        let parked = parked::table().unwrap();
+        let place = format!("{}/{}", recipes::PROJECTION, recipes::VERSION);
+        installation.store.put(&parked, &place, "recipes.events/000001/aside", 1, "{}").await;
         let change = |tables_id: Option<String>, offset: Token| PartitionsChangedRecord {
             projection: recipes::PROJECTION.to_owned(),
             version: recipes::VERSION as i32,
             source_topic: "recipes.events".to_owned(),
             source_partition: 1,
             position: 2,
-            tables: [("recipes", ID.to_string()), (parked.name(), "000001/aside".to_owned())]
+            tables: [("recipes", ID.to_string()), (parked.name(), place.clone())]
                 .map(|(table, key)| TableChangeRecord {
                     table: table.to_owned(),
                     partitions: Vec::new(),
@@ -358,18 +365,21 @@ mod tests {
                 .into(),
             consistency_token: Some(offset.to_string()),
             tables_id,
+            generation: 0,
         };
         let token = installation.token(5).await;
         let other = change(Some(Uuid::nil().to_string()), token.clone());
         feed.apply(state, &other).await.unwrap();
         assert!(!installation.is_reached(5).await, "they are of other tables");
         assert_eq!(installation.version().await, "\"1\"");
-        assert!(!state.parked_recipes.has(b"aside"));
+        assert!(!installation.recipes.parked.has(b"aside"));
         let ours = change(Some(feed.tables_id.clone()), token);
         feed.apply(state, &ours).await.unwrap();
         assert!(installation.is_reached(5).await);
         assert_eq!(installation.version().await, "\"2\"");
-        assert!(state.parked_recipes.has(b"aside") && !state.parked_recipes.has(b"other"));
+        assert!(
+            installation.recipes.parked.has(b"aside") && !installation.recipes.parked.has(b"other")
+        );
     }
 
     /// Tables that are folded anew are not answered from before they are as far as the log was.

@@ -30,7 +30,7 @@ pub(crate) async fn readyz(State(state): State<Arc<ApiState>>) -> Response {
         "status": word,
         "waiting_for": unready,
         "failing_tasks": failing.collect::<Vec<_>>(),
-        "out_of_date_partitions": state.search.out_of_date(),
+        "out_of_date_partitions": state.slots.iter().map(|slot| slot.live().model.out_of_date()).sum::<usize>(),
     });
     for (name, sign) in told {
         body[name] = sign.unwrap_or_else(|word| word).into();
@@ -42,10 +42,5 @@ pub(crate) async fn metrics(State(state): State<Arc<ApiState>>) -> Response {
     for (what, sign) in state.told() {
         state.metrics.followed.get_or_create(&What { what }).set(sign.is_ok().into());
     }
-    let mut text = String::new();
-    if prometheus_client::encoding::text::encode(&mut text, &state.registry).is_err() {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    }
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    almanac_edge::exposition(&state.registry)
 }

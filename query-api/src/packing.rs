@@ -7,7 +7,7 @@
 
 use axum::{body::Body, response::Response};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::{
@@ -63,7 +63,7 @@ impl Packing {
 
     /// The answer in an encoding that is accepted and has a place, or as it is.
     pub(crate) async fn pack(&self, accepted: Vec<HeaderValue>, answer: Response) -> Response {
-        if accepted.is_empty() {
+        if accepted.is_empty() || answer.headers().contains_key(header::CONTENT_ENCODING) {
             return answer;
         }
         let is_small = answer.body().size_hint().upper().is_some_and(|most| most <= SMALL);
@@ -99,6 +99,29 @@ impl Packing {
             Body::new(Handed { pieces })
         })
     }
+}
+
+/// Whether gzip is accepted, and nothing else is more welcome.
+pub(crate) fn prefers_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).into_iter();
+    let codings = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let qualities: Vec<(&str, f32)> = codings
+        .map(|coding| {
+            let (name, parameter) = coding.split_once(';').unwrap_or((coding, "q=1"));
+            let quality = parameter.trim().strip_prefix(['q', 'Q']);
+            let quality = quality.and_then(|rest| rest.trim_start().strip_prefix('='));
+            // Of one that cannot be read, somebody else may make something.
+            (name.trim(), quality.and_then(|text| text.trim().parse().ok()).unwrap_or(0.0))
+        })
+        .collect();
+    let of = |name: &str| {
+        let named = qualities.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        named.map(|(_, quality)| *quality)
+    };
+    let any = of("*");
+    let gzip = of("gzip").or(of("x-gzip")).or(any).unwrap_or(0.0);
+    let others = [of("br").or(any), of("identity")];
+    gzip > 0.0 && others.into_iter().flatten().all(|other| gzip >= other)
 }
 
 /// A compressed piece; `None` is the end, without which an answer is cut off.
@@ -257,6 +280,31 @@ mod tests {
         while places.available_permits() < number {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[test]
+    fn gzip_is_preferred_where_nothing_is_more_welcome() {
+        for (accepted, is_preferred) in [
+            ("gzip", true),
+            ("gzip, deflate, br, zstd", true),
+            ("GZIP;q=0.5, br;q=0.4", true),
+            ("x-gzip", true),
+            ("*", true),
+            ("*;q=0.5, br;q=0.2", true),
+            ("br, gzip;q=0.9", false),
+            ("br", false),
+            ("gzip;q=0", false),
+            ("gzip;q=0, *", false),
+            ("gzip; Q = 0.5, identity", false),
+            ("gzip;q=x", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            let lines = accepted.split(", ").map(|line| HeaderValue::from_str(line).unwrap());
+            let headers = lines.map(|line| (header::ACCEPT_ENCODING, line)).collect();
+            assert_eq!(prefers_gzip(&headers), is_preferred, "{accepted}");
+        }
+        assert!(!prefers_gzip(&HeaderMap::new()));
     }
 
     #[tokio::test]

@@ -2,13 +2,13 @@
 //! happened, for as long as nobody mends it, and answers say so.
 
 use almanac_event_log::{EventLog, Offset, ReadLimit};
-use almanac_projector::parked;
-use almanac_read_store::{ReadStore, StoreResult, Table};
+use almanac_read_store::{ReadStore, StoreResult};
 use almanac_schemas::Token;
+use almanac_tables::{Edition, Projected, parked};
 use arc_swap::ArcSwap;
 use foldhash::quality::RandomState;
 use quick_cache::sync::Cache;
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 /// Commands that are looked up at once, and that are remembered: on Kafka each look-up is a consumer
@@ -21,15 +21,17 @@ const WAIT: Duration = Duration::from_secs(1);
 /// Of one projection.
 pub(crate) struct Parked {
     projection: &'static str,
-    table: Table,
+    edition: Edition,
     names: ArcSwap<HashSet<String>>,
+    /// Of these an event was discarded: what it did is missing, and the events after it are not.
+    incomplete: ArcSwap<HashSet<String>>,
     /// By partition and offset of a command: whether its key was set aside when it was looked up.
     looked_up: Cache<(u32, Offset), String, quick_cache::UnitWeighter, RandomState>,
     lookups: Semaphore,
 }
 
 impl Parked {
-    pub(crate) fn new(projection: &'static str, table: Table) -> Self {
+    pub(crate) fn new(projection: &dyn Projected) -> Arc<Self> {
         let looked_up = Cache::with(
             REMEMBERED,
             REMEMBERED as u64,
@@ -38,19 +40,21 @@ impl Parked {
             Default::default(),
         );
         let lookups = Semaphore::new(LOOKUPS);
-        Self { projection, table, names: ArcSwap::default(), looked_up, lookups }
+        let (projection, edition) = (projection.name(), projection.edition());
+        let (names, incomplete) = (ArcSwap::default(), ArcSwap::default());
+        Arc::new(Self { projection, edition, names, incomplete, looked_up, lookups })
     }
 
     /// Reads which there are, before anybody learns how far the tables are.
     pub(crate) async fn load(&self, store: &dyn ReadStore) -> StoreResult<()> {
-        let names = parked::all(store, &self.table, self.projection).await?;
-        self.names.store(names.into());
+        let all = parked::all(store, self.projection, self.edition).await?;
+        let named = |is_set_aside: bool| {
+            let some = all.iter().filter(move |one| one.is_set_aside() == is_set_aside);
+            Arc::new(some.map(|one| one.name.clone()).collect::<HashSet<_>>())
+        };
+        self.names.store(named(true));
+        self.incomplete.store(named(false));
         Ok(())
-    }
-
-    /// Whether this is the table that a change is told of.
-    pub(crate) fn is_in(&self, table: &str) -> bool {
-        self.table.name() == table
     }
 
     pub(crate) fn has_any(&self) -> bool {
@@ -60,6 +64,12 @@ impl Parked {
     pub(crate) fn has(&self, key: &[u8]) -> bool {
         let names = self.names.load();
         !names.is_empty() && names.contains(&*parked::name(key))
+    }
+
+    /// Whether an event of a key was discarded.
+    pub(crate) fn lacks_of(&self, key: &[u8]) -> bool {
+        let incomplete = self.incomplete.load();
+        !incomplete.is_empty() && incomplete.contains(&*parked::name(key))
     }
 
     /// Whether what one of these commands led to may be missing in the tables, although they are

@@ -1,6 +1,7 @@
 //! How far commands are folded into the tables that this process reads, as the change feed tells;
 //! and waiting for it.
 
+use almanac_errors::chain;
 use almanac_event_log::{EventLog, Isolation, LogResult, Offset, ReadLimit, TopicId};
 use almanac_schemas::{
     Codec, Token,
@@ -92,6 +93,10 @@ impl Progress {
         &self.commands
     }
 
+    pub(crate) fn commands_id(&self) -> TopicId {
+        self.commands_id
+    }
+
     /// Whether the token is of this installation.
     pub(crate) fn is_ours(&self, token: &Token) -> bool {
         token.topic == self.commands_id.0
@@ -115,6 +120,22 @@ impl Progress {
             }
             is_news
         });
+    }
+
+    /// Takes in how far the tables of a context are, by partition. It never moves back.
+    pub(crate) fn raise_all(&self, context: &str, reached: &HashMap<u32, Offset>) {
+        self.set(context, |folded, partition| folded.max(reached.get(&partition).copied()));
+    }
+
+    /// Other tables are read from now on: it may move back, and whoever waits for more goes on waiting.
+    pub(crate) fn replace(&self, context: &str, reached: &HashMap<u32, Offset>) {
+        self.set(context, |_, partition| reached.get(&partition).copied());
+    }
+
+    fn set(&self, context: &str, new: impl Fn(Option<Offset>, u32) -> Option<Offset>) {
+        for (partition, folded) in (0..).zip(self.folded.get(context).into_iter().flatten()) {
+            folded.send_modify(|folded| *folded = new(*folded, partition));
+        }
     }
 
     /// Waits until the events of all these commands are folded, for ever.
@@ -149,7 +170,9 @@ impl Progress {
                     is_decided = true;
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "the newest reply cannot be read"),
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "the newest reply cannot be read")
+                }
             }
         }
     }

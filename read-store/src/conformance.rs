@@ -2,28 +2,43 @@
 //! one server serves all of them. A failed check panics, as in any test.
 
 use crate::{
-    Change, Direction, MAX_KEY_BYTES, MAX_ROW_BYTES, ReadStore, Retry, Row, Slice, StoreError,
-    Table, Write, timestamp,
+    Change, Direction, MAX_KEY_BYTES, MAX_ROW_BYTES, Part, ReadStore, Retry, Row, Scanned, Slice,
+    StoreError, Table, Write, timestamp,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Runs every check.
-pub async fn all(store: &dyn ReadStore) {
-    tables_are_created_listed_and_dropped(store).await;
-    rows_are_read_back(store).await;
-    slices_have_bounds_directions_and_limits(store).await;
-    many_partitions_come_in_order(store).await;
-    a_new_table_serves_many_at_once(store).await;
-    the_newest_write_stands_whatever_the_order(store).await;
-    ties_are_settled_alike(store).await;
-    a_delete_stays_against_late_writes(store).await;
-    changes_of_one_call_meet_their_own(store).await;
-    large_writes_are_split(store).await;
-    bulk_loads_fill_empty_tables(store).await;
-    bad_input_is_refused(store).await;
-    what_cannot_be_a_row_is_refused(store).await;
+/// Makes a test of every check, so that one failure hides no other. `$open` is an asynchronous function
+/// that opens an adapter: a store, and whatever has to live as long as it.
+#[macro_export]
+macro_rules! read_store_conformance {
+    ($open:path) => {
+        $crate::read_store_conformance! { $open =>
+            tables_are_created_listed_and_dropped
+            rows_are_read_back
+            slices_have_bounds_directions_and_limits
+            many_partitions_come_in_order
+            a_new_table_serves_many_at_once
+            the_newest_write_stands_whatever_the_order
+            ties_are_settled_alike
+            a_delete_stays_against_late_writes
+            a_stale_owner_moves_no_row_back
+            changes_of_one_call_meet_their_own
+            large_writes_are_split
+            bulk_loads_fill_empty_tables
+            scans_come_upon_every_row_in_one_order
+            bad_input_is_refused
+            what_cannot_be_a_row_is_refused
+        }
+    };
+    ($open:path => $($check:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $check() {
+            let (store, _kept) = $open().await;
+            $crate::conformance::$check(&store).await;
+        }
+    )*};
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -57,7 +72,7 @@ async fn body(store: &dyn ReadStore, table: &Table, partition: &str, key: &str) 
     Some(String::from_utf8(row.body.to_vec()).unwrap())
 }
 
-async fn tables_are_created_listed_and_dropped(store: &dyn ReadStore) {
+pub async fn tables_are_created_listed_and_dropped(store: &dyn ReadStore) {
     let table = fresh(store, "listed").await;
     store.create_table(&table).await.expect("creating again does nothing");
     assert!(store.tables().await.unwrap().contains(&table));
@@ -76,7 +91,7 @@ async fn tables_are_created_listed_and_dropped(store: &dyn ReadStore) {
     assert!(store.slice(&table, "p", &Slice::all()).await.is_err());
 }
 
-async fn rows_are_read_back(store: &dyn ReadStore) {
+pub async fn rows_are_read_back(store: &dyn ReadStore) {
     let table = fresh(store, "rows").await;
     let text = "{\"title\":\"Ñandú – “x” 🎭\"}";
     store.write(vec![put(&table, "día", "k/1", 7, text)]).await.unwrap();
@@ -88,7 +103,7 @@ async fn rows_are_read_back(store: &dyn ReadStore) {
     assert!(store.slice(&table, "nothing", &Slice::all()).await.unwrap().is_empty());
 }
 
-async fn slices_have_bounds_directions_and_limits(store: &dyn ReadStore) {
+pub async fn slices_have_bounds_directions_and_limits(store: &dyn ReadStore) {
     let table = fresh(store, "slices").await;
     let writes = (0..10).map(|n| put(&table, "p", &format!("k{n}"), 1, "x"));
     // Neighbouring partitions must not leak in.
@@ -126,7 +141,7 @@ async fn slices_have_bounds_directions_and_limits(store: &dyn ReadStore) {
     }
 }
 
-async fn many_partitions_come_in_order(store: &dyn ReadStore) {
+pub async fn many_partitions_come_in_order(store: &dyn ReadStore) {
     let table = fresh(store, "many").await;
     let names: Vec<String> = (0..40).map(|n| format!("2021-01-{n:02}")).collect();
     let writes =
@@ -143,7 +158,7 @@ async fn many_partitions_come_in_order(store: &dyn ReadStore) {
 
 /// The first use of a table may come from many callers together, each with statements that the
 /// server sees for the first time.
-async fn a_new_table_serves_many_at_once(store: &dyn ReadStore) {
+pub async fn a_new_table_serves_many_at_once(store: &dyn ReadStore) {
     for _ in 0..8 {
         let table = fresh(store, "crowd").await;
         let names: Vec<String> = (0..48).map(|n| format!("p{n}")).collect();
@@ -157,7 +172,7 @@ async fn a_new_table_serves_many_at_once(store: &dyn ReadStore) {
 }
 
 /// All orders of the same writes, each also repeated, end in the same rows.
-async fn the_newest_write_stands_whatever_the_order(store: &dyn ReadStore) {
+pub async fn the_newest_write_stands_whatever_the_order(store: &dyn ReadStore) {
     let table = fresh(store, "orders").await;
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     for (number, order) in orders.iter().enumerate() {
@@ -174,7 +189,7 @@ async fn the_newest_write_stands_whatever_the_order(store: &dyn ReadStore) {
     }
 }
 
-async fn ties_are_settled_alike(store: &dyn ReadStore) {
+pub async fn ties_are_settled_alike(store: &dyn ReadStore) {
     let table = fresh(store, "ties").await;
     for (key, writes) in [("a", ["x", "y"]), ("b", ["y", "x"])] {
         for text in writes {
@@ -196,7 +211,7 @@ async fn ties_are_settled_alike(store: &dyn ReadStore) {
     assert_eq!(body(store, &table, "p", "d").await.as_deref(), Some("mended"));
 }
 
-async fn a_delete_stays_against_late_writes(store: &dyn ReadStore) {
+pub async fn a_delete_stays_against_late_writes(store: &dyn ReadStore) {
     let table = fresh(store, "late").await;
     store.write(vec![delete(&table, "p", "k", timestamp(8, 0, false))]).await.unwrap();
     store.write(vec![put(&table, "p", "k", timestamp(6, 0, true), "late")]).await.unwrap();
@@ -204,7 +219,7 @@ async fn a_delete_stays_against_late_writes(store: &dyn ReadStore) {
     assert!(store.slice(&table, "p", &Slice::all()).await.unwrap().is_empty());
 }
 
-async fn changes_of_one_call_meet_their_own(store: &dyn ReadStore) {
+pub async fn changes_of_one_call_meet_their_own(store: &dyn ReadStore) {
     let table = fresh(store, "own").await;
     let writes = vec![
         put(&table, "p", "k", timestamp(2, 0, true), "second"),
@@ -217,7 +232,7 @@ async fn changes_of_one_call_meet_their_own(store: &dyn ReadStore) {
     assert_eq!(body(store, &table, "p", "gone").await, None);
 }
 
-async fn large_writes_are_split(store: &dyn ReadStore) {
+pub async fn large_writes_are_split(store: &dyn ReadStore) {
     let table = fresh(store, "large").await;
     let text = "x".repeat(3_000);
     let writes: Vec<Write> =
@@ -229,7 +244,7 @@ async fn large_writes_are_split(store: &dyn ReadStore) {
     assert_eq!(body(store, &table, "q", "k").await.map(|text| text.len()), Some(900_000));
 }
 
-async fn bulk_loads_fill_empty_tables(store: &dyn ReadStore) {
+pub async fn bulk_loads_fill_empty_tables(store: &dyn ReadStore) {
     let table = fresh(store, "bulk").await;
     let row = |n: usize| Row {
         clustering: format!("{n:05}"),
@@ -247,7 +262,7 @@ async fn bulk_loads_fill_empty_tables(store: &dyn ReadStore) {
     assert_eq!(body(store, &table, "p3", "03500").await.as_deref(), Some("new"));
 }
 
-async fn bad_input_is_refused(store: &dyn ReadStore) {
+pub async fn bad_input_is_refused(store: &dyn ReadStore) {
     let nowhere = Table::new("nowhere", 1).unwrap();
     store.drop_table(&nowhere).await.unwrap();
     let error = store.write(vec![put(&nowhere, "p", "k", 1, "x")]).await.unwrap_err();
@@ -256,7 +271,7 @@ async fn bad_input_is_refused(store: &dyn ReadStore) {
 }
 
 /// By both engines alike, for ever, and with all of the call.
-async fn what_cannot_be_a_row_is_refused(store: &dyn ReadStore) {
+pub async fn what_cannot_be_a_row_is_refused(store: &dyn ReadStore) {
     let table = fresh(store, "faults").await;
     let longest = "k".repeat(MAX_KEY_BYTES / 2);
     let too_long = "k".repeat(MAX_KEY_BYTES);
@@ -298,4 +313,68 @@ async fn what_cannot_be_a_row_is_refused(store: &dyn ReadStore) {
     store.write(vec![put(&table, "p", "", 1, &largest)]).await.unwrap();
     assert_eq!(body(store, &table, &longest, &longest).await.as_deref(), Some("{}"));
     assert!(body(store, &table, "p", "").await.is_some_and(|body| body == largest));
+}
+
+/// Two tables with the same rows are compared row by row, in whatever parts.
+pub async fn scans_come_upon_every_row_in_one_order(store: &dyn ReadStore) {
+    let (table, other) = (fresh(store, "scanned").await, fresh(store, "scanned").await);
+    let rebuilt = table.clone().of_generation(1);
+    store.drop_table(&rebuilt).await.unwrap();
+    store.create_table(&rebuilt).await.unwrap();
+    let keys = (0..40).flat_map(|partition| (0..30).map(move |row| (partition, row)));
+    let row = |table: &Table, (partition, row): (u32, u32)| {
+        put(table, &format!("p{partition}"), &format!("c{row:03}"), 5, &row.to_string())
+    };
+    for table in [&table, &rebuilt] {
+        store.write(keys.clone().map(|key| row(table, key)).collect()).await.unwrap();
+        let change =
+            Change::Delete { partition: "p1".into(), clustering: "c000".into(), timestamp: 9 };
+        store.write(vec![Write { table: table.clone(), change }]).await.unwrap();
+    }
+    store.write(vec![row(&other, (1, 1))]).await.unwrap();
+    let scan = async |table: &Table, of: u32| {
+        let mut rows: Vec<Scanned> = Vec::new();
+        for number in 0..of {
+            let part: Vec<Scanned> =
+                store.scan(table, Part { number, of }).try_collect().await.unwrap();
+            assert!(part.is_sorted_by(|one, next| one.place() < next.place()));
+            rows.extend(part);
+        }
+        rows
+    };
+    let all = scan(&table, 1).await;
+    assert_eq!(all.len(), 40 * 30 - 1, "all but the one that was deleted");
+    assert!(all.is_sorted_by(|one, next| one.place() < next.place()));
+    assert_eq!(scan(&table, 7).await, all, "no row is in two parts or in none");
+    assert_eq!(scan(&rebuilt, 3).await, all, "the same rows lie alike in every table");
+    assert_eq!(scan(&other, 2).await.len(), 1);
+    let missing = Table::new("scanned_nowhere", 1).unwrap();
+    let none: Result<Vec<Scanned>, StoreError> =
+        store.scan(&missing, Part { number: 0, of: 1 }).try_collect().await;
+    assert!(matches!(none, Err(StoreError::UnknownTable { .. })), "{none:?}");
+}
+
+/// An owner of a partition that was paused, and wakes up after another took over and folded further, writes
+/// what it had read before. With write timestamps by arrival, as a server gives them, it moves rows back;
+/// with those of positions it does not.
+pub async fn a_stale_owner_moves_no_row_back(store: &dyn ReadStore) {
+    let table = fresh(store, "fenced").await;
+    let mut arrivals = 0;
+    let mut arrival = |_: u64| {
+        arrivals += 1;
+        arrivals
+    };
+    let mut position = |at: u64| timestamp(at, 0, true);
+    type Stamp<'a> = &'a mut dyn FnMut(u64) -> i64;
+    let unprotected: (&str, Stamp<'_>, &str) = ("unprotected", &mut arrival, "5");
+    let protected: (&str, Stamp<'_>, &str) = ("protected", &mut position, "9");
+    for (row, stamp, stands) in [unprotected, protected] {
+        // The stale owner has read up to 5 when it is paused; its successor folds 4 to 9.
+        let successor = (4..=9).map(|at: u64| (at, at.to_string()));
+        for (at, body) in successor.chain([(4, "4".to_owned()), (5, "5".to_owned())]) {
+            store.write(vec![put(&table, "p", row, stamp(at), &body)]).await.unwrap();
+        }
+        let found = store.get(&table, "p", row).await.unwrap().unwrap();
+        assert_eq!(found.body, stands, "{row}");
+    }
 }

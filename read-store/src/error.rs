@@ -1,5 +1,6 @@
 //! What can go wrong with the read store, and whether trying again helps.
 
+use almanac_errors::Cause;
 use std::path::PathBuf;
 
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -28,20 +29,20 @@ pub enum StoreError {
     NotSorted { table: String, row: usize },
     #[error("bulk load into table {table}, which is not empty")]
     NotEmpty { table: String },
-    #[error("{what} is unavailable: {detail}")]
-    Unavailable { what: String, detail: String },
-    #[error("{what} is refused: {detail}")]
-    Refused { what: String, detail: String },
-    #[error("cannot {action} the tables in {folder}: {detail}")]
-    Storage { action: &'static str, folder: PathBuf, detail: String },
+    #[error("{what} is unavailable")]
+    Unavailable { what: String, source: Cause },
+    #[error("{what} is refused")]
+    Refused { what: String, source: Cause },
+    #[error("cannot {action} the tables in {folder}")]
+    Storage { action: &'static str, folder: PathBuf, source: Cause },
     /// A write to the disk failed. What memory holds and what the disk holds may differ from then on.
     #[error(
-        "cannot {action} the tables in {folder}: {detail}; a write to the disk failed, and they take no \
-         more until the process is started again"
+        "cannot {action} the tables in {folder}; a write to the disk failed, and they take no more until \
+         the process is started again"
     )]
-    Stopped { action: &'static str, folder: PathBuf, detail: String },
-    #[error("a row of table {table} is damaged: {detail}; drop the tables and rebuild them")]
-    Corrupt { table: String, detail: String },
+    Stopped { action: &'static str, folder: PathBuf, source: Cause },
+    #[error("a row of table {table} is damaged; drop the tables and rebuild them")]
+    Corrupt { table: String, source: Cause },
 }
 
 impl StoreError {

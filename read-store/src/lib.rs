@@ -12,5 +12,6 @@ pub mod scylla;
 
 pub use error::{Retry, StoreError, StoreResult};
 pub use port::{
-    Change, Direction, MAX_KEY_BYTES, MAX_ROW_BYTES, ReadStore, Row, Slice, Table, Write, timestamp,
+    Change, Direction, MAX_KEY_BYTES, MAX_ROW_BYTES, Part, ReadStore, Row, Scanned, Slice, Table,
+    Write, position_of, timestamp,
 };

@@ -21,11 +21,13 @@ use futures::{StreamExt, stream::BoxStream};
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
 
-/// A table with its version: a new version of a projection fills tables of its own.
+/// A table with its version: a new version of a projection fills tables of its own. Within a version, a
+/// rebuild fills tables of another generation; the first is 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Table {
     name: Arc<str>,
     version: u32,
+    generation: u32,
 }
 
 impl Table {
@@ -36,7 +38,16 @@ impl Table {
         if !fits {
             return Err(StoreError::BadTableName { name: name.to_owned() });
         }
-        Ok(Self { name: name.into(), version })
+        Ok(Self { name: name.into(), version, generation: 0 })
+    }
+
+    /// The same table of another generation.
+    pub fn of_generation(self, generation: u32) -> Self {
+        Self { generation, ..self }
+    }
+
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     pub fn name(&self) -> &str {
@@ -49,14 +60,22 @@ impl Table {
 
     /// Reads what [`fmt::Display`] writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (name, version) = text.rsplit_once("_v")?;
-        Self::new(name, version.parse().ok()?).ok()
+        let (name, edition) = text.rsplit_once("_v")?;
+        let (version, generation) = match edition.split_once('_') {
+            Some((version, generation)) => (version, generation.parse().ok()?),
+            None => (edition, 0),
+        };
+        let table = Self::new(name, version.parse().ok()?).ok()?;
+        Some(table.of_generation(generation))
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}_v{}", self.name, self.version)
+        match self.generation {
+            0 => write!(f, "{}_v{}", self.name, self.version),
+            generation => write!(f, "{}_v{}_{generation}", self.name, self.version),
+        }
     }
 }
 
@@ -65,6 +84,30 @@ pub struct Row {
     pub clustering: String,
     pub timestamp: i64,
     pub body: Bytes,
+}
+
+/// One of several parts of a table, which together are all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 0.
+    pub number: u32,
+    pub of: u32,
+}
+
+/// A row as a scan comes upon it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Where its partition lies among the others; 0 where they lie by their keys.
+    pub token: i64,
+    pub partition: String,
+    pub row: Row,
+}
+
+impl Scanned {
+    /// What rows of a scan are sorted by, the same in every table of a store.
+    pub fn place(&self) -> (i64, &str, &str) {
+        (self.token, &self.partition, &self.row.clustering)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +231,11 @@ pub fn timestamp(position: u64, repair: u16, is_write: bool) -> i64 {
     ((position as i64) << 10) | (i64::from(repair & 0x1ff) << 1) | i64::from(is_write)
 }
 
+/// The position of a write timestamp.
+pub fn position_of(timestamp: i64) -> u64 {
+    u64::try_from(timestamp).unwrap_or_default() >> 10
+}
+
 #[async_trait]
 pub trait ReadStore: Send + Sync + 'static {
     /// Does nothing when the table exists.
@@ -215,6 +263,11 @@ pub trait ReadStore: Send + Sync + 'static {
     ) -> StoreResult<Option<Row>>;
 
     async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>>;
+
+    /// All rows of a part of a table, sorted by [`Scanned::place`]. It is for comparing tables, not for
+    /// answers: few rows are read ahead, and readers of single rows go before. A row that changes
+    /// meanwhile comes as it was or as it is.
+    fn scan(&self, table: &Table, part: Part) -> BoxStream<'static, StoreResult<Scanned>>;
 
     /// For rebuilds: fills an empty table that nobody else writes to, from rows in the order of partition and
     /// clustering key.
@@ -251,6 +304,7 @@ mod tests {
 
     #[test]
     fn timestamps_order_as_the_contract_says() {
+        assert_eq!(position_of(timestamp(5, 511, true)), 5);
         assert!(timestamp(5, 0, true) > timestamp(5, 0, false), "a write beats its own delete");
         assert!(timestamp(5, 1, false) > timestamp(5, 0, true), "a repair beats what it repairs");
         assert!(timestamp(6, 0, false) > timestamp(5, 511, true), "a later event beats any repair");
@@ -262,6 +316,10 @@ mod tests {
             assert!(Table::new(bad, 1).is_err(), "{bad:?}");
         }
         let table = Table::new("plans_by_start", 12).unwrap();
-        assert_eq!(Table::parse(&table.to_string()), Some(table));
+        assert_eq!(Table::parse(&table.to_string()), Some(table.clone()));
+        let rebuilt = table.of_generation(3);
+        assert_eq!(rebuilt.to_string(), "plans_by_start_v12_3");
+        assert_eq!(Table::parse("plans_by_start_v12_3"), Some(rebuilt));
+        assert_eq!(Table::parse("plans_by_start_v12_x"), None);
     }
 }

@@ -1,18 +1,16 @@
 //! The embedded store: the port's suite, survival, and a model.
 
-use almanac_read_store::{
-    Change, ReadStore, Slice, Table, Write, conformance, embedded::EmbeddedStore,
-};
+use almanac_read_store::{Change, ReadStore, Slice, Table, Write, embedded::EmbeddedStore};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-#[tokio::test]
-async fn keeps_the_contract() {
+async fn opened() -> (EmbeddedStore, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(folder.path(), 16 << 20).unwrap();
-    conformance::all(&store).await;
+    (EmbeddedStore::open(folder.path(), 16 << 20).unwrap(), folder)
 }
+
+almanac_read_store::read_store_conformance!(opened);
 
 #[tokio::test]
 async fn rows_and_tombstones_survive_reopening() {

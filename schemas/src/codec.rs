@@ -4,6 +4,7 @@ use crate::{
     files::SchemaFile,
     registry::{RegisteredSchema, Registry, RegistryError},
 };
+use almanac_errors::Cause;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_avro_fast::ser::SerializerConfig;
@@ -20,12 +21,12 @@ const MAX_FOREIGN_SCHEMAS: usize = 1_000;
 pub enum CodecError {
     #[error("value of {length} bytes does not start with the magic byte and a schema id")]
     NotConfluent { length: usize },
-    #[error("schema {id} cannot be used: {detail}")]
-    BadSchema { id: u32, detail: String },
-    #[error("record does not match schema {id} of {record}: {detail}")]
-    Mismatch { id: u32, record: String, detail: String },
-    #[error("cannot encode {record}: {detail}")]
-    Encode { record: &'static str, detail: String },
+    #[error("schema {id} cannot be used")]
+    BadSchema { id: u32, source: Cause },
+    #[error("record does not match schema {id} of {record}")]
+    Mismatch { id: u32, record: String, source: Cause },
+    #[error("cannot encode {record}")]
+    Encode { record: &'static str, source: Cause },
     #[error("no schema of {record} is known to this program")]
     UnknownRecord { record: &'static str },
     #[error(transparent)]
@@ -65,7 +66,7 @@ impl<'a> Decoded<'a> {
             CodecError::Mismatch {
                 id: self.writer.id,
                 record: self.writer.record.clone(),
-                detail: error.to_string(),
+                source: error.into(),
             }
         })
     }
@@ -85,16 +86,24 @@ pub struct Codec {
 pub(crate) fn parse(id: u32, text: &str) -> Result<serde_avro_fast::Schema, CodecError> {
     text.parse().map_err(|error: serde_avro_fast::schema::SchemaError| CodecError::BadSchema {
         id,
-        detail: error.to_string(),
+        source: error.into(),
     })
 }
 
 impl Codec {
     /// Registers the newest schema of every record, so that encoding never waits.
     pub async fn new(registry: Arc<dyn Registry>) -> Result<Self, CodecError> {
+        Self::of(registry, SchemaFile::all_newest()).await
+    }
+
+    /// The same for these.
+    pub async fn of(
+        registry: Arc<dyn Registry>,
+        files: impl IntoIterator<Item = &'static SchemaFile>,
+    ) -> Result<Self, CodecError> {
         let mut own = HashMap::new();
         let mut writers = HashMap::new();
-        for file in SchemaFile::all_newest() {
+        for file in files {
             let id = registry.register(file).await?;
             own.insert(file.record, OwnSchema { id, schema: parse(id, file.text)? });
             let registered = RegisteredSchema { id, text: file.text.to_owned() };
@@ -113,7 +122,7 @@ impl Codec {
         let mut config = SerializerConfig::new(&own.schema);
         serde_avro_fast::to_datum(value, buffer, &mut config)
             .map(Bytes::from)
-            .map_err(|error| CodecError::Encode { record, detail: error.to_string() })
+            .map_err(|error| CodecError::Encode { record, source: error.into() })
     }
 
     fn own(&self, record: &'static str) -> Result<&OwnSchema, CodecError> {
@@ -173,7 +182,7 @@ fn writer_schema(registered: &RegisteredSchema) -> Result<WriterSchema, CodecErr
     let id = registered.id;
     let record = registered.record().ok_or_else(|| CodecError::BadSchema {
         id,
-        detail: "it is no schema of a record with a name".to_owned(),
+        source: "it is no schema of a record with a name".into(),
     })?;
     Ok(WriterSchema { id, record, schema: parse(id, &registered.text)? })
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 pub const TOPIC: &str = "commands";
 pub const REPLIES: &str = "replies";
@@ -25,6 +26,42 @@ pub struct CommandRecord {
     pub body: Option<String>,
     #[serde(default, with = "serde_bytes")]
     pub attachment: Option<Vec<u8>>,
+}
+
+/// What a role says, and about what.
+pub struct RoleCommand<'a> {
+    pub caller: &'a str,
+    pub context: &'a str,
+    pub aggregate_id: String,
+    pub verb: &'a str,
+    pub body: String,
+    /// Milliseconds since the Unix epoch.
+    pub issued_at: i64,
+}
+
+/// A role's command that is not decided within this time is refused. Whoever sent it sends it again.
+const ROLE_DEADLINE_MS: i64 = 60_000;
+
+impl CommandRecord {
+    /// A command of the installation itself. It has no key: nothing of its outcome is remembered.
+    pub fn of_role(said: RoleCommand<'_>) -> Self {
+        let request_id = Uuid::now_v7().to_string();
+        Self {
+            outcome_id: request_id.clone(),
+            request_id,
+            context: said.context.to_owned(),
+            aggregate_id: said.aggregate_id,
+            verb: said.verb.to_owned(),
+            caller: said.caller.to_owned(),
+            is_admin: false,
+            issued_at: said.issued_at,
+            deadline: said.issued_at + ROLE_DEADLINE_MS,
+            expected: None,
+            fingerprint: String::new(),
+            body: Some(said.body),
+            attachment: None,
+        }
+    }
 }
 
 fn first_context() -> String {

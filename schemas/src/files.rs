@@ -59,6 +59,48 @@ pub const ALL: &[SchemaFile] = &[
     schema!("projections.changes", "almanac.projections", "PartitionsChanged", 3),
     schema!("replies", "almanac.commands", "Reply", 3),
     schema!("recipes.events", "almanac.recipes", "RecipeThumbnailRemoved", 1),
+    schema!("analyses.events", "almanac.analyses", "AnalysisRequested", 1),
+    schema!("analyses.events", "almanac.analyses", "AnalysisProgressed", 1),
+    schema!("analyses.events", "almanac.analyses", "AnalysisCompleted", 1),
+    schema!("analyses.events", "almanac.analyses", "AnalysisFailed", 1),
+    schema!("analyses.events", "almanac.analyses", "AnalysisCancelled", 1),
+    schema!("analyses.inputs", "almanac.analyses", "InputChunk", 1),
+    schema!("forecasts.events", "almanac.forecasts", "ForecastPublished", 1),
+    schema!("forecasts.events", "almanac.forecasts", "ForecastUnavailable", 1),
+    schema!("ingest.requests", "almanac.ingest", "ForecastRequested", 1),
+    schema!("ingest.state", "almanac.ingest", "ForecastState", 1),
+    schema!("schedules.events", "almanac.schedules", "ScheduleCreated", 1),
+    schema!("schedules.events", "almanac.schedules", "ScheduleRevised", 1),
+    schema!("schedules.events", "almanac.schedules", "ScheduleDeleted", 1),
+    schema!("schedules.events", "almanac.schedules", "TaskStarted", 1),
+    schema!("schedules.events", "almanac.schedules", "TaskCompleted", 1),
+    schema!("subscriptions.events", "almanac.subscriptions", "SubscriptionCreated", 1),
+    schema!("subscriptions.events", "almanac.subscriptions", "SubscriptionDeleted", 1),
+    schema!("subscriptions.events", "almanac.subscriptions", "SubscriptionDisabled", 1),
+    schema!("notifications.deliveries", "almanac.notifications", "DeliveryDue", 1),
+    schema!("notifications.deliveries", "almanac.notifications", "DeliveryAttempted", 1),
+    schema!("notifications.state", "almanac.notifications", "FanOutPosition", 1),
+    schema!("operations.events", "almanac.operations", "RebuildRequested", 1),
+    schema!("operations.events", "almanac.operations", "RebuildAdvanced", 1),
+    schema!("operations.events", "almanac.operations", "RebuildVerified", 1),
+    schema!("operations.events", "almanac.operations", "RebuildFailed", 1),
+    schema!("operations.events", "almanac.operations", "RebuildPaused", 1),
+    schema!("operations.events", "almanac.operations", "RebuildResumed", 1),
+    schema!("operations.events", "almanac.operations", "RebuildCancelled", 1),
+    schema!("operations.events", "almanac.operations", "GenerationActivated", 1),
+    schema!("operations.events", "almanac.operations", "GenerationRolledBack", 1),
+    schema!("operations.events", "almanac.operations", "GenerationDropped", 1),
+    schema!("projections.changes", "almanac.projections", "PartitionsChanged", 4),
+    schema!("operations.events", "almanac.operations", "ImportStarted", 1),
+    schema!("operations.events", "almanac.operations", "ImportCompleted", 1),
+    schema!("operations.events", "almanac.operations", "RedriveRequested", 1),
+    schema!("operations.events", "almanac.operations", "RedriveReported", 1),
+    schema!("operations.events", "almanac.operations", "DiscardRequested", 1),
+    schema!("operations.events", "almanac.operations", "DiscardReported", 1),
+    schema!("operations.events", "almanac.operations", "RepairRequested", 1),
+    schema!("operations.events", "almanac.operations", "RepairReported", 1),
+    schema!("operations.events", "almanac.operations", "ProviderPaused", 1),
+    schema!("operations.events", "almanac.operations", "ProviderResumed", 1),
 ];
 
 impl SchemaFile {
@@ -83,6 +125,25 @@ impl SchemaFile {
     /// The id in the built-in registry.
     pub fn built_in_id(&self) -> Option<u32> {
         ALL.iter().position(|file| file == self).map(|place| place as u32 + 1)
+    }
+
+    /// This version of a record, if it ever landed.
+    pub fn named(record: &str, version: u32) -> Option<&'static Self> {
+        ALL.iter().find(|file| file.record == record && file.version == version)
+    }
+
+    /// The version that a registry's text is of. Registries write schemas in ways of their own, and some
+    /// drop what decides nothing, such as documentation.
+    pub fn of_text(text: &str) -> Option<&'static Self> {
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        let wanted = json(text)?;
+        if let Some(found) = ALL.iter().find(|file| json(file.text).as_ref() == Some(&wanted)) {
+            return Some(found);
+        }
+        let canonical =
+            |text: &str| Some(apache_avro::Schema::parse_str(text).ok()?.canonical_form());
+        let wanted = canonical(text)?;
+        ALL.iter().rev().find(|file| canonical(file.text).as_ref() == Some(&wanted))
     }
 
     /// The newest version of a record.

@@ -1,5 +1,6 @@
 //! Records of the `ingest.*` topics.
 
+use crate::forecasts::SeriesRecord;
 use serde::{Deserialize, Serialize};
 
 pub const REQUESTS: &str = "ingest.requests";
@@ -9,7 +10,9 @@ pub const QUARANTINE: &str = "ingest.quarantine";
 
 pub const FETCH_REQUESTED: &str = "almanac.ingest.FetchRequested";
 pub const REPLAY_REQUESTED: &str = "almanac.ingest.ReplayRequested";
+pub const FORECAST_REQUESTED: &str = "almanac.ingest.ForecastRequested";
 pub const PROVIDER_STATE: &str = "almanac.ingest.ProviderState";
+pub const FORECAST_STATE: &str = "almanac.ingest.ForecastState";
 pub const PAYLOAD_CHUNK: &str = "almanac.ingest.PayloadChunk";
 pub const QUARANTINED: &str = "almanac.ingest.Quarantined";
 
@@ -28,6 +31,15 @@ pub struct ReplayRequestedRecord {
     pub since: Option<i64>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForecastRequestedRecord {
+    pub provider: String,
+    pub lat: String,
+    pub lon: String,
+    pub requested_at: i64,
+    pub requested_by: String,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProviderStateRecord {
     pub provider: String,
@@ -40,6 +52,30 @@ pub struct ProviderStateRecord {
     pub body_hash: Option<String>,
     #[serde(default)]
     pub suspect_since: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForecastStateRecord {
+    pub provider: String,
+    pub lat: String,
+    pub lon: String,
+    pub configuration: String,
+    pub fetch_id: String,
+    pub answered: Option<String>,
+    pub products: Vec<ForecastProductRecord>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForecastProductRecord {
+    pub name: String,
+    pub etag: Option<String>,
+    pub last_modified: Option<String>,
+    pub fetched_at: i64,
+    pub fresh_until: i64,
+    pub issued_at: Option<i64>,
+    pub no_data: Option<String>,
+    pub series: Vec<SeriesRecord>,
+    pub trimmed_after: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

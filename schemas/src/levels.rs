@@ -3,8 +3,8 @@
 //! A registry's own level may be any, NONE with some: without one on the subject, it would take a
 //! schema from anybody that later readers cannot read earlier records with.
 
-use crate::registry::with_causes;
-use almanac_secrets::{Address, Secret};
+use almanac_errors::chain;
+use almanac_secrets::{Address, Kept};
 use reqwest::{Client, Method, StatusCode, header};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -21,7 +21,7 @@ const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 pub(crate) struct Levels {
     client: Client,
     url: Address,
-    credentials: Option<(String, Secret)>,
+    credentials: Option<(String, Kept)>,
     timeout: Duration,
     /// Whether it was said that the registry does not let us. Once is enough for all subjects.
     is_told: AtomicBool,
@@ -37,7 +37,7 @@ impl Levels {
     pub(crate) fn new(
         client: Client,
         url: Address,
-        credentials: Option<(String, Secret)>,
+        credentials: Option<(String, Kept)>,
         timeout: Duration,
     ) -> Self {
         Self { client, url, credentials, timeout, is_told: AtomicBool::new(false) }
@@ -81,19 +81,41 @@ impl Levels {
         path: &str,
         body: Option<String>,
     ) -> Result<(StatusCode, String), String> {
+        let (status, body, _) = self.send(method, path, body).await?;
+        Ok((status, body))
+    }
+
+    /// What is at an address of the registry, and the time of the answer as its header tells it.
+    pub(crate) async fn get(&self, path: &str) -> Result<(String, Option<String>), String> {
+        let (status, body, date) = self.send(Method::GET, path, None).await?;
+        if !status.is_success() {
+            let shown = body.chars().take(SHOWN).collect::<String>();
+            return Err(format!("{status}: {shown}"));
+        }
+        Ok((body, date))
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<(StatusCode, String, Option<String>), String> {
         let url = format!("{}{path}", self.url.expose().trim_end_matches('/'));
         let mut request = self.client.request(method, url);
         request = request.timeout(self.timeout);
         if let Some((username, password)) = &self.credentials {
-            request = request.basic_auth(username, Some(password.expose()));
+            request = request.basic_auth(username, Some(password.now().expose()));
         }
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, CONTENT_TYPE).body(body);
         }
-        let failed = |error: reqwest::Error| with_causes(&error.without_url());
+        let failed = |error: reqwest::Error| chain(&error.without_url()).to_string();
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
-        Ok((status, response.text().await.map_err(failed)?))
+        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
+        let date = date.map(str::to_owned);
+        Ok((status, response.text().await.map_err(failed)?, date))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
 use almanac_domain::plans::{
     Changes, Knowledge, LocalTime, Plan, PlanEvent, PlanFact, PlanIdentity, SellMode, Zone,
 };
+use almanac_errors::Cause;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -262,7 +263,7 @@ impl PlanEncoder {
     pub fn plan(&self, plan: &PlanRecord<'_>) -> Result<Vec<u8>, CodecError> {
         let mut config = SerializerConfig::new(&self.plan);
         serde_avro_fast::to_datum(plan, Vec::with_capacity(256), &mut config)
-            .map_err(|error| CodecError::Encode { record: "Plan", detail: error.to_string() })
+            .map_err(|error| CodecError::Encode { record: "Plan", source: error.into() })
     }
 
     /// Reads what [`Self::plan`] wrote.
@@ -270,7 +271,7 @@ impl PlanEncoder {
         serde_avro_fast::from_datum_slice(bytes, &self.plan).map_err(|error| CodecError::Mismatch {
             id: 0,
             record: "Plan".to_owned(),
-            detail: error.to_string(),
+            source: error.into(),
         })
     }
 
@@ -321,10 +322,8 @@ impl Head {
     fn complete(&self, values: &impl Serialize, plan_bytes: &[u8]) -> Result<Bytes, CodecError> {
         let buffer = with_prefix(self.id, 64 + plan_bytes.len());
         let mut config = SerializerConfig::new(&self.schema);
-        let mut buffer =
-            serde_avro_fast::to_datum(values, buffer, &mut config).map_err(|error| {
-                CodecError::Encode { record: self.record, detail: error.to_string() }
-            })?;
+        let mut buffer = serde_avro_fast::to_datum(values, buffer, &mut config)
+            .map_err(|error| CodecError::Encode { record: self.record, source: error.into() })?;
         // An Avro record is its fields, one after the other: the last one is simply appended.
         buffer.extend_from_slice(plan_bytes);
         Ok(Bytes::from(buffer))
@@ -335,18 +334,18 @@ impl Head {
 /// named types that the rest defined for it.
 fn split_schema(record: &'static str) -> Result<(String, String), CodecError> {
     let file = SchemaFile::newest(record).ok_or(CodecError::UnknownRecord { record })?;
-    let bad = |detail: &str| CodecError::BadSchema { id: 0, detail: format!("{record}: {detail}") };
+    let bad = |source: Cause| CodecError::Encode { record, source };
     let mut json: serde_json::Value =
-        serde_json::from_str(file.text).map_err(|error| bad(&error.to_string()))?;
+        serde_json::from_str(file.text).map_err(|error| bad(error.into()))?;
     let fields = json
         .get_mut("fields")
         .and_then(|fields| fields.as_array_mut())
-        .ok_or_else(|| bad("it has no fields"))?;
-    let last = fields.pop().ok_or_else(|| bad("it has no fields"))?;
+        .ok_or_else(|| bad("it has no fields".into()))?;
+    let last = fields.pop().ok_or_else(|| bad("it has no fields".into()))?;
     if last.get("name").and_then(|name| name.as_str()) != Some("plan") {
-        return Err(bad("its last field is not the plan"));
+        return Err(bad("its last field is not the plan".into()));
     }
-    let plan = last.get("type").ok_or_else(|| bad("its plan has no type"))?;
+    let plan = last.get("type").ok_or_else(|| bad("its plan has no type".into()))?;
     Ok((json.to_string(), plan.to_string()))
 }
 

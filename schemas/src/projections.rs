@@ -25,4 +25,6 @@ pub struct PartitionsChangedRecord {
     pub consistency_token: Option<String>,
     #[serde(default)]
     pub tables_id: Option<String>,
+    #[serde(default)]
+    pub generation: i32,
 }

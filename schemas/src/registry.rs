@@ -4,7 +4,8 @@ use crate::{
     files::{ALL, SchemaFile},
     levels::Levels,
 };
-use almanac_secrets::{Address, Secret, masked_within};
+use almanac_errors::{Cause, Masked, Words};
+use almanac_secrets::{Address, Kept, Secret, masked_within};
 use async_trait::async_trait;
 use reqwest::{Certificate, ClientBuilder, Identity};
 use schema_registry_converter::{
@@ -13,9 +14,11 @@ use schema_registry_converter::{
     schema_registry_common::{RawError, SchemaType, SuppliedSchema},
 };
 use std::{
+    collections::BTreeSet,
     error::Error,
     fmt::Display,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,12 +27,12 @@ const SCHEMA_NOT_FOUND: u32 = 40_403;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RegistryError {
-    #[error("schema registry at {url} is unavailable: {detail}")]
-    Unavailable { url: String, detail: String },
-    #[error("{setting} of the schema registry: {detail}")]
-    Settings { setting: String, detail: String },
-    #[error("schema registry at {url} refuses {subject}: {detail}")]
-    Refused { url: String, subject: String, detail: String },
+    #[error("schema registry at {url} is unavailable")]
+    Unavailable { url: String, source: Masked },
+    #[error("{setting} of the schema registry cannot be used")]
+    Settings { setting: String, source: Cause },
+    #[error("schema registry at {url} refuses {subject}")]
+    Refused { url: String, subject: String, source: Masked },
     #[error("schema registry has no schema with id {id}")]
     UnknownId { id: u32 },
 }
@@ -80,9 +83,9 @@ impl Registry for BuiltInRegistry {
 
 /// Any registry that speaks Confluent's API.
 pub struct ConfluentRegistry {
-    url: Address,
-    prefix: String,
-    settings: SrSettings,
+    options: RegistryOptions,
+    /// With the password that they were made of.
+    settings: Mutex<(Option<Secret>, SrSettings)>,
     levels: Levels,
 }
 
@@ -94,7 +97,7 @@ pub struct RegistryOptions {
     /// The installation's topic prefix.
     pub prefix: String,
     /// Username and password.
-    pub credentials: Option<(String, Secret)>,
+    pub credentials: Option<(String, Kept)>,
     /// Whom to trust, in PEM; the system's authorities when absent.
     pub ca_file: Option<PathBuf>,
     /// A certificate with its chain, and its key in PKCS #8, both in PEM.
@@ -104,60 +107,87 @@ pub struct RegistryOptions {
 
 impl ConfluentRegistry {
     pub fn new(options: RegistryOptions) -> Result<Self, RegistryError> {
-        let (client, own) = (client(&options)?, client(&options)?);
-        let RegistryOptions { url, prefix, credentials, timeout, .. } = options;
-        let own = own.build().map_err(|error| wrong(&"settings", &error))?;
-        let levels = Levels::new(own, url.clone(), credentials.clone(), timeout);
-        let mut builder = SrSettings::new_builder(url.expose().trim_end_matches('/').to_owned());
-        builder.set_timeout(timeout);
-        if let Some((username, password)) = credentials {
-            builder.set_basic_authorization(&username, Some(password.expose()));
+        let own = client(&options)?.build().map_err(|error| wrong(&"settings", error))?;
+        let (url, credentials) = (options.url.clone(), options.credentials.clone());
+        let levels = Levels::new(own, url, credentials, options.timeout);
+        let password = options.password();
+        let settings = Mutex::new((password.clone(), settings(&options, password.as_ref())?));
+        Ok(Self { options, settings, levels })
+    }
+
+    /// The subjects that there are, and the time of the answer as its header tells it. Nothing is made.
+    pub async fn subjects(&self) -> Result<(BTreeSet<String>, Option<String>), RegistryError> {
+        let unavailable = |source: String| RegistryError::Unavailable {
+            url: self.options.url.to_string(),
+            source: Masked::new(&Words::from(source), masked_within),
+        };
+        let (body, date) = self.levels.get("/subjects").await.map_err(unavailable)?;
+        let subjects = serde_json::from_str(&body)
+            .map_err(|_| unavailable("what it answers is no list of subjects".to_owned()))?;
+        Ok((subjects, date))
+    }
+
+    /// For a request: with another client where the password is another one.
+    fn settings(&self) -> Result<SrSettings, RegistryError> {
+        let password = self.options.password();
+        let mut known = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != password {
+            let settings = settings(&self.options, password.as_ref())?;
+            *known = (password, settings);
         }
-        let settings = builder.build_with(client).map_err(|error| wrong(&"settings", &error))?;
-        Ok(Self { url, prefix, settings, levels })
+        Ok(known.1.clone())
     }
 
     fn unavailable(&self, error: &SRCError) -> RegistryError {
-        let detail = masked_within(&with_causes(error));
-        RegistryError::Unavailable { url: self.url.to_string(), detail }
+        RegistryError::Unavailable { url: self.options.url.to_string(), source: masked(error) }
     }
+}
+
+impl RegistryOptions {
+    fn password(&self) -> Option<Secret> {
+        self.credentials.as_ref().map(|(_, password)| password.now())
+    }
+}
+
+fn settings(
+    options: &RegistryOptions,
+    password: Option<&Secret>,
+) -> Result<SrSettings, RegistryError> {
+    let url = options.url.expose().trim_end_matches('/');
+    let mut builder = SrSettings::new_builder(url.to_owned());
+    builder.set_timeout(options.timeout);
+    if let (Some((username, _)), Some(password)) = (&options.credentials, password) {
+        builder.set_basic_authorization(username, Some(password.expose()));
+    }
+    builder.build_with(client(options)?).map_err(|error| wrong(&"settings", error))
 }
 
 fn client(options: &RegistryOptions) -> Result<ClientBuilder, RegistryError> {
     let mut client = reqwest::Client::builder();
-    let read = |file: &Path| std::fs::read(file).map_err(|error| wrong(&file.display(), &error));
+    let read = |file: &Path| std::fs::read(file).map_err(|error| wrong(&file.display(), error));
     if let Some(file) = &options.ca_file {
         let trusted = Certificate::from_pem_bundle(&read(file)?);
-        let trusted = trusted.map_err(|error| wrong(&file.display(), &error))?;
+        let trusted = trusted.map_err(|error| wrong(&file.display(), error))?;
         if trusted.is_empty() {
-            return Err(wrong(&file.display(), &"holds no certificate"));
+            return Err(wrong(&file.display(), "holds no certificate"));
         }
         client = client.tls_certs_only(trusted);
     }
     if let Some((certificate, key)) = &options.client_certificate {
         let identity = Identity::from_pkcs8_pem(&read(certificate)?, &read(key)?);
         let files = format!("{} and {}", certificate.display(), key.display());
-        client = client.identity(identity.map_err(|error| wrong(&files, &error))?);
+        client = client.identity(identity.map_err(|error| wrong(&files, error))?);
     }
     Ok(client)
 }
 
-fn wrong(setting: &dyn Display, detail: &dyn Display) -> RegistryError {
-    RegistryError::Settings { setting: setting.to_string(), detail: detail.to_string() }
+fn wrong(setting: &dyn Display, cause: impl Into<Cause>) -> RegistryError {
+    RegistryError::Settings { setting: setting.to_string(), source: cause.into() }
 }
 
-/// A connection that fails says why three causes further down.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let told = error.to_string();
-        if !text.contains(&told) {
-            text = format!("{text}: {told}");
-        }
-        cause = error.source();
-    }
-    text
+/// The client shows the address that it asked, credentials included.
+fn masked(error: &SRCError) -> Masked {
+    Masked::new(error, masked_within)
 }
 
 /// The code of a registry's own error. Where there is none, somebody else answered: a proxy that
@@ -176,13 +206,14 @@ fn is_refusal(code: u32) -> bool {
 #[async_trait]
 impl Registry for ConfluentRegistry {
     async fn register(&self, file: &SchemaFile) -> Result<u32, RegistryError> {
-        let subject = file.subject(&self.prefix);
+        let subject = file.subject(&self.options.prefix);
+        let settings = self.settings()?;
         // Before, so that this schema has to fit, too. Some registries only have it for subjects
         // that are there.
         let before = self.levels.ensure(&subject).await;
         let name = Some(file.record.to_owned());
         let schema = SuppliedSchema::new(name, SchemaType::Avro, file.text.to_owned());
-        match post_schema(&self.settings, subject.clone(), schema).await {
+        match post_schema(&settings, subject.clone(), schema).await {
             Ok(registered) => {
                 if before.is_err()
                     && let Err(detail) = self.levels.ensure(&subject).await
@@ -192,16 +223,16 @@ impl Registry for ConfluentRegistry {
                 Ok(registered.id)
             }
             Err(error) if code(&error).is_some_and(is_refusal) => Err(RegistryError::Refused {
-                url: self.url.to_string(),
+                url: self.options.url.to_string(),
                 subject,
-                detail: masked_within(&error.to_string()),
+                source: masked(&error),
             }),
             Err(error) => Err(self.unavailable(&error)),
         }
     }
 
     async fn fetch(&self, id: u32) -> Result<RegisteredSchema, RegistryError> {
-        match get_schema_by_id(id, &self.settings).await {
+        match get_schema_by_id(id, &self.settings()?).await {
             Ok(schema) => Ok(RegisteredSchema { id, text: schema.schema }),
             Err(error) if code(&error) == Some(SCHEMA_NOT_FOUND) => {
                 Err(RegistryError::UnknownId { id })
@@ -258,6 +289,49 @@ mod tests {
                 matches!(fetched, Err(RegistryError::Unavailable { .. })),
                 "{status} {body}: {fetched:?}"
             );
+        }
+    }
+
+    /// The names and passwords that requests come with, while the file with the password changes.
+    #[tokio::test]
+    async fn each_request_has_the_password_of_its_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).into();
+        let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 1 << 16];
+                let length = stream.read(&mut request).await.unwrap_or_default();
+                let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                let mut lines = request.lines().filter_map(|line| line.split_once(": "));
+                let login = lines.find(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+                heard.send(login.map(|(_, value)| value.to_owned())).unwrap();
+                let answer = "HTTP/1.1 503 \r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "first\n").unwrap();
+        let kept = Kept::in_file(file.clone()).unwrap();
+        let registry = ConfluentRegistry::new(RegistryOptions {
+            url,
+            credentials: Some(("u".to_owned(), kept)),
+            timeout: Duration::from_secs(5),
+            ..Default::default()
+        })
+        .unwrap();
+        let schema = SchemaFile::all_newest().next().unwrap();
+        // u:first and u:second.
+        for (password, login) in [("first", "dTpmaXJzdA=="), ("second", "dTpzZWNvbmQ=")] {
+            std::fs::write(&file, password).unwrap();
+            let _ = registry.fetch(7).await;
+            let _ = registry.register(schema).await;
+            // The schema, the level before, and the other schema.
+            for _ in 0..3 {
+                assert_eq!(hearing.recv().await.unwrap().unwrap(), format!("Basic {login}"));
+            }
+            while hearing.try_recv().is_ok() {}
         }
     }
 

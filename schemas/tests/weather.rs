@@ -136,3 +136,72 @@ fn the_worked_cases_come_out_as_worked() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What a body says that no forecast or schedule can be is refused, at its place.
+#[test]
+fn bad_input_is_refused_where_it_is() {
+    let case = cases().into_iter().find(|case| case["id"] == "A01").unwrap();
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let mut case = case.clone();
+        change(&mut case["request"]);
+        answer(&case).err().unwrap_or_default()
+    };
+    let task = |id: usize| json!({"id": format!("t{id}"), "duration": "PT1H"});
+    let time = |place: usize, time: &'static str| {
+        move |request: &mut Value| request["forecast"]["points"][place]["time"] = json!(time)
+    };
+    for (change, pointer) in [
+        // Unsorted.
+        (&time(1, "2026-03-10T05:30:00Z") as &dyn Fn(&mut Value), "#/forecast/points/1/time"),
+        (&time(1, "2026-03-10T06:00:00Z"), "#/forecast/points/1/time"),
+        (&time(1, "soon"), "#/forecast/points/1/time"),
+        // An offset of half an hour makes the same instant of another clock.
+        (&time(1, "2026-03-10T11:30:00+05:30"), "#/forecast/points/1/time"),
+        (
+            &|request| request["forecast"]["points"][3]["wave_height_m"] = json!("NaN"),
+            "#/forecast/points/3/wave_height_m",
+        ),
+        (
+            &|request| request["forecast"]["points"][3]["wave_height_m"] = json!(-0.5),
+            "#/forecast/points/3/wave_height_m",
+        ),
+        (&|request| request["forecast"]["points"] = json!([]), "#/forecast/points"),
+        (
+            &|request| request["forecast"]["points"].as_array_mut().unwrap().truncate(1),
+            "#/forecast/points",
+        ),
+        (
+            &|request| request["schedule"]["tasks"][0]["duration"] = json!("PT1000000000H"),
+            "#/schedule/tasks/0/duration",
+        ),
+        (
+            &|request| request["schedule"]["tasks"][0]["duration"] = json!("PT0S"),
+            "#/schedule/tasks/0/duration",
+        ),
+        (
+            &|request| {
+                request["schedule"]["tasks"] = (0..10_000).map(task).collect::<Vec<_>>().into();
+            },
+            "#/schedule/tasks",
+        ),
+        (
+            &|request| request["schedule"]["tasks"][0]["limits"][0]["max"] = json!(0),
+            "#/schedule/tasks/0/limits/0/max",
+        ),
+        (
+            &|request| request["schedule"]["tasks"][0]["predecessors"] = json!(["h1"]),
+            "#/schedule/tasks",
+        ),
+    ] {
+        let pointers = refused(change);
+        assert!(pointers.iter().any(|one| one.starts_with(pointer)), "{pointer}: {pointers:?}");
+    }
+    // No JSON has such a number.
+    let text = body(&case).replacen("1.2", "NaN", 1);
+    assert!(text.contains("NaN") && read_analysis(text.as_bytes()).is_err());
+    // A task that is longer than the forecast has no start; nothing is wrong with asking.
+    let mut long = case.clone();
+    long["request"]["schedule"]["tasks"][0]["duration"] = json!("PT48H");
+    let answer = answer(&long).ok().unwrap();
+    assert_eq!(answer.value["result"]["tasks"][0]["start_windows"], json!([]));
+}

@@ -5,9 +5,13 @@
 //! printed configuration shows it by accident. Who needs the text says `expose`.
 
 mod address;
+mod kept;
+mod seal;
 mod within;
 
 pub use address::{Address, masked, masked_within};
+pub use kept::Kept;
+pub use seal::{SealError, SealingKey, write_once};
 pub use within::without_secrets;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};

@@ -6,7 +6,10 @@ cd "$root"
 command -v wrk >/dev/null || { echo "missing: wrk (Debian: apt-get install wrk)" >&2; exit 1; }
 command -v curl >/dev/null || { echo "missing: curl" >&2; exit 1; }
 tests/stack/stack.sh up >/dev/null
-set -a; . <(tests/stack/stack.sh env); set +a
+set -a
+# shellcheck disable=SC1090
+. <(tests/stack/stack.sh env)
+set +a
 trap 'tests/stack/stack.sh down' EXIT
 report=$(mktemp)
 target/release/almanac-bench report > "$report"

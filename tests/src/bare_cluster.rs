@@ -3,15 +3,13 @@
 
 use crate::{kafka, process::Installation, scylla, unique};
 use almanac_event_log::{
-    Append, EventLog, GroupEvent, GroupMember, GroupOptions, InputPosition, Isolation, Ownership,
-    ReadLimit, Retention, StoredRecord, TopicSpec, Transactor, kafka::KafkaLog,
+    Append, EventLog, GroupEvent, GroupMember, GroupOptions, InputPosition, Isolation, Offset,
+    Ownership, ReadLimit, Retention, StoredRecord, TopicSpec, Transactor, kafka::KafkaLog,
 };
-use almanac_projector::{
-    Folded, Projection,
-    plans::{self, Tables},
-};
+use almanac_projector::{Event, Folded, Projection};
 use almanac_read_store::{ReadStore, Retry, Write, scylla::ScyllaStore};
 use almanac_schemas::{Codec, ConfluentRegistry, RegistryOptions};
+use almanac_tables::plans::{self, Tables};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -23,6 +21,9 @@ use uuid::Uuid;
 const EVENTS_PER_TRANSACTION: usize = 2_000;
 pub(crate) const EVENTS_PER_FOLD: usize = 2_000;
 const PARTITIONS: u32 = 4;
+
+/// What is written at once: rows of the index first, then an aggregate's own.
+type Fold = [Vec<Write>; 2];
 
 /// Everything a bare loop needs, under names of its own.
 struct Stage {
@@ -51,9 +52,7 @@ impl Stage {
         options.replication = "{'class': 'SimpleStrategy', 'replication_factor': 1}".to_owned();
         let store = ScyllaStore::connect(&options).await.unwrap();
         let tables = Tables::of(plans::VERSION).unwrap();
-        for table in tables.all() {
-            store.create_table(table).await.unwrap();
-        }
+        almanac_tables::prepare(&store, &tables).await.unwrap();
         let group = GroupOptions {
             group: name.clone(),
             topic: input,
@@ -79,6 +78,27 @@ impl Stage {
         InputPosition { topic: self.ownership.topic.clone(), partition: 0, next_offset: 0 }
     }
 
+    /// By partition, the rows that the projector makes of events, in its batches.
+    async fn folds(&self, codec: &Codec, events: &[StoredRecord]) -> BTreeMap<u32, Vec<Fold>> {
+        let mut by_partition: BTreeMap<u32, Vec<Fold>> = BTreeMap::new();
+        for partition in 0..PARTITIONS {
+            let own: Vec<&StoredRecord> =
+                events.iter().filter(|event| event.partition == partition).collect();
+            for chunk in own.chunks(EVENTS_PER_FOLD) {
+                let mut folds = [Vec::new(), Vec::new()];
+                for event in chunk {
+                    let folded = fold(codec, &self.tables, event).await;
+                    // The projector writes a day's row once.
+                    let days = &self.tables.days;
+                    folds[0].extend(folded.index.into_iter().filter(|write| write.table != *days));
+                    folds[1].extend(folded.own);
+                }
+                by_partition.entry(partition).or_default().push(folds);
+            }
+        }
+        by_partition
+    }
+
     fn append(&self, record: &StoredRecord) -> Append {
         let (topic, partition) = (self.topic.clone(), record.partition);
         Append { topic, partition, record: record.record.clone() }
@@ -86,11 +106,22 @@ impl Stage {
 }
 
 pub(crate) async fn records_of(log: &dyn EventLog, topic: &str) -> Vec<StoredRecord> {
-    let mut records = Vec::new();
+    let mut starts = Vec::new();
     for partition in 0..PARTITIONS {
+        starts.push(log.start(topic, partition).await.unwrap());
+    }
+    records_from(log, topic, &starts).await
+}
+
+/// The records of a topic from an offset on in each of its partitions.
+pub async fn records_from(log: &dyn EventLog, topic: &str, from: &[Offset]) -> Vec<StoredRecord> {
+    let mut records = Vec::new();
+    for (partition, from) in (0..).zip(from) {
         let end = log.end(topic, partition, Isolation::Committed).await.unwrap();
-        let start = log.start(topic, partition).await.unwrap();
-        let mut reader = log.read_to(topic, partition, start, end).await.unwrap();
+        if *from >= end {
+            continue;
+        }
+        let mut reader = log.read_to(topic, partition, *from, end).await.unwrap();
         loop {
             let limit = ReadLimit { records: 10_000, bytes: 8 << 20 };
             let batch = reader.next(limit, Duration::from_secs(1)).await.unwrap();
@@ -103,15 +134,28 @@ pub(crate) async fn records_of(log: &dyn EventLog, topic: &str) -> Vec<StoredRec
     records
 }
 
-async fn codec(installation: &Installation) -> Codec {
-    let registry = ConfluentRegistry::new(RegistryOptions {
+/// Where each partition of a topic ends.
+pub async fn ends_of(log: &dyn EventLog, topic: &str) -> Vec<Offset> {
+    let mut ends = Vec::new();
+    for partition in 0..PARTITIONS {
+        ends.push(log.end(topic, partition, Isolation::Committed).await.unwrap());
+    }
+    ends
+}
+
+/// The registry, as an installation uses it.
+pub fn registry(installation: &Installation) -> ConfluentRegistry {
+    ConfluentRegistry::new(RegistryOptions {
         url: crate::address("ALMANAC_TEST_REGISTRY").into(),
         prefix: installation.topic(""),
         timeout: Duration::from_secs(10),
         ..Default::default()
     })
-    .unwrap();
-    Codec::new(Arc::new(registry)).await.unwrap()
+    .unwrap()
+}
+
+async fn codec(installation: &Installation) -> Codec {
+    Codec::new(Arc::new(registry(installation))).await.unwrap()
 }
 
 pub(crate) async fn fold(
@@ -121,7 +165,8 @@ pub(crate) async fn fold(
 ) -> Folded {
     let value = record.record.value.as_ref().unwrap();
     let decoded = codec.decode(value).await.unwrap();
-    projection.fold(&decoded, record.partition, record.offset).unwrap()
+    let (partition, position) = (record.partition, record.offset);
+    projection.fold(&Event { decoded: &decoded, partition, position, repair: 0 }).unwrap()
 }
 
 /// Moves what an installation has ingested once more; what is prepared is not timed.
@@ -133,22 +178,7 @@ pub async fn ingest(installation: &Installation) -> Duration {
     let all: Vec<Append> = events.iter().chain(&states).map(|one| stage.append(one)).collect();
     let transactions: Vec<Vec<Append>> =
         all.chunks(EVENTS_PER_TRANSACTION * 2).map(<[Append]>::to_vec).collect();
-    let mut by_partition: BTreeMap<u32, Vec<[Vec<Write>; 2]>> = BTreeMap::new();
-    for partition in 0..PARTITIONS {
-        let own: Vec<&StoredRecord> =
-            events.iter().filter(|event| event.partition == partition).collect();
-        for chunk in own.chunks(EVENTS_PER_FOLD) {
-            let mut folds = [Vec::new(), Vec::new()];
-            for event in chunk {
-                let folded = fold(&codec, &stage.tables, event).await;
-                // The projector writes a day's row once.
-                let days = &stage.tables.days;
-                folds[0].extend(folded.index.into_iter().filter(|write| write.table != *days));
-                folds[1].extend(folded.own);
-            }
-            by_partition.entry(partition).or_default().push(folds);
-        }
-    }
+    let by_partition = stage.folds(&codec, &events).await;
     let mut transactor = stage.transactor().await;
     let started = Instant::now();
     let writing = by_partition.into_values().map(|folds| {
@@ -165,6 +195,40 @@ pub async fn ingest(installation: &Installation) -> Duration {
         transactor.commit(transaction, stage.input()).await.unwrap();
     }
     for task in writing {
+        task.await.unwrap();
+    }
+    started.elapsed()
+}
+
+/// Reads what an installation has ingested, decodes it and writes the rows that became of it, all partitions at
+/// once; the rows are prepared, and that is not timed.
+pub async fn rebuild(installation: &Installation) -> Duration {
+    let stage = Stage::new().await;
+    let codec = Arc::new(codec(installation).await);
+    let topic: Arc<str> = installation.topic("plans.events").into();
+    let events = records_of(&stage.log, &topic).await;
+    let by_partition = stage.folds(&codec, &events).await;
+    drop(events);
+    let started = Instant::now();
+    let moving = by_partition.into_iter().map(|(partition, folds)| {
+        let (log, store, codec) = (stage.log.clone(), stage.store.clone(), codec.clone());
+        let topic = topic.clone();
+        tokio::spawn(async move {
+            let end = log.end(&topic, partition, Isolation::Committed).await.unwrap();
+            let mut reader = log.read_to(&topic, partition, 0, end).await.unwrap();
+            for [index, own] in folds {
+                let limit = ReadLimit { records: EVENTS_PER_FOLD, bytes: 8 << 20 };
+                let batch = reader.next(limit, Duration::from_secs(5)).await.unwrap();
+                for stored in &batch.records {
+                    let value = stored.record.value.as_ref().unwrap();
+                    std::hint::black_box(codec.decode(value).await.unwrap());
+                }
+                write(&store, index).await;
+                write(&store, own).await;
+            }
+        })
+    });
+    for task in moving.collect::<Vec<_>>() {
         task.await.unwrap();
     }
     started.elapsed()

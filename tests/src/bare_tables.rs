@@ -75,7 +75,10 @@ async fn rows_of(
     let folder = installation.folder().join("up/log");
     let log = EmbeddedLog::open(EmbeddedOptions::new(folder)).unwrap();
     let codec = Codec::new(Arc::new(BuiltInRegistry)).await.unwrap();
-    let mut events = records_of(&log, &installation.topic(projection.topic())).await;
+    let mut events = Vec::new();
+    for topic in projection.topics() {
+        events.extend(records_of(&log, &installation.topic(topic)).await);
+    }
     events.truncate(most);
     let (mut batches, mut known) = (Vec::new(), HashMap::new());
     for chunk in events.chunks(EVENTS_PER_FOLD) {
@@ -83,7 +86,7 @@ async fn rows_of(
         for event in chunk {
             let folded = fold(&codec, projection, event).await;
             for write in folded.index.into_iter().chain(folded.own) {
-                let is_repeated = projection.is_repeated(&write.table);
+                let is_repeated = projection.layout().is_repeated(&write.table);
                 let Change::Put { partition, clustering, body, .. } = write.change else {
                     continue;
                 };

@@ -37,28 +37,23 @@ type Faults = Arc<parking_lot::Mutex<(Fault, u32)>>;
 impl FaultyCql {
     /// On a loopback port of its own, before the server at this address.
     pub async fn start(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
         let faults = Faults::new(parking_lot::Mutex::new((Fault::Unprepared, 0)));
         let answered = Arc::<AtomicU64>::default();
-        let faulty = Self { address, faults: faults.clone(), answered: answered.clone() };
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.expect("the real server");
-                let (from_client, to_client) = client.into_split();
-                let (mut from_server, to_server) = server.into_split();
-                let to_client = Arc::new(Mutex::new(to_client));
-                tokio::spawn(requests(from_client, to_server, to_client.clone(), faults.clone()));
-                let answered = answered.clone();
-                tokio::spawn(async move {
-                    while let Some(frame) = Frame::read(&mut from_server).await {
-                        answered.fetch_add(frame.body.len() as u64, Ordering::Relaxed);
-                        frame.write(&mut *to_client.lock().await).await;
-                    }
-                });
-            }
+        let (for_requests, for_answers) = (faults.clone(), answered.clone());
+        let address = before(server, move |client, server| {
+            let (from_client, to_client) = client.into_split();
+            let (mut from_server, to_server) = server.into_split();
+            let to_client = Arc::new(Mutex::new(to_client));
+            tokio::spawn(requests(from_client, to_server, to_client.clone(), for_requests.clone()));
+            let answered = for_answers.clone();
+            tokio::spawn(async move {
+                while let Some(frame) = Frame::read(&mut from_server).await {
+                    answered.fetch_add(frame.body.len() as u64, Ordering::Relaxed);
+                    frame.write(&mut *to_client.lock().await).await;
+                }
+            });
         });
-        faulty
+        Self { address: address.await, faults, answered }
     }
 
     /// So many requests that may meet it do so from now on.
@@ -77,6 +72,22 @@ impl FaultyCql {
     }
 }
 
+/// Listens on a loopback port; each client that comes is connected with one of its own to the server.
+pub(crate) async fn before(
+    server: String,
+    connect: impl Fn(TcpStream, TcpStream) + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&server).await.expect("the real server");
+            connect(client, server);
+        }
+    });
+    address
+}
+
 async fn requests(
     mut client: OwnedReadHalf,
     mut server: OwnedWriteHalf,
@@ -92,22 +103,22 @@ async fn requests(
 }
 
 /// A frame of the native protocol, version 4: version, flags, stream (2), opcode, length (4).
-struct Frame {
+pub(crate) struct Frame {
     header: [u8; 9],
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 const OPCODE: usize = 4;
 const ERROR: u8 = 0x00;
-const EXECUTE: u8 = 0x0A;
-const BATCH: u8 = 0x0D;
+pub(crate) const EXECUTE: u8 = 0x0A;
+pub(crate) const BATCH: u8 = 0x0D;
 const UNPREPARED: i32 = 0x2500;
 const WRITE_TIMEOUT: i32 = 0x1100;
 const LOCAL_QUORUM: u16 = 0x0006;
 const RESPONSE: u8 = 0x80;
 
 impl Frame {
-    async fn read(from: &mut OwnedReadHalf) -> Option<Self> {
+    pub(crate) async fn read(from: &mut OwnedReadHalf) -> Option<Self> {
         let mut header = [0; 9];
         from.read_exact(&mut header).await.ok()?;
         let [.., a, b, c, d] = header;
@@ -116,8 +127,17 @@ impl Frame {
         Some(Self { header, body })
     }
 
+    pub(crate) fn opcode(&self) -> u8 {
+        self.header[OPCODE]
+    }
+
+    /// Which request an answer is to.
+    pub(crate) fn stream(&self) -> [u8; 2] {
+        [self.header[2], self.header[3]]
+    }
+
     /// A peer that is gone ends the reading of the other direction too.
-    async fn write(&self, to: &mut OwnedWriteHalf) {
+    pub(crate) async fn write(&self, to: &mut OwnedWriteHalf) {
         let frame = [&self.header[..], &self.body].concat();
         let _gone = to.write_all(&frame).await;
     }

@@ -1,8 +1,9 @@
 //! A log with something of a test's own between it and its transactors.
 
 use almanac_event_log::{
-    Append, EventLog, GroupMember, GroupOptions, InputPosition, Isolation, LogError, LogReader,
-    LogResult, Offset, Ownership, TopicDescription, TopicSpec, Transactor,
+    Append, EventLog, GroupDescription, GroupMember, GroupNames, GroupOptions, InputPosition,
+    Isolation, LogError, LogReader, LogResult, Offset, Ownership, TopicDescription, TopicSpec,
+    Transactor,
 };
 use async_trait::async_trait;
 use std::{pin::Pin, sync::Arc};
@@ -81,6 +82,22 @@ where
 
     async fn start(&self, topic: &str, partition: u32) -> LogResult<Offset> {
         self.inner.start(topic, partition).await
+    }
+
+    async fn offsets_at(&self, topic: &str, time_ms: i64) -> LogResult<Vec<Offset>> {
+        self.inner.offsets_at(topic, time_ms).await
+    }
+
+    async fn groups(&self, at_most: usize) -> LogResult<GroupNames> {
+        self.inner.groups(at_most).await
+    }
+
+    async fn describe_groups(
+        &self,
+        names: &[String],
+        places: &[(Arc<str>, u32)],
+    ) -> LogResult<Vec<GroupDescription>> {
+        self.inner.describe_groups(names, places).await
     }
 
     async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {

@@ -5,14 +5,23 @@ pub mod bare_cluster;
 pub mod bare_tables;
 pub mod bare_writes;
 pub mod baseline;
+pub mod changing;
+pub mod collector;
 pub mod faulty_cql;
+pub mod held_cql;
 pub mod interposed;
 pub mod logged;
+pub mod next_release;
 pub mod oracle;
 pub mod process;
 pub mod provider;
+pub mod servers;
+pub mod small_disk;
+pub mod sse;
+pub mod webhooks;
+pub mod writers;
 
-use almanac_command_api::{Decider, DeciderOptions, Topics};
+use almanac_command_api::{Decider, DeciderMetrics, DeciderOptions, Topics};
 use almanac_event_log::kafka::KafkaOptions;
 use almanac_processor::StateFolder;
 use almanac_read_store::scylla::ScyllaOptions;
@@ -78,6 +87,14 @@ pub fn decider(
     folder: &Path,
     options: DeciderOptions,
 ) -> Decider {
-    let open = |name| StateFolder::open(&folder.join(name)).expect("a local state");
-    Decider { topics, options, codec, aggregates: open("aggregates"), outcomes: open("outcomes") }
+    let open = |name: &str| StateFolder::open(&folder.join(name)).expect("a local state");
+    let aggregates = almanac_command_api::contexts().map(open).collect();
+    Decider {
+        topics,
+        options,
+        codec,
+        aggregates,
+        outcomes: open("outcomes"),
+        metrics: DeciderMetrics::default(),
+    }
 }

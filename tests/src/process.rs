@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Beyond this a test has failed.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+/// Beyond this a test has failed: far beyond what the slowest machine takes.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
@@ -36,6 +36,7 @@ pub struct Installation {
     pub name: String,
     providers: Vec<(String, String)>,
     extra: String,
+    demo: bool,
     /// What the providers' naive times mean.
     pub timezone: String,
 }
@@ -50,6 +51,7 @@ impl Installation {
             name,
             providers: Vec::new(),
             extra: String::new(),
+            demo: false,
             timezone: "Europe/Madrid".to_owned(),
         }
     }
@@ -66,6 +68,12 @@ impl Installation {
         self
     }
 
+    /// With the demonstration: thousands of plans that change every few seconds, and forecasts.
+    pub fn with_demo(mut self) -> Self {
+        self.demo = true;
+        self
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -79,10 +87,10 @@ impl Installation {
     fn configure(&self, process: &str, port: u16) -> PathBuf {
         let data = self.folder.path().join(process);
         let mut text = format!(
-            "{}data_dir = {:?}\npartitions = 4\nsession_timeout = \"2s\"\ntopic_prefix = \"{}.\"\n\
+            "{}demo = {}\ndata_dir = {:?}\npartitions = 4\nsession_timeout = \"2s\"\ncommands.wait = \"20s\"\ntopic_prefix = \"{}.\"\n\
              http.listen = \"127.0.0.1:{port}\"\n\
              ingest.backoff = \"50ms\"\ningest.breaker_pause = \"200ms\"\n",
-            self.extra, data, self.name
+            self.extra, self.demo, data, self.name
         );
         if self.engine == Engine::Cluster {
             text = format!(
@@ -122,9 +130,20 @@ impl Installation {
 
     /// Starts a process with variables in its environment.
     pub fn start_with(&self, role: &str, name: &str, variables: &[(&str, &str)]) -> Process {
+        self.start_of(&binary(), role, name, variables)
+    }
+
+    /// Starts a process of another binary.
+    pub fn start_of(
+        &self,
+        binary: &Path,
+        role: &str,
+        name: &str,
+        variables: &[(&str, &str)],
+    ) -> Process {
         let port = free_port();
         let config = self.configure(name, port);
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary);
         command.arg("--config").arg(&config).arg(role).envs(variables.iter().copied());
         self.spawn(command, port, name)
     }
@@ -269,10 +288,18 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
+    /// What ended is a zombie until its end is awaited.
+    fn is_alive(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+    }
+
     pub async fn ready(&self) {
         let what = "readiness";
         self.until(what, || async {
-            let answer = client().get(self.url("/readyz")).send().await.ok()?;
+            let answer = client().get(self.url("/readyz")).send().await.ok();
+            assert!(answer.is_some() || self.is_alive(), "it ended");
+            let answer = answer?;
             (answer.status() == StatusCode::OK).then_some(())
         })
         .await;

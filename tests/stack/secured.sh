@@ -43,11 +43,13 @@ ssl.truststore.location=$dir/tls/ca.pem
 P
 }
 
+# Where Kafka asks for no password.
+inside() { sed -n 's|^listeners=.*INSIDE://\([^,]*\),.*|\1|p' "$dir/kafka/server.properties"; }
+
 # What docs/operating.md says that Almanac needs; the tenant may not make topics.
 grant() {
-  local inside; inside=$(sed -n 's|^listeners=.*INSIDE://\([^,]*\),.*|\1|p' "$dir/kafka/server.properties")
   allow() {
-    kafka_tool org.apache.kafka.tools.AclCommand --bootstrap-server "$inside" --add \
+    kafka_tool org.apache.kafka.tools.AclCommand --bootstrap-server "$(inside)" --add \
       --allow-principal User:almanac --resource-pattern-type prefixed "$@" >>"$dir/kafka/log" 2>&1 \
       || die "granting failed, see $dir/kafka/log"
   }
@@ -57,6 +59,13 @@ grant() {
     --operation Read --operation Write
   allow "${tenant[@]}" --group secured.almanac- --operation Read
   allow "${tenant[@]}" --transactional-id secured.almanac- --operation Write
+}
+
+# Another password for the user almanac.
+password() {
+  kafka_tool kafka.admin.ConfigCommand --bootstrap-server "$(inside)" --alter --entity-type users \
+    --entity-name almanac --add-config "SCRAM-SHA-512=[password=$1]" >>"$dir/kafka/log" 2>&1 \
+    || die "changing a password failed, see $dir/kafka/log"
 }
 
 secure_cassandra() {

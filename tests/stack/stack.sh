@@ -5,6 +5,7 @@
 #                                  empty, unless one of them runs already
 #   tests/stack/stack.sh down      stop what `up` started
 #   tests/stack/stack.sh start|stop|kill kafka|cassandra|registry
+#   tests/stack/stack.sh password NEW   of Kafka's user almanac, where all three want credentials
 #   tests/stack/stack.sh env       print the addresses as shell assignments
 #
 # Needs Java 17 and Maven. Everything lives in .stack (or $ALMANAC_STACK_DIR); `up` twice is fine.
@@ -256,6 +257,7 @@ case ${1:-} in
   start) start "${2:?which server}"; wait_for "$2" ;;
   stop) end "${2:?which server}" TERM ;;
   kill) end "${2:?which server}" KILL ;;
+  password) password "${2:?which password}" ;;
   env) cat "$dir/env" ;;
-  *) sed -n '2,13p' "$0"; exit 2 ;;
+  *) sed -n '2,14p' "$0"; exit 2 ;;
 esac

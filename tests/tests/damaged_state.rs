@@ -91,7 +91,7 @@ async fn damaged_entries_are_folded_again() {
     let data = installation.folder().join("up");
     for (role, topic) in [
         ("ingestor-1", "ingest.state"),
-        ("decider-aggregates-1", "recipes.events"),
+        ("decider-recipes-1", "recipes.events"),
         ("decider-outcomes-2", "replies"),
         ("replies-2", "replies"),
     ] {

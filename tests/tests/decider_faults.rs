@@ -18,7 +18,7 @@ use almanac_schemas::{
 use almanac_tests::{
     decider,
     interposed::{Appends, Interposed},
-    process::client,
+    process::{PATIENCE, client},
     recipe, unique,
 };
 use async_trait::async_trait;
@@ -34,8 +34,6 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What happens to one transaction.
 #[derive(Clone, Copy, Debug)]
@@ -94,20 +92,20 @@ impl Transactor for FaultyTransactor {
     ) -> LogResult<Vec<Option<Offset>>> {
         let fault = self.log.faults.lock().pop_front().flatten();
         let transactional_id = "faulty".to_owned();
-        let detail = format!("{fault:?}");
+        let source = format!("{fault:?}").into();
         match fault {
             None => {}
             Some(Fault::Refused) => {
-                return Err(LogError::Unavailable { what: "a test".to_owned(), detail });
+                return Err(LogError::Unavailable { what: "a test".to_owned(), source });
             }
-            Some(Fault::Lost) => return Err(LogError::Ambiguous { transactional_id, detail }),
+            Some(Fault::Lost) => return Err(LogError::Ambiguous { transactional_id, source }),
             Some(Fault::AnswerLost) => {
                 self.inner.lock().await.commit(appends, input).await?;
-                return Err(LogError::Ambiguous { transactional_id, detail });
+                return Err(LogError::Ambiguous { transactional_id, source });
             }
             Some(Fault::Hangs) => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                return Err(LogError::Ambiguous { transactional_id, detail });
+                return Err(LogError::Ambiguous { transactional_id, source });
             }
         }
         // What is on its way to the log stays on its way when the process that sent it is given
@@ -369,13 +367,13 @@ async fn a_command_that_may_be_written_is_answered_with_its_address() {
     let appends: Appends = Box::new(move |log, appends| {
         let (now, mut is_let_go) = (*next.lock(), is_let_go.clone());
         Box::pin(async move {
-            let (what, detail) = ("a record".to_owned(), format!("{now:?}"));
+            let (what, source) = ("a record".to_owned(), format!("{now:?}").into());
             match now {
-                Appending::Refused => return Err(LogError::Unavailable { what, detail }),
-                Appending::Lost => return Err(LogError::Unknown { what, detail }),
+                Appending::Refused => return Err(LogError::Unavailable { what, source }),
+                Appending::Lost => return Err(LogError::Unknown { what, source }),
                 Appending::AnswerLost => {
                     log.append(appends).await?;
-                    return Err(LogError::Unknown { what, detail });
+                    return Err(LogError::Unknown { what, source });
                 }
                 Appending::Hangs => {
                     let _ = is_let_go.wait_for(|is_let_go| *is_let_go).await;
@@ -395,7 +393,7 @@ async fn a_command_that_may_be_written_is_answered_with_its_address() {
         Arc::new(Identity::new(identity).unwrap()),
         CommandApiOptions::default(),
     );
-    let router = almanac_command_api::router(api.await.unwrap());
+    let router = almanac_command_api::routes(api.await.unwrap()).into_router();
     let state = StateFolder::open(&folder.path().join("replies")).unwrap();
     let follower = almanac_command_api::Follower {
         replies: replies.clone(),

@@ -2,19 +2,12 @@
 //! `ALMANAC_KILLS` says how many (15 by default; `make faults` does 200).
 
 use almanac_tests::{
+    changing::{Changing, settled},
     oracle,
     process::{Engine, Installation, Process},
-    provider::{Provider, feed},
 };
-use axum::response::IntoResponse;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 const PLANS: u64 = 300;
 
@@ -22,57 +15,9 @@ fn kills() -> u64 {
     std::env::var("ALMANAC_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(15)
 }
 
-/// Every request gets the next version, until it is frozen.
-struct Changing {
-    provider: Provider,
-    version: Arc<AtomicU64>,
-    frozen: Arc<AtomicBool>,
-}
-
-impl Changing {
-    async fn start() -> Self {
-        let provider = Provider::start().await;
-        let (version, frozen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (served, stop) = (version.clone(), frozen.clone());
-        provider.answer(move |_, _| {
-            let version = match stop.load(Ordering::SeqCst) {
-                true => served.load(Ordering::SeqCst),
-                false => served.fetch_add(1, Ordering::SeqCst) + 1,
-            };
-            feed(PLANS, version).into_response()
-        });
-        Self { provider, version, frozen }
-    }
-
-    /// No new versions from here on; returns the last.
-    fn freeze(&self) -> u64 {
-        self.frozen.store(true, Ordering::SeqCst);
-        self.version.load(Ordering::SeqCst)
-    }
-}
-
-/// Waits until the frozen feed was read and folded: three fetches in a row without news.
-async fn settled(process: &Process) {
-    let mut quiet_at = std::collections::BTreeSet::new();
-    while quiet_at.len() < 3 {
-        let provider = process
-            .until("observation of the frozen feed", || async {
-                let provider = process.provider("changing").await?;
-                let at = provider["last_success_at"].as_str()?.to_owned();
-                let is_news = !quiet_at.contains(&at);
-                is_news.then_some((provider["last_outcome"] == "unchanged", at))
-            })
-            .await;
-        match provider {
-            (true, at) => drop(quiet_at.insert(at)),
-            (false, _) => quiet_at.clear(),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn embedded_survives_kills() {
-    let changing = Changing::start().await;
+    let changing = Changing::start(PLANS).await;
     let installation =
         Installation::new(Engine::Embedded).with_provider("changing", &changing.provider.url());
     let mut random = StdRng::seed_from_u64(1);
@@ -93,7 +38,7 @@ async fn embedded_survives_kills() {
 /// Two of each role, on real Kafka and Cassandra.
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_survives_kills() {
-    let changing = Changing::start().await;
+    let changing = Changing::start(PLANS).await;
     let installation =
         Installation::new(Engine::Cluster).with_provider("changing", &changing.provider.url());
     let mut random = StdRng::seed_from_u64(2);

@@ -1,10 +1,13 @@
 //! Kafka's own failures, one at a time: what design rules protect against, and that they do.
 
+use almanac_errors::chain;
 use almanac_event_log::{
-    Append, EventLog, GroupMember, Isolation, LogError, Ownership, ReadLimit, Retry,
+    Append, EventLog, GroupMember, GroupOptions, Isolation, LogError, Ownership, ReadLimit, Retry,
     conformance::{append, assigned, everything, group_options, position, spec, topic, unique},
     kafka::{KafkaLog, KafkaOptions},
 };
+use almanac_processor::{Owned, ProcessorOptions, Role, RoleError};
+use almanac_tests::{logged::Logged, process::PATIENCE};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions},
@@ -14,9 +17,7 @@ use rdkafka::{
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use std::{sync::Arc, time::Duration};
-
-/// Beyond this a test has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+use tokio_util::sync::CancellationToken;
 
 fn log(options: KafkaOptions) -> Arc<dyn EventLog> {
     Arc::new(KafkaLog::connect(options).unwrap())
@@ -302,7 +303,7 @@ async fn appends_go_on_after_a_fatal_error() {
     let error = append().await.unwrap_err();
     assert_eq!(error.retry(), Retry::Later, "{error}");
     broken.cluster.clear_request_errors(RDKafkaApiKey::InitProducerId);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while let Err(error) = append().await {
         assert!(tokio::time::Instant::now() < deadline, "{error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -399,7 +400,7 @@ async fn of_two_processes_with_one_instance_the_later_is_refused() {
         }
     };
     assert_eq!(fenced.retry(), Retry::StartOver, "{fenced}");
-    assert!(fenced.to_string().contains("`instance`"), "{fenced}");
+    assert!(chain(&fenced).to_string().contains("`instance`"), "{fenced:?}");
     let mut first = older.join(options).await.unwrap();
     let refused = loop {
         if let Err(error) = event(&mut *second).await {
@@ -407,12 +408,47 @@ async fn of_two_processes_with_one_instance_the_later_is_refused() {
         }
     };
     assert_eq!(refused.retry(), Retry::Never, "{refused}");
-    assert!(refused.to_string().contains("set `instance` to a name of its own"), "{refused}");
+    let told = chain(&refused).to_string();
+    assert!(told.contains("set `instance` to a name of its own"), "{told}");
     drop(second);
     let owned = assigned(&mut *first).await.remove(0);
     let mut transactor = older.transactor(&unique("tx"), &owned).await.unwrap();
     transactor.commit(Vec::new(), position(&input, owned.partition, 0)).await.unwrap();
     first.leave().await.unwrap();
+}
+
+/// Ends the process that runs it once it owns a partition.
+struct UntilOwned(CancellationToken);
+
+#[async_trait::async_trait]
+impl Role for UntilOwned {
+    async fn own(&self, _: Owned) -> Result<(), RoleError> {
+        self.0.cancel();
+        Ok(())
+    }
+}
+
+/// A member that was killed keeps its partitions until its session times out. Whoever waits for them
+/// tells why nothing happens.
+#[tokio::test]
+async fn waiting_for_a_killed_member_is_logged() {
+    let (logged, _guard) = Logged::start();
+    let log = log(almanac_tests::kafka());
+    let input = topic(&*log, "input", 1).await;
+    let group = unique("group");
+    let killed = group_options(&group, &input, "killed");
+    let session = Duration::from_secs(10);
+    let mut killed = log.join(GroupOptions { session_timeout: session, ..killed }).await.unwrap();
+    assigned(&mut *killed).await;
+    drop(killed);
+    let shutdown = CancellationToken::new();
+    let role = Arc::new(UntilOwned(shutdown.clone()));
+    let options = ProcessorOptions::new(&group, &input, "next");
+    let running = almanac_processor::run(log.clone(), options, role, shutdown);
+    tokio::time::timeout(PATIENCE, running).await.expect("a partition").unwrap();
+    let told = logged.lines(&["waiting for the group to assign partitions", &group]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("until its session times out"), "{told:?}");
 }
 
 /// A topic that was deleted and made again is another one: nothing of it is handed out to who read the

@@ -7,17 +7,11 @@ use almanac_tests::{
     oracle,
     process::{Engine, Installation, Process},
     provider::{Provider, capacity, feed},
+    servers::{signal_kafka, stack},
 };
 use reqwest::StatusCode;
-use std::{path::PathBuf, process::Command};
 
 const PLANS: u64 = 60;
-
-fn stack(verb: &str, server: &str) {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("stack/stack.sh");
-    let status = Command::new(script).args([verb, server]).status().unwrap();
-    assert!(status.success(), "{verb} {server}");
-}
 
 /// Whatever happens, the servers are there again for who comes next.
 struct Restored;
@@ -83,6 +77,7 @@ async fn waits_for_a_schema(process: &Process, installation: &Installation, topi
     let path = format!("/v1/events/{topic}");
     let (status, told) = process.get(&path).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{told}");
+    assert_eq!(told["detail"], "the schema registry does not answer; try again");
     assert_eq!(process.parked_keys("recipes").await, 0);
     stack("start", "registry");
     process
@@ -124,14 +119,6 @@ async fn outlives_freezes(process: &Process) {
     assert!(!process.log().contains("same group.instance.id"), "nobody else is to blame");
 }
 
-fn signal_kafka(name: &str) -> bool {
-    let Ok(pid) = std::fs::read_to_string(almanac_tests::stack().join("kafka/pid")) else {
-        return false;
-    };
-    let status = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status();
-    status.is_ok_and(|status| status.success())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_may_be_away() {
     let _restored = Restored;
@@ -148,7 +135,11 @@ async fn servers_may_be_away() {
     says(&process, "waiting for kafka at 127.0.0.1").await;
     stack("start", "kafka");
     says(&process, "waiting for the schema registry at http://127.0.0.1").await;
+    // What was there a moment ago may go away before the start is done.
+    stack("stop", "cassandra");
     stack("start", "registry");
+    says(&process, "waiting for tables in the read store at 127.0.0.1").await;
+    stack("start", "cassandra");
     process.ready().await;
     shows(&process, 1).await;
 

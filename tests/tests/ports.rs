@@ -1,23 +1,32 @@
 //! The ports' suites on real Kafka and Cassandra.
 
-use almanac_event_log::{conformance, kafka::KafkaLog};
+use almanac_event_log::kafka::KafkaLog;
 use almanac_read_store::{
     Change, ReadStore, Slice, StoreError, Table, Write,
     scylla::{ScyllaOptions, ScyllaStore},
 };
 use almanac_schemas::{ConfluentRegistry, Registry, RegistryOptions, files::SchemaFile};
 use almanac_tests::faulty_cql::{Fault, FaultyCql};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn kafka_keeps_the_event_log_contract() {
-    conformance::all(Arc::new(KafkaLog::connect(almanac_tests::kafka()).unwrap())).await;
+mod kafka_keeps_the_event_log_contract {
+    use super::*;
+
+    async fn opened() -> (KafkaLog, ()) {
+        (KafkaLog::connect(almanac_tests::kafka()).unwrap(), ())
+    }
+
+    almanac_event_log::event_log_conformance!(opened);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cassandra_keeps_the_read_store_contract() {
-    let store = ScyllaStore::connect(&almanac_tests::scylla("conformance")).await.unwrap();
-    almanac_read_store::conformance::all(&store).await;
+mod cassandra_keeps_the_read_store_contract {
+    use super::*;
+
+    async fn opened() -> (ScyllaStore, ()) {
+        (ScyllaStore::connect(&almanac_tests::scylla("conformance")).await.unwrap(), ())
+    }
+
+    almanac_read_store::read_store_conformance!(opened);
 }
 
 /// A store behind a server that fails on demand, and a table in it.

@@ -110,6 +110,28 @@ async fn life(engine: Engine) -> Vec<Value> {
     let (_, rest) = process.get(&format!("{path}/history?limit=3&cursor={cursor}")).await;
     assert_eq!(rest["next_cursor"], Value::Null);
     let items = |page: &Value| page["items"].as_array().unwrap().clone();
+    let events = [items(&history), items(&rest)].concat();
+    for (number, expected) in [(0, 200), (1, 200), (2, 200), (3, 410), (4, 200)] {
+        let at = events[number]["occurred_at"].as_str().unwrap();
+        let (status, then) = process.get(&format!("{path}?as_of={at}")).await;
+        assert_eq!(status.as_u16(), expected, "{number}: {then}");
+        if expected == 200 {
+            let (_, version) = process.get(&format!("{path}?version={}", number + 1)).await;
+            assert_eq!(then, version, "at its very time an event is known");
+        }
+    }
+    let first: jiff::Timestamp = events[0]["occurred_at"].as_str().unwrap().parse().unwrap();
+    let before = first - jiff::Span::new().milliseconds(1);
+    for (question, expected) in [
+        (format!("as_of={before}"), 404),
+        (format!("as_of={first}&serves=6"), 200),
+        (format!("as_of={first}&version=1"), 400),
+        ("as_of=9999-01-01T00:00:00Z".to_owned(), 200),
+        ("as_of=now".to_owned(), 400),
+    ] {
+        let (status, body) = process.get(&format!("{path}?{question}")).await;
+        assert_eq!(status.as_u16(), expected, "{question}: {body}");
+    }
     for item in items(&history).iter().chain(&items(&rest)) {
         answers.push(json!([item["version"], item["type"], item["changed"]]));
     }
@@ -150,6 +172,49 @@ async fn life(engine: Engine) -> Vec<Value> {
         }
     }
     answers
+}
+
+/// What pages say of their recipes goes in, by HTTP and from the command line, and comes out again.
+#[tokio::test(flavor = "multi_thread")]
+async fn recipes_of_pages_go_in_and_come_out() {
+    let installation = Installation::new(Engine::Embedded);
+    let process = installation.up().await;
+    let page = json!({"@context": "https://schema.org", "@graph": [{
+        "@type": "Recipe", "name": "Thyme butter", "prepTime": "10 minutes", "recipeYield": "2 servings",
+        "recipeIngredient": ["1/2 cup butter, soft", "1/3 cup thyme"],
+        "recipeInstructions": [{"@type": "HowToStep", "text": "Stir."}],
+    }]});
+    let kind = [("content-type", "application/ld+json; charset=utf-8")];
+    let created = process.send("POST", "/v1/recipes", &kind, page.to_string()).await.unwrap();
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    let ingredients = &created.body["ingredients"];
+    assert_eq!(ingredients[0]["quantity"], json!({"value": 0.5, "unit": "CUP"}));
+    assert_eq!(
+        (&ingredients[1]["quantity"], &ingredients[1]["preparation"]),
+        (&Value::Null, &json!("1/3 cup"))
+    );
+    let path = format!("/v1/recipes/{}", created.body["id"].as_str().unwrap());
+    let token = created.header("consistency-token");
+    let headers = [("accept", "application/ld+json"), ("consistency-token", token)];
+    let told = process.send("GET", &path, &headers, "").await.unwrap();
+    assert_eq!(told.header("content-type"), "application/ld+json");
+    assert_eq!(told.header("vary"), "Accept, Accept-Encoding");
+    assert_eq!(told.body["recipeIngredient"], json!(["0.5 cup butter, soft", "thyme, 1/3 cup"]));
+    let replaced = process.send("PUT", &path, &kind, told.body.to_string()).await.unwrap();
+    assert_eq!((replaced.status, &replaced.body["version"]), (StatusCode::OK, &json!(1)));
+    for (body, status) in [("{}", 422), ("{\"@type\":\"Recipe\"}", 422), ("{", 400)] {
+        let refused = process.send("POST", "/v1/recipes", &kind, body).await.unwrap();
+        assert_eq!(refused.status, status, "{refused:?}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let html = format!("<html><script type=\"application/ld+json\">{page}</script></html>");
+    std::fs::write(&file, html).unwrap();
+    let file = file.path().to_str().unwrap();
+    let url = process.url("");
+    let imported = installation.command("up", &["recipes", "import", file, "--url", &url]);
+    let said = String::from_utf8_lossy(&imported.stdout).into_owned();
+    assert!(imported.status.success() && said.starts_with("created "), "{imported:?}");
+    assert!(said.ends_with("Thyme butter\n"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,9 +17,9 @@ struct Secured {
     environment: String,
 }
 
-fn stack_script(folder: &Path, command: &str) -> std::process::Output {
+fn stack_script(folder: &Path, command: &[&str]) -> std::process::Output {
     Command::new(root().join("tests/stack/stack.sh"))
-        .arg(command)
+        .args(command)
         .env("ALMANAC_STACK_DIR", folder)
         .env("ALMANAC_STACK_LIB", stack().join("lib"))
         .env("ALMANAC_STACK_SECURED", "yes")
@@ -30,7 +30,7 @@ fn stack_script(folder: &Path, command: &str) -> std::process::Output {
 impl Secured {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let output = stack_script(folder.path(), "up");
+        let output = stack_script(folder.path(), &["up"]);
         let environment = String::from_utf8(output.stdout).unwrap();
         let started = Self { folder, environment };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -73,7 +73,7 @@ impl Secured {
 
 impl Drop for Secured {
     fn drop(&mut self) {
-        stack_script(self.folder.path(), "down");
+        stack_script(self.folder.path(), &["down"]);
     }
 }
 
@@ -200,4 +200,45 @@ async fn secured_servers_let_in_who_has_what_they_want() {
         assert!(!process.has_ended(), "{name} is waited for: {}", process.log());
         process.kill();
     }
+    another_password(&secured, &installation, &right).await;
+}
+
+/// A process that reads its password from a file goes on when there is another one, as soon as a
+/// connection needs it.
+async fn another_password(secured: &Secured, installation: &Installation, right: &str) {
+    let script = |command: &[&str]| {
+        let output = stack_script(secured.folder.path(), command);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let file = installation.folder().join("password");
+    std::fs::write(&file, "open-sesame\n").unwrap();
+    let named = format!("sasl_password_file = {file:?}");
+    let filed = right.replace("sasl_password = \"open-sesame\"", &named);
+    assert_ne!(filed, right);
+    let mut process = start(installation, "filed", &filed);
+    process.ready().await;
+    let write = async || {
+        let patient = [("prefer", "wait=30")];
+        process.send("POST", "/v1/recipes", &patient, recipe("another", "salt")).await.ok()
+    };
+    assert_eq!(write().await.unwrap().status, StatusCode::CREATED);
+
+    script(&["password", "open-barley"]);
+    std::fs::write(&file, "open-barley\n").unwrap();
+    // Nobody is asked for a password but who connects anew.
+    script(&["stop", "kafka"]);
+    script(&["start", "kafka"]);
+    let written = process
+        .until("a write after the change", || async {
+            write().await.filter(|written| written.status == StatusCode::CREATED)
+        })
+        .await;
+    let headers = [
+        ("consistency-token", written.header("consistency-token")),
+        ("prefer", "handling=strict, wait=20"),
+    ];
+    let read = process.send("GET", written.header("location"), &headers, "").await.unwrap();
+    assert_eq!((read.status, read.version()), (StatusCode::OK, Some(1)), "{read:?}");
+    assert!(process.log().contains("a secret has changed"), "{}", process.log());
+    assert!(process.stop().success());
 }

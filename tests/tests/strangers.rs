@@ -12,17 +12,21 @@ use almanac_schemas::{
     BuiltInRegistry, Codec,
     commands::{COMMAND, CommandRecord, ReplyRecord},
 };
-use almanac_tests::{decider, logged::Logged, recipe, unique};
+use almanac_tests::{
+    decider,
+    logged::Logged,
+    process::{Engine, Installation, PATIENCE},
+    recipe, unique,
+};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     consumer::{BaseConsumer, CommitMode, Consumer},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A decider of one partition, with the local state that it keeps.
 struct Stage {
@@ -152,6 +156,74 @@ impl Stage {
         }
         found
     }
+}
+
+async fn contexts_apart(log: Arc<dyn EventLog>) {
+    let stage = Stage::new(log).await;
+    let schedule = |verb: &str, body: &str| CommandRecord {
+        context: "schedules".to_owned(),
+        body: Some(body.to_owned()),
+        ..command(1, verb, "")
+    };
+    let body = r#"{"name": "Lift", "location": {"lat": 61, "lon": 4},
+        "tasks": [{"id": "a", "duration": "PT1H"}]}"#;
+    let commands = [
+        command(1, "create", "salt"),
+        // Another aggregate, with the same id.
+        schedule("create", body),
+        CommandRecord { context: "orders".to_owned(), ..command(1, "create", "salt") },
+        schedule("start", r#"{"task": "a", "at": null}"#),
+    ];
+    let state = tempfile::tempdir().unwrap();
+    let running = stage.start(&state);
+    for one in &commands[..3] {
+        stage.send(one).await;
+    }
+    stage.answered(&commands[..3]).await;
+    running.end().await;
+    let running = stage.start(&state);
+    stage.send(&commands[3]).await;
+    let replies = stage.answered(&commands).await;
+    let outcomes = commands.iter().map(|command| {
+        let reply = replies.iter().find(|reply| reply.request_id == command.request_id).unwrap();
+        (reply.status, reply.version, reply.events_through)
+    });
+    assert_eq!(
+        outcomes.collect::<Vec<_>>(),
+        [
+            (201, Some(1), Some(0)),
+            (201, Some(1), Some(1)),
+            (400, None, None),
+            (200, Some(2), Some(3))
+        ]
+    );
+    let last = replies.last().unwrap().through.clone().unwrap();
+    let through = [("recipes", 0), ("schedules", 3)].map(|(name, at)| (name.to_owned(), at));
+    assert_eq!(last, through.into());
+    running.end().await;
+
+    // Who takes over without any local state knows both contexts from the log.
+    let state = tempfile::tempdir().unwrap();
+    let running = stage.start(&state);
+    let more = [command(1, "replace", "pepper"), schedule("delete", "")];
+    for one in &more {
+        stage.send(one).await;
+    }
+    let replies = stage.answered(&more).await;
+    let version = |command: &CommandRecord| {
+        let reply = replies.iter().find(|reply| reply.request_id == command.request_id);
+        reply.and_then(|reply| reply.version)
+    };
+    assert_eq!((version(&more[0]), version(&more[1])), (Some(2), Some(3)));
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_context_decides_its_own_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = EmbeddedLog::open(EmbeddedOptions::new(folder.path())).unwrap();
+    contexts_apart(Arc::new(log)).await;
+    contexts_apart(Arc::new(KafkaLog::connect(almanac_tests::kafka()).unwrap())).await;
 }
 
 /// A producer of somebody else: a record without any key.
@@ -300,4 +372,35 @@ async fn offsets_that_a_stranger_commits_lose_no_command_and_decide_none_twice()
     let sequences = stage.sequences().await;
     let expected: Vec<u64> = (1..=commands.len() as u64).collect();
     assert_eq!(sequences.into_values().collect::<Vec<_>>(), [expected]);
+}
+
+/// Whoever runs when a topic is deleted and made again ends and says so: what it keeps of the old one
+/// means nothing. The next start takes the new one for what it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_ends_when_a_topic_is_made_again() {
+    let installation = Installation::new(Engine::Cluster);
+    let mut process = installation.up().await;
+    let made = process.send("POST", "/v1/recipes", &[], recipe("Soup", "SALT")).await.unwrap();
+    assert_eq!(made.status, 201, "{}", made.body);
+    let topic = installation.topic("commands");
+    let options = almanac_tests::kafka();
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", options.bootstrap_servers.expose())
+        .create()
+        .unwrap();
+    admin.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap();
+    let again = NewTopic::new(&topic, 4, TopicReplication::Fixed(1));
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    // The old one is gone only some time after it was deleted.
+    while admin.create_topics([&again], &AdminOptions::new()).await.unwrap()[0].is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "it cannot be made again");
+    }
+    while !process.has_ended() {
+        assert!(tokio::time::Instant::now() < deadline, "it goes on: {}", process.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let log = process.log();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.starts_with("almanac: ") && last.contains("deleted and made again"), "{log}");
+    assert!(last.contains(&topic), "{last}");
 }

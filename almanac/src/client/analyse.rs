@@ -1,17 +1,26 @@
-//! `almanac analyse`: when the tasks of a schedule can start, computed in this process.
+//! `almanac analyse`: when the tasks of a schedule can start, computed by a running installation, or in
+//! this process.
 
+mod chart;
+mod remote;
+
+use super::{Target, read};
+use crate::config::Config;
+use crate::say::say;
 use almanac_domain::{
     Fault,
-    weather::{
-        Analysis, Analyst, Decider, Question, Schedule, Series, TaskResult, Verdict, resample,
-    },
+    weather::{Analysis, Analyst, Question, Schedule, Series, TaskResult, Warning},
 };
 use almanac_ingestor::forecasts;
+use almanac_query_api::drawing::{
+    Asked, DEFAULT_WIDTH, Shown, SourceNote, View, Zone, chart as chart_svg, note,
+};
 use almanac_schemas::json::weather::{
-    Subject, read_analysis, render_forecast, render_result, render_warnings,
+    Subject, ended_by, read_analysis, render_forecast, render_result, render_warnings,
 };
 use anyhow::{Context, bail};
-use jiff::{SignedDuration, Timestamp};
+use chart::{Row, Scale, Starts};
+use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::{json, value::RawValue};
 use std::{
@@ -21,32 +30,58 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Find when the tasks of a schedule can start, given limits and a forecast.
+/// Find when the tasks of a schedule can start, given limits and a forecast
 ///
-/// almanac analyse schedule.json --forecast forecast.json --local
+/// A running installation asks the services of forecasts, keeps the answer, and shows it to others:
+///
+/// almanac analyse schedule.json --source met-norway
+///
+/// With --local it is computed here from files, and nothing is kept:
+///
+/// almanac analyse schedule.json --forecast forecast.json --local --chart windows.svg --note note.md
 #[derive(clap::Args)]
 pub(crate) struct Analyse {
-    /// File with the schedule, or with a whole request: {"schedule": …, "forecast": …}
+    /// File with the schedule, or with a whole request: {"schedule": …, "forecast": …}; or the id of a
+    /// stored schedule
     schedule: PathBuf,
-    /// File with a forecast: {"source": …, "step": "PT1H", "points": [{"time": …, "wave_height_m": …}]},
-    /// or one or several with what MET Norway or Open-Meteo answered, the first first
+    /// File with a forecast: {"source": …, "step": "PT1H", "points": [{"time": …, "wave_height_m": …}]};
+    /// with --local also one or several with what MET Norway or Open-Meteo answered, the first first
     #[arg(long, value_name = "FILE")]
     forecast: Vec<PathBuf>,
+    /// Name of a provider to be asked; the first of several that has a value counts
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["forecast", "local"])]
+    source: Vec<String>,
     /// File with the options: {"uncertainty": "dnv-alpha", "alpha_table": "4-1"}
     #[arg(long, value_name = "FILE")]
     options: Option<PathBuf>,
     /// Compute here: no installation is asked, and nothing is stored
-    #[arg(long, required = true)]
+    #[arg(long)]
     local: bool,
+    /// Seconds to wait for the answer of an installation; then the exit status is 3
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_value_t = 60,
+          default_missing_value = "600")]
+    wait: u64,
     /// Print the answer as JSON instead of a chart
     #[arg(long)]
     json: bool,
+    /// Write a drawing into this file (SVG)
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+    /// Write the decision note into this file (Markdown)
+    #[arg(long, value_name = "FILE")]
+    note: Option<PathBuf>,
+    /// Local time in drawing and note, such as Europe/Oslo; by longitude when absent
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<String>,
+    #[command(flatten)]
+    target: Target,
 }
 
-/// Columns of the chart.
-const WIDTH: usize = 72;
+pub(crate) async fn run(analyse: &Analyse, config: &Config) -> anyhow::Result<()> {
+    if analyse.local { run_here(analyse) } else { remote::run(analyse, config).await }
+}
 
-pub(crate) fn run(analyse: &Analyse) -> anyhow::Result<()> {
+fn run_here(analyse: &Analyse) -> anyhow::Result<()> {
     let mut forecasts = Forecasts::default();
     for file in &analyse.forecast {
         forecasts.add(file)?;
@@ -67,20 +102,50 @@ pub(crate) fn run(analyse: &Analyse) -> anyhow::Result<()> {
     if series.is_empty() {
         bail!("--local asks no provider: give a forecast with --forecast FILE");
     }
+    let now = Timestamp::now();
     let analyst = Analyst::new(Question {
         schedule: &schedule,
         states: &[],
         series: &series,
         is_inline: true,
         options: request.options,
-        now: Timestamp::now(),
+        now,
     })?;
     let analysis = analyst.analyse();
+    let told = |one: &Warning| (one.code().to_owned(), one.detail().to_owned());
+    let warnings: Vec<(String, String)> = analysis.warnings.iter().map(told).collect();
+    let names = sources_of(&series);
+    let sources: Vec<SourceNote> = names
+        .into_iter()
+        .map(|name| SourceNote {
+            name: name.to_owned(),
+            issued_at,
+            age_s: issued_at.map(|issued| now.duration_since(issued).as_secs().max(0)),
+            ..SourceNote::default()
+        })
+        .collect();
+    let shown = Shown {
+        schedule: &schedule,
+        states: &[],
+        analyst: &analyst,
+        analysis: &analysis,
+        sources: &sources,
+        warnings: &warnings,
+        asked: Asked {
+            id: None,
+            schedule_id: None,
+            schedule_version: None,
+            requested_at: None,
+            now,
+            options: request.options,
+        },
+    };
+    draw(analyse, &shown)?;
     let text = match analyse.json {
         true => answer(&schedule, &analysis, issued_at)?,
         false => chart(&schedule, &analyst, &analysis),
     };
-    println!("{text}");
+    say!("{text}");
     Ok(())
 }
 
@@ -96,7 +161,7 @@ struct Forecasts {
 
 impl Forecasts {
     fn add(&mut self, file: &Path) -> anyhow::Result<()> {
-        let text = read(file)?;
+        let text = text_of(file)?;
         let names: BTreeMap<String, IgnoredAny> = serde_json::from_str(&text)
             .with_context(|| format!("{} is no JSON object", file.display()))?;
         let is_own = names.contains_key("points");
@@ -117,29 +182,51 @@ impl Forecasts {
         };
         Ok(())
     }
+}
 
-    fn sources(&self) -> Vec<&str> {
-        let mut sources: Vec<&str> = Vec::new();
-        for series in &self.series {
-            if !sources.contains(&&*series.source) {
-                sources.push(&series.source);
-            }
+/// Their names, each once and in order.
+fn sources_of(series: &[Series]) -> Vec<&str> {
+    let mut sources: Vec<&str> = Vec::new();
+    for series in series {
+        if !sources.contains(&&*series.source) {
+            sources.push(&series.source);
         }
-        sources
     }
+    sources
+}
+
+/// Writes the files that are wanted.
+fn draw(analyse: &Analyse, shown: &Shown<'_>) -> anyhow::Result<()> {
+    let zone = match &analyse.timezone {
+        None => Zone::by_longitude(shown.schedule.location.lon),
+        Some(name) => {
+            Zone::named(name).with_context(|| format!("{name:?} is no time zone that is known"))?
+        }
+    };
+    let view = View { width: DEFAULT_WIDTH, zone: zone.clone(), now: shown.asked.now };
+    let files = [
+        (&analyse.chart, analyse.chart.as_ref().map(|_| chart_svg(shown, &view))),
+        (&analyse.note, analyse.note.as_ref().map(|_| note(shown, &zone))),
+    ];
+    for (file, text) in files {
+        if let Some((file, text)) = file.as_ref().zip(text) {
+            fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The request as one text, so that faults are told at the same places as a server tells them.
 fn body(analyse: &Analyse, forecasts: &Forecasts) -> anyhow::Result<String> {
-    let given = read(&analyse.schedule)?;
+    let given = text_of(&analyse.schedule)?;
     let mut parts: BTreeMap<&str, &RawValue> = serde_json::from_str(&given)
         .with_context(|| format!("{} is no JSON object", analyse.schedule.display()))?;
     let whole: &RawValue = serde_json::from_str(&given)?;
     if !parts.contains_key("schedule") {
         parts = BTreeMap::from([("schedule", whole)]);
     }
-    let options = analyse.options.as_deref().map(read).transpose()?;
-    let sources = serde_json::to_string(&forecasts.sources())?;
+    let options = analyse.options.as_deref().map(text_of).transpose()?;
+    let sources = serde_json::to_string(&sources_of(&forecasts.series))?;
     let given = [("forecast", forecasts.own.as_deref()), ("options", options.as_deref())];
     for (name, text) in given {
         if let Some(text) = text {
@@ -154,8 +241,8 @@ fn body(analyse: &Analyse, forecasts: &Forecasts) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&parts)?)
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+fn text_of(file: &Path) -> anyhow::Result<String> {
+    String::from_utf8(read(file)?).with_context(|| format!("{} is no text", file.display()))
 }
 
 fn listed(faults: &[Fault]) -> String {
@@ -187,81 +274,34 @@ fn answer(
 }
 
 fn chart(schedule: &Schedule, analyst: &Analyst<'_>, analysis: &Analysis) -> String {
-    let mut text = String::new();
-    let Some((from, length)) = scale(schedule, analyst) else {
-        return "no task has limits: all can start at once".to_owned();
-    };
-    let longest = schedule.tasks.iter().map(|task| task.id.chars().count()).max().unwrap_or(0);
-    let name_width = longest.clamp(4, 24);
-    let end = from + SignedDuration::from_secs(length.as_secs() * WIDTH as i64);
-    let minute = |time: Timestamp| time.strftime("%Y-%m-%d %H:%MZ").to_string();
-    let (first, last) = (minute(from), minute(end));
-    let gap = WIDTH.saturating_sub(first.len() + last.len());
-    let _ = writeln!(text, "{:name_width$}  {first}{:gap$}{last}", "", "");
-    for (place, task) in schedule.tasks.iter().enumerate() {
-        let verdicts = resample(&analyst.steps(place), from, length, WIDTH);
-        let row: String = verdicts.into_iter().map(symbol).collect();
-        let name: String = task.id.chars().take(name_width).collect();
-        let told = tell(&analysis.tasks[place]);
-        let row = if analysis.tasks[place].is_unrestricted { "=".repeat(WIDTH) } else { row };
-        let _ = writeln!(text, "{name:name_width$}  {row:WIDTH$}  {told}");
-        let planned = &analysis.plan[place];
-        if let (Some(start), Some(end)) = (planned.start, planned.end) {
-            let _ =
-                write!(text, "{:name_width$}  planned {} to {}", "", minute(start), minute(end));
-            if let Some(latest) = planned.latest_start {
-                let _ = write!(text, ", at the latest {}", minute(latest));
-            }
-            text.push('\n');
+    let tasks = || 0..schedule.tasks.len();
+    let scale = tasks().find_map(|place| Scale::of(&analyst.steps(place)));
+    let row = |place: usize| {
+        let (result, planned) = (&analysis.tasks[place], &analysis.plan[place]);
+        let scale = scale.as_ref().filter(|_| !result.is_unrestricted);
+        Row {
+            id: schedule.tasks[place].id.clone(),
+            verdicts: scale.map(|scale| scale.row(&analyst.steps(place))),
+            told: tell(result),
+            planned: planned
+                .start
+                .zip(planned.end)
+                .map(|(start, end)| (start, end, planned.latest_start)),
         }
-    }
-    let completion = analysis.earliest_completion.map_or("none".to_owned(), minute);
-    let _ = writeln!(text, "\nearliest completion: {completion}");
-    text.push_str("# go   . no go   ? unknown   = no limits; each column the worst of its time");
-    text
-}
-
-/// Where the chart begins, and how long a column is.
-fn scale(schedule: &Schedule, analyst: &Analyst<'_>) -> Option<(Timestamp, SignedDuration)> {
-    let steps = (0..schedule.tasks.len()).map(|place| analyst.steps(place));
-    let steps = steps.into_iter().find(|steps| !steps.is_empty())?;
-    let (from, until) = (steps.first()?.time, steps.last()?.until);
-    let seconds = until.duration_since(from).as_secs().max(1);
-    let columns = WIDTH as i64;
-    Some((from, SignedDuration::from_secs((seconds + columns - 1) / columns)))
-}
-
-fn symbol(verdict: Verdict) -> char {
-    match verdict {
-        Verdict::Go => '#',
-        Verdict::NoGo => '.',
-        Verdict::Unknown => '?',
-    }
+    };
+    let rows: Vec<Row> = tasks().map(row).collect();
+    chart::render(scale.as_ref(), &rows, analysis.earliest_completion)
 }
 
 fn tell(result: &TaskResult) -> String {
-    if let Some(refusal) = result.failed {
-        return format!("not answered: {refusal}");
+    let failed = result.failed.map(|refusal| refusal.to_string());
+    let ended_by = result.longest_window.map(|longest| ended_by(longest.ended_by));
+    let longest = result.longest_window.zip(ended_by.as_deref());
+    Starts {
+        failed: failed.as_deref(),
+        is_unrestricted: result.is_unrestricted,
+        ranges: result.start_windows.len(),
+        longest: longest.map(|(longest, by)| (longest.window.from, longest.window.to, by)),
     }
-    if result.is_unrestricted {
-        return "no limits".to_owned();
-    }
-    match (result.start_windows.len(), &result.longest_window) {
-        (0, None) => "never within limits".to_owned(),
-        (0, Some(longest)) => {
-            let hours = longest.window.to.duration_since(longest.window.from).as_secs() as f64;
-            let ended_by = match longest.ended_by {
-                None => "the end of the forecast".to_owned(),
-                Some(Decider::Gap) => "a gap in the forecast".to_owned(),
-                Some(Decider::Out(variable)) => variable.to_string(),
-                Some(Decider::Missing(variable)) => format!("a missing {variable}"),
-            };
-            format!(
-                "no start; the longest window has {:.1} h, ended by {ended_by}",
-                hours / 3_600.0
-            )
-        }
-        (1, _) => "1 range of starts".to_owned(),
-        (count, _) => format!("{count} ranges of starts"),
-    }
+    .tell()
 }

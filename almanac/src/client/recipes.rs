@@ -1,17 +1,29 @@
 //! `almanac recipes …`: recipes from a terminal.
 
-use super::{Client, Target, show};
+mod import;
+
+use super::{Client, Target, read, show};
 use crate::config::Config;
+use crate::say::say;
+use almanac_schemas::json::schema_org;
 use anyhow::{Context, bail};
 use reqwest::{Method, header};
 use serde_json::Value;
 use std::{
-    io::Read,
     path::{Path, PathBuf},
     process::Command as Process,
 };
 
+const ALL: [&str; 2] = ["v1", "recipes"];
+
+/// Create, find and change recipes of a running installation
+///
+/// Examples:
+///   almanac recipes create recipe.json --idempotency-key my-first
+///   almanac recipes list --ingredient salt --max-total-time PT30M
+///   almanac recipes import https://example.org/thyme-butter
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Recipes {
     #[command(flatten)]
     target: Target,
@@ -28,6 +40,16 @@ enum Command {
     Create {
         /// The file; - is the standard input
         file: PathBuf,
+        /// Makes repeating the command safe: the same key creates one recipe
+        #[arg(long, value_name = "KEY")]
+        idempotency_key: Option<String>,
+    },
+    /// Create a recipe from a page's own data: JSON-LD of schema.org, in a file or at an address
+    ///
+    /// Example:  almanac recipes import https://example.org/thyme-butter
+    Import {
+        /// A file of HTML or JSON-LD, or an address; - is the standard input
+        source: String,
         /// Makes repeating the command safe: the same key creates one recipe
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
@@ -133,13 +155,18 @@ impl Questions {
 pub(crate) async fn run(recipes: &Recipes, config: &Config) -> anyhow::Result<()> {
     let client = Client::new(&recipes.target, config)?;
     let (json, path) = (recipes.json, |id| ["v1", "recipes", id]);
+    let creating =
+        |key: &Option<String>| client.conditional(Method::POST, &ALL, key.as_deref(), None);
     match &recipes.command {
         Command::Create { file, idempotency_key } => {
-            let mut request = client.request(Method::POST, &["v1", "recipes"], &[]);
-            if let Some(key) = idempotency_key {
-                request = request.header("idempotency-key", key);
-            }
-            let recipe = client.send_json(request.body(read(file)?)).await?;
+            let request = creating(idempotency_key);
+            let recipe = client.write(request.body(read(file)?), &ALL).await?;
+            show::written("created", &recipe, json)
+        }
+        Command::Import { source, idempotency_key } => {
+            let request = creating(idempotency_key);
+            let request = request.header(header::CONTENT_TYPE, schema_org::MEDIA_TYPE);
+            let recipe = client.write(request.body(import::from(source).await?), &ALL).await?;
             show::written("created", &recipe, json)
         }
         Command::Get { id, serves, units, version } => {
@@ -154,31 +181,33 @@ pub(crate) async fn run(recipes: &Recipes, config: &Config) -> anyhow::Result<()
             let query = questions.query();
             let query: Vec<(&str, &str)> =
                 query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let request = client.request(Method::GET, &["v1", "recipes"], &query);
+            let request = client.request(Method::GET, &ALL, &query);
             show::list(&client.send_json(request).await?, json)
         }
         Command::Edit { id } => edit(&client, id, json).await,
         Command::Delete { id, if_version } => {
-            let mut request = client.request(Method::DELETE, &path(id), &[]);
-            if let Some(version) = if_version {
-                request = request.header(header::IF_MATCH, format!("\"{version}\""));
-            }
-            show::written("deleted", &client.send_json(request).await?, json)
+            let request = client.conditional(Method::DELETE, &path(id), None, *if_version);
+            show::written("deleted", &client.write(request, &ALL).await?, json)
         }
         Command::Restore { id } => {
             let request = client.request(Method::POST, &["v1", "recipes", id, "restore"], &[]);
-            show::written("restored", &client.send_json(request).await?, json)
+            show::written("restored", &client.write(request, &ALL).await?, json)
         }
         Command::Thumbnail { id, file, output, width, remove } => {
             let path = ["v1", "recipes", id, "thumbnail"];
             if *remove {
-                let removed = client.send_json(client.request(Method::DELETE, &path, &[])).await?;
+                let removed =
+                    client.write(client.request(Method::DELETE, &path, &[]), &ALL).await?;
                 return show::written("took the picture from", &removed, json);
             }
             if let Some(file) = file {
                 let request = client.request(Method::PUT, &path, &[]).body(read(file)?);
                 let request = request.header(header::CONTENT_TYPE, kind_of(file)?);
-                return show::written("gave a picture to", &client.send_json(request).await?, json);
+                return show::written(
+                    "gave a picture to",
+                    &client.write(request, &ALL).await?,
+                    json,
+                );
             }
             let Some(output) = output else { bail!("name a picture to send, or --output") };
             let width = width.map(|width| width.to_string());
@@ -187,34 +216,14 @@ pub(crate) async fn run(recipes: &Recipes, config: &Config) -> anyhow::Result<()
             let picture = answer.bytes().await.context("the picture was cut off")?;
             std::fs::write(output, &picture)
                 .with_context(|| format!("cannot write {}", output.display()))?;
-            println!("wrote {} ({} bytes)", output.display(), picture.len());
+            say!("wrote {} ({} bytes)", output.display(), picture.len());
             Ok(())
         }
         Command::History { id } => {
-            let mut items = Vec::new();
-            let mut cursor: Option<String> = None;
-            loop {
-                let mut query = vec![("limit", "500")];
-                query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
-                let path = ["v1", "recipes", id, "history"];
-                let mut page = client.send_json(client.request(Method::GET, &path, &query)).await?;
-                items.extend(page["items"].as_array_mut().map(std::mem::take).unwrap_or_default());
-                cursor = page["next_cursor"].as_str().map(str::to_owned);
-                if cursor.is_none() {
-                    return show::history(&items, json);
-                }
-            }
+            let items = client.all(&["v1", "recipes", id, "history"], &[]).await?;
+            show::history(&items, json)
         }
     }
-}
-
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    if file.as_os_str() == "-" {
-        let mut text = Vec::new();
-        std::io::stdin().read_to_end(&mut text).context("cannot read the standard input")?;
-        return Ok(text);
-    }
-    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn kind_of(file: &Path) -> anyhow::Result<&'static str> {
@@ -251,14 +260,14 @@ async fn edit(client: &Client, id: &str, json: bool) -> anyhow::Result<()> {
     }
     let after = std::fs::read(draft.path())?;
     if after == before.as_bytes() {
-        println!("nothing was changed");
+        say!("nothing was changed");
         return Ok(());
     }
     let mut request = client.request(Method::PUT, &["v1", "recipes", id], &[]).body(after);
     if let Some(tag) = tag {
         request = request.header(header::IF_MATCH, tag);
     }
-    match client.send_json(request).await {
+    match client.write(request, &ALL).await {
         Ok(recipe) => show::written("revised", &recipe, json),
         Err(error) => {
             let (_, kept) = draft.keep()?;

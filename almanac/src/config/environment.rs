@@ -9,7 +9,13 @@ use std::ffi::OsString;
 const PREFIX: &str = "ALMANAC";
 const SEPARATOR: &str = "__";
 /// Settings that are lists, with commas between.
-const LISTS: [&str; 2] = ["scylla.nodes", "http.origins"];
+const LISTS: [&str; 5] = [
+    "scylla.nodes",
+    "http.origins",
+    "http.trusted_proxies",
+    "identity.algorithms",
+    "console.oidc.origins",
+];
 
 /// Adds what these variables set.
 pub(super) fn add(

@@ -1,15 +1,20 @@
 //! Configuration: defaults, then one TOML file, then the environment. Unknown keys are errors.
 
+mod console;
 mod environment;
+mod identity;
+mod limits;
+mod notifications;
 mod properties;
 mod roles;
 mod servers;
+mod telemetry;
 
 use almanac_command_api::MAX_UPLOAD;
-use almanac_edge::identity::IdentityOptions;
 use almanac_ingestor::config::{IngestOptions, ProviderConfig};
 use almanac_projector::ProjectorOptions;
 use almanac_query_api::MAX_PAGE_BYTES;
+use almanac_worker::WorkerOptions;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -19,8 +24,16 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use roles::{CommandsConfig, HttpConfig, IdentityConfig, LocalUser, SupervisionConfig};
+pub(crate) use console::ConsoleConfig;
+pub(crate) use identity::IdentityConfig;
+pub(crate) use limits::LimitsConfig;
+pub(crate) use notifications::NotificationsConfig;
+pub(crate) use roles::{CommandsConfig, HttpConfig, SupervisionConfig};
 pub(crate) use servers::{KafkaConfig, RegistryConfig, ScyllaConfig};
+pub(crate) use telemetry::{OtlpConfig, TelemetryConfig};
+
+/// Who asks for a profile waits with an open connection.
+const LONGEST_PROFILE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,14 +50,21 @@ pub(crate) struct Config {
     pub(crate) session_timeout: Duration,
     /// Whether `up` makes up a provider when none is configured.
     pub(crate) demo: bool,
+    /// Whether nobody acts before an export was imported. Of no effect afterwards.
+    pub(crate) await_import: bool,
     pub(crate) http: HttpConfig,
+    pub(crate) console: ConsoleConfig,
     pub(crate) identity: IdentityConfig,
+    pub(crate) limits: LimitsConfig,
     pub(crate) kafka: KafkaConfig,
     pub(crate) schema_registry: RegistryConfig,
     pub(crate) scylla: ScyllaConfig,
     pub(crate) commands: CommandsConfig,
     pub(crate) projector: ProjectorOptions,
+    pub(crate) worker: WorkerOptions,
+    pub(crate) notifications: NotificationsConfig,
     pub(crate) supervision: SupervisionConfig,
+    pub(crate) telemetry: TelemetryConfig,
     pub(crate) ingest: IngestOptions,
     pub(crate) providers: Vec<ProviderConfig>,
 }
@@ -66,14 +86,20 @@ impl Default for Config {
             partitions: 8,
             session_timeout: Duration::from_secs(10),
             demo: true,
+            await_import: false,
             http: HttpConfig::default(),
+            console: ConsoleConfig::default(),
             identity: IdentityConfig::default(),
+            limits: LimitsConfig::default(),
             kafka: KafkaConfig::default(),
             schema_registry: RegistryConfig::default(),
             scylla: ScyllaConfig::default(),
             commands: CommandsConfig::default(),
             projector: ProjectorOptions::default(),
+            worker: WorkerOptions::default(),
+            notifications: NotificationsConfig::default(),
             supervision: SupervisionConfig::default(),
+            telemetry: TelemetryConfig::default(),
             ingest: IngestOptions::default(),
             providers: Vec::new(),
         }
@@ -93,7 +119,11 @@ impl Config {
         file: Option<&Path>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> anyhow::Result<Self> {
-        let mut builder = config::Config::builder();
+        let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+        let mut builder = telemetry::defaults_of(config::Config::builder(), |wanted| {
+            let found = variables.iter().find(|(name, _)| name == wanted);
+            found.and_then(|(_, value)| value.to_str().map(str::to_owned))
+        })?;
         if let Some(file) = file {
             if !file.is_file() {
                 bail!("there is no configuration file {}", file.display());
@@ -130,12 +160,29 @@ impl Config {
         if projector.batch_events == 0 || projector.batch_bytes == 0 {
             bail!("projector.batch_events and batch_bytes must not be 0");
         }
+        if projector.schema_attempts == 0 || projector.stopped_retry.is_zero() {
+            bail!("projector.schema_attempts and stopped_retry must not be 0");
+        }
+        let projections = almanac_projector::all()?;
+        let is_known = |name: &String| projections.iter().any(|one| one.name() == name);
+        if let Some(name) = projector.recovery_of.keys().find(|name| !is_known(name)) {
+            bail!("projector.recovery_of names {name:?}, which is no projection");
+        }
         if self.scylla.write_concurrency == 0 || self.scylla.write_attempts == 0 {
             bail!("scylla.write_concurrency and write_attempts must not be 0");
         }
         let http = &self.http;
         if http.event_stream_time.is_zero() {
             bail!("http.event_stream_time must not be 0");
+        }
+        self.console.validate()?;
+        if let Some(url) = &http.public_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            bail!("http.public_url must begin with https:// or http://");
+        }
+        if http.profile_time.subsec_nanos() != 0 || http.profile_time > LONGEST_PROFILE {
+            bail!("http.profile_time must be whole seconds, at most {}", LONGEST_PROFILE.as_secs());
         }
         if http.answer_bytes < MAX_PAGE_BYTES {
             bail!("http.answer_bytes must be {MAX_PAGE_BYTES} at least: a page may have as many");
@@ -156,6 +203,9 @@ impl Config {
         if http.body_reserve_bytes / 2 < commands.max_body_bytes {
             bail!("http.body_reserve_bytes must hold two bodies of commands.max_body_bytes");
         }
+        self.identity.validate()?;
+        self.limits.validate()?;
+        http.trusted_proxies()?;
         servers::validate(&self.kafka, &self.scylla, &self.schema_registry)?;
         if self.engine == Engine::Cluster {
             let needed = [
@@ -169,6 +219,15 @@ impl Config {
                 }
             }
         }
+        let worker = &self.worker;
+        if worker.concurrency == 0 || worker.attempts == 0 || commands.open_analyses == 0 {
+            bail!("worker.concurrency and attempts, and commands.open_analyses must not be 0");
+        }
+        if worker.ask_again.is_zero() || worker.computation_time.is_zero() {
+            bail!("worker.ask_again and computation_time must not be 0");
+        }
+        self.notifications.validate()?;
+        self.telemetry.otlp.validate()?;
         for provider in &self.providers {
             provider.validate()?;
         }
@@ -181,32 +240,6 @@ impl Config {
             .listen
             .to_socket_addrs()
             .is_ok_and(|mut all| all.all(|one| one.ip().is_loopback()))
-    }
-
-    /// Whether programs of this machine act as the local user, without a token.
-    pub(crate) fn has_local_user(&self) -> bool {
-        let identity = &self.identity;
-        identity.local_user == LocalUser::Loopback
-            && identity.jwks_file.is_none()
-            && self.is_loopback()
-    }
-
-    /// Where the key stands that the first start makes.
-    pub(crate) fn own_key_file(&self) -> PathBuf {
-        let configured = self.identity.own_key_file.clone();
-        configured.unwrap_or_else(|| self.data_dir.join("identity.jwks.json"))
-    }
-
-    /// Whose tokens are taken. The local user needs none, while nobody else is configured.
-    pub(crate) fn identity_options(&self) -> IdentityOptions {
-        let identity = &self.identity;
-        IdentityOptions {
-            files: vec![identity.jwks_file.clone().unwrap_or_else(|| self.own_key_file())],
-            issuer: identity.issuer.clone(),
-            audience: identity.audience.clone(),
-            local_user: self.has_local_user(),
-            origins: self.http.origins.clone(),
-        }
     }
 
     /// The name of this process in its groups: the same after a restart, another for another
@@ -225,7 +258,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use almanac_secrets::Secret;
+    use almanac_secrets::{Kept, Secret};
 
     fn load(text: &str) -> anyhow::Result<Config> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -236,6 +269,10 @@ mod tests {
     fn load_from_environment(variables: &[(&str, &str)]) -> anyhow::Result<Config> {
         let os = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
         Config::load_with(None, variables.iter().map(os))
+    }
+
+    fn now(kept: Option<&Kept>) -> Option<Secret> {
+        kept.map(Kept::now)
     }
 
     #[test]
@@ -259,12 +296,13 @@ mod tests {
             );
             let kafka = config.kafka.options("", "").unwrap().security;
             assert_eq!(kafka.sasl_username.as_deref(), Some(text));
-            assert_eq!(kafka.sasl_password.as_ref().map(Secret::expose), Some(text));
+            assert_eq!(now(kafka.sasl_password.as_ref()), Some(text.into()));
             let scylla = config.scylla.options().unwrap();
             assert_eq!(scylla.username.as_deref(), Some(text));
-            assert_eq!(scylla.password.as_ref().map(Secret::expose), Some(text));
+            assert_eq!(now(scylla.password.as_ref()), Some(text.into()));
             let registry = config.schema_registry.options("").unwrap();
-            assert_eq!(registry.credentials, Some((text.to_owned(), text.into())));
+            let (username, password) = registry.credentials.unwrap();
+            assert_eq!((username.as_str(), password.now().expose()), (text, text));
         }
     }
 
@@ -303,6 +341,41 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_opentelemetry_are_defaults() {
+        let usual = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/x/"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1500"),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+            ("OTEL_SERVICE_NAME", "calendar"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "2000"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "250"),
+        ];
+        let with = |more: &[(&'static str, &'static str)]| {
+            let all: Vec<_> = usual.iter().chain(more).copied().collect();
+            load_from_environment(&all).unwrap().telemetry.otlp
+        };
+        let otlp = with(&[]);
+        let address = |otlp: &OtlpConfig| otlp.address().unwrap().unwrap().to_string();
+        assert_eq!(address(&otlp), "http://collector:4318/x/v1/traces");
+        assert_eq!((otlp.sample_ratio, otlp.service_name.as_str()), (0.25, "calendar"));
+        assert_eq!((otlp.queue_spans, otlp.batch_spans), (2_000, 100));
+        assert_eq!(
+            (otlp.timeout, otlp.delay),
+            (Duration::from_millis(1_500), Duration::from_millis(250))
+        );
+        let otlp = with(&[
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://other:1/y"),
+            ("ALMANAC__TELEMETRY__OTLP__SAMPLE_RATIO", "0.5"),
+        ]);
+        assert_eq!((address(&otlp).as_str(), otlp.sample_ratio), ("http://other:1/y", 0.5));
+        assert!(with(&[("OTEL_SDK_DISABLED", "true")]).endpoint.is_none());
+        let never = load_from_environment(&[("OTEL_TRACES_SAMPLER", "always_off")]).unwrap();
+        assert_eq!(never.telemetry.otlp.sample_ratio, 0.0);
+    }
+
+    #[test]
     fn the_example_is_the_defaults() {
         let example = load(include_str!("../../../almanac.example.toml")).unwrap();
         let text = |config: &Config| toml::to_string(config).unwrap();
@@ -326,13 +399,26 @@ mod tests {
             ("[schema_registry]\nurl = \"http://x\"\nca_file = \"a\"", "https"),
             ("[schema_registry]\npassword = \"a\"", "schema_registry.username"),
             ("[projector]\nbatch_events = 0", "projector.batch_events"),
+            ("[worker]\nconcurrency = 0", "worker.concurrency"),
+            ("[worker]\nask_again = \"0s\"", "worker.ask_again"),
             ("[scylla]\npassword = 20211231", "text in quotes, not a number"),
+            ("[limits]\nread = { rate = -1 }", "limits.read"),
+            ("[limits]\nread = { rate = 0.001, burst = 100000 }", "limits.read"),
+            ("[limits]\ninstances = 0", "limits.instances"),
+            ("[limits]\nsearch = { rate = 5, bursts = 5 }", "bursts"),
+            ("[http]\ntrusted_proxies = [\"10.0.0.0/99\"]", "http.trusted_proxies"),
+            ("[identity]\nreads = \"some\"", "some"),
             ("[identity]\nlocal_user = true", "false or \"loopback\""),
             ("[identity]\nlocal_user = \"anybody\"", "false or \"loopback\""),
             ("[http]\nevent_streams = 0", "event_streams"),
+            ("[telemetry.otlp]\nendpoint = \"collector\"", "telemetry.otlp.endpoint"),
+            ("[telemetry.otlp]\nsample_ratio = 1.5", "telemetry.otlp.sample_ratio"),
+            ("[telemetry.otlp]\nqueue_spans = 5", "telemetry.otlp.batch_spans"),
+            ("[telemetry.otlp]\ntimeout = \"0s\"", "telemetry.otlp.timeout"),
             ("[http]\nbody_bytes = 1000", "http.body_bytes"),
             ("[http]\nanswer_bytes = 1000", "http.answer_bytes"),
             ("[http]\nevent_stream_time = \"0s\"", "http.event_stream_time"),
+            ("[http]\nprofile_time = \"11m\"", "http.profile_time"),
             ("[http]\nwrite_timeout = \"0s\"", "write_timeout"),
             ("[[providers]]\nname = \"A b\"\nkind = \"fever-plans\"\nurl = \"http://x/\"", "A b"),
             (
@@ -359,7 +445,7 @@ mod tests {
             ("[http]\nlisten = \"[::1]:8080\"", true),
         ] {
             let config = load(text).unwrap();
-            assert_eq!(config.identity_options().local_user, expected, "{text}");
+            assert_eq!(config.identity_options().unwrap().local_user, expected, "{text}");
             let printed = toml::to_string(&config).unwrap();
             let again = load(&printed).unwrap();
             assert_eq!(again.has_local_user(), expected, "what is printed can be read: {text}");
@@ -395,6 +481,9 @@ mod tests {
             kind = "fever-plans"
             url = "https://u:hunter2@provider.example/plans.xml?apikey=hunter2"
             headers = { Authorization = "Basic hunter2", X-Api-Key = "hunter2" }
+            [telemetry.otlp]
+            endpoint = "https://u:hunter2@otel.example/v1/traces?key=hunter2"
+            headers = { Authorization = "Bearer hunter2" }
             "#,
         )
         .unwrap();
@@ -416,7 +505,7 @@ mod tests {
                 && printed.contains("https://********@id.example/token")
         );
         let kafka = config.kafka.options("", "").unwrap();
-        assert_eq!(kafka.security.sasl_password.as_ref().map(Secret::expose), Some("hunter2"));
+        assert_eq!(now(kafka.security.sasl_password.as_ref()), Some("hunter2".into()));
         assert_eq!(kafka.properties["ssl.key.password"].expose(), "hunter2");
         assert!(!format!("{kafka:?}").contains("hunter2"));
         let scylla = config.scylla.options().unwrap();

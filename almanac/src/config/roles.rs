@@ -1,10 +1,12 @@
 //! What the roles may be told.
 
-use almanac_command_api::{CommandApiOptions, DeciderOptions};
-use almanac_edge::{BodyOptions, ServeOptions};
+use almanac_command_api::{CommandApiOptions, DeciderOptions, ForecastSource, Notifications};
+use almanac_edge::{BodyOptions, CachingOptions, ServeOptions, TrustedProxies, request::Before};
 use almanac_processor::{GatherLimits, RestartLimits};
+use almanac_query_api::InspectOptions;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,15 +17,35 @@ pub(crate) struct HttpConfig {
     /// How long a start may wait for that memory to fill before it counts as ready.
     #[serde(with = "humantime_serde")]
     pub(crate) warm_up: Duration,
+    /// Memory for the index of plans; one that does not fit is dropped, and lists take longer.
+    pub(crate) plan_index_bytes: usize,
     /// Memory for recipes and answers to questions about them.
     pub(crate) recipe_cache_bytes: usize,
+    /// Memory for the index of recipes; for one that does not fit, tables are asked.
+    pub(crate) recipe_index_bytes: usize,
+    /// Memory for results of analyses.
+    pub(crate) analysis_cache_bytes: usize,
     /// Memory for pictures that were made smaller.
     pub(crate) picture_cache_bytes: usize,
     /// How long a read waits for its consistency token when the client prefers nothing else.
     #[serde(with = "humantime_serde")]
     pub(crate) wait: Duration,
+    /// How old an answer of a shared cache may be, and for how long after that it may give the old
+    /// one while it asks for another, or when it cannot ask.
+    #[serde(with = "humantime_serde")]
+    pub(crate) shared_max_age: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(crate) stale_while_revalidate: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(crate) stale_if_error: Duration,
+    /// Where people reach this, such as "https://almanac.example": for links in feeds. When absent, what
+    /// each request was sent to.
+    pub(crate) public_url: Option<String>,
     /// Origins whose pages may write, such as "https://console.example".
     pub(crate) origins: Vec<String>,
+    /// Proxies whose word about the client's address is taken, and the header they write it into.
+    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) client_address_header: String,
     /// Connections open at once; more wait.
     pub(crate) max_connections: usize,
     /// For the head of a request, and for the next one on an open connection.
@@ -53,6 +75,16 @@ pub(crate) struct HttpConfig {
     /// After so long a stream of events ends, and its client goes on with another.
     #[serde(with = "humantime_serde")]
     pub(crate) event_stream_time: Duration,
+    /// No profile of the process takes longer; 0: there are none.
+    #[serde(with = "humantime_serde")]
+    pub(crate) profile_time: Duration,
+    /// Consumer groups that operators are told of; and how long an answer to one of their questions about
+    /// groups and traces is put together.
+    pub(crate) inspect_groups: usize,
+    #[serde(with = "humantime_serde")]
+    pub(crate) inspect_time: Duration,
+    /// Records that are read for one trace.
+    pub(crate) trace_records: usize,
     /// Large answers that are sent in gzip at once; others go out uncompressed.
     pub(crate) gzip_answers: usize,
     /// Answers that are sent in brotli at once; others are offered gzip.
@@ -62,14 +94,24 @@ pub(crate) struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         let (serve, bodies) = (ServeOptions::default(), BodyOptions::default());
+        let (caching, inspect) = (CachingOptions::default(), InspectOptions::default());
         Self {
             listen: "127.0.0.1:8080".to_owned(),
             cache_bytes: 512 << 20,
             warm_up: Duration::from_secs(1),
+            plan_index_bytes: 512 << 20,
             recipe_cache_bytes: 64 << 20,
+            recipe_index_bytes: 256 << 20,
+            analysis_cache_bytes: 32 << 20,
             picture_cache_bytes: 32 << 20,
             wait: Duration::from_secs(2),
+            shared_max_age: caching.shared_max_age,
+            stale_while_revalidate: caching.stale_while_revalidate,
+            stale_if_error: caching.stale_if_error,
+            public_url: None,
             origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            client_address_header: "x-forwarded-for".to_owned(),
             max_connections: serve.max_connections,
             head_timeout: serve.head_timeout,
             body_timeout: bodies.timeout,
@@ -82,6 +124,10 @@ impl Default for HttpConfig {
             lists: 32,
             event_streams: 64,
             event_stream_time: Duration::from_secs(900),
+            profile_time: Duration::from_secs(60),
+            inspect_groups: inspect.groups,
+            inspect_time: inspect.time,
+            trace_records: inspect.trace_records,
             gzip_answers: 16,
             brotli_answers: 8,
         }
@@ -94,7 +140,22 @@ impl HttpConfig {
             max_connections: self.max_connections,
             head_timeout: self.head_timeout,
             write_timeout: self.write_timeout,
+            before: Before::default(),
         }
+    }
+
+    pub(super) fn caching_options(&self, closed_reads: bool) -> CachingOptions {
+        CachingOptions {
+            shared_max_age: self.shared_max_age,
+            stale_while_revalidate: self.stale_while_revalidate,
+            stale_if_error: self.stale_if_error,
+            closed_reads,
+        }
+    }
+
+    pub(crate) fn trusted_proxies(&self) -> anyhow::Result<TrustedProxies> {
+        TrustedProxies::new(&self.trusted_proxies, &self.client_address_header)
+            .context("http.trusted_proxies and client_address_header")
     }
 
     /// `small` is what a recipe's body may have.
@@ -111,73 +172,6 @@ impl HttpConfig {
     }
 }
 
-/// Who may do what: bearer tokens that are JWTs.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct IdentityConfig {
-    /// The identity provider's keys, a JWK set; without it a key of our own is used.
-    pub(crate) jwks_file: Option<PathBuf>,
-    /// Where that key is, made on the first start; in `data_dir` when absent. Processes that are to take
-    /// the same tokens share it.
-    pub(crate) own_key_file: Option<PathBuf>,
-    /// `iss` and `aud` that tokens must have.
-    pub(crate) issuer: Option<String>,
-    pub(crate) audience: Option<String>,
-    /// Who acts as the local user without a token.
-    pub(crate) local_user: LocalUser,
-}
-
-/// Whether anybody is believed without a token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum LocalUser {
-    /// Programs of this machine, while Almanac listens on a loopback address and no `jwks_file`
-    /// says who else there is.
-    #[default]
-    Loopback,
-    Nobody,
-}
-
-const LOOPBACK: &str = "loopback";
-
-impl Serialize for LocalUser {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Loopback => serializer.serialize_str(LOOPBACK),
-            Self::Nobody => serializer.serialize_bool(false),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for LocalUser {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = LocalUser;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "false or \"{LOOPBACK}\"")
-            }
-
-            fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<LocalUser, E> {
-                match value {
-                    false => Ok(LocalUser::Nobody),
-                    true => Err(E::invalid_value(serde::de::Unexpected::Bool(true), &self)),
-                }
-            }
-
-            // In the environment everything is text.
-            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<LocalUser, E> {
-                match value {
-                    LOOPBACK => Ok(LocalUser::Loopback),
-                    "false" => Ok(LocalUser::Nobody),
-                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
 /// The write side.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -189,6 +183,10 @@ pub(crate) struct CommandsConfig {
     /// How long a write waits for its answer when nothing else is preferred.
     #[serde(with = "humantime_serde")]
     pub(crate) wait: Duration,
+    /// How long a request that looks like one to refuse waits until all is known that was acknowledged
+    /// before it.
+    #[serde(with = "humantime_serde")]
+    pub(crate) check_wait: Duration,
     /// How long outcomes and idempotency keys are remembered.
     #[serde(with = "humantime_serde")]
     pub(crate) outcomes: Duration,
@@ -207,6 +205,8 @@ pub(crate) struct CommandsConfig {
     /// back.
     pub(crate) pictures: usize,
     pub(crate) waiting_pictures: usize,
+    /// Analyses of one caller that may be without an end; more are told to come back.
+    pub(crate) open_analyses: usize,
 }
 
 impl Default for CommandsConfig {
@@ -216,6 +216,7 @@ impl Default for CommandsConfig {
             max_waiting: 10_000,
             max_body_bytes: api.max_body_bytes,
             wait: api.wait,
+            check_wait: api.check_wait,
             outcomes: decider.outcomes,
             batch_commands: decider.batch_commands,
             batch_bytes: decider.batch_bytes,
@@ -225,15 +226,26 @@ impl Default for CommandsConfig {
             flush_interval: decider.flush.age,
             pictures: api.pictures,
             waiting_pictures: api.waiting_pictures,
+            open_analyses: api.open_analyses,
         }
     }
 }
 
 impl CommandsConfig {
-    pub(crate) fn api_options(&self, http: &HttpConfig) -> CommandApiOptions {
+    pub(crate) fn api_options(
+        &self,
+        http: &HttpConfig,
+        forecast_sources: Vec<ForecastSource>,
+        notifications: Notifications,
+    ) -> CommandApiOptions {
         CommandApiOptions {
+            open_analyses: self.open_analyses,
+            forecast_sources,
+            notifications,
+            projections: None,
             max_body_bytes: self.max_body_bytes,
             wait: self.wait,
+            check_wait: self.check_wait,
             pictures: self.pictures,
             waiting_pictures: self.waiting_pictures,
             bodies: http.body_options(self.max_body_bytes),

@@ -4,19 +4,19 @@ use super::properties::Properties;
 use almanac_event_log::kafka::{KafkaOptions, KafkaSecurity};
 use almanac_read_store::scylla::ScyllaOptions;
 use almanac_schemas::RegistryOptions;
-use almanac_secrets::{Address, Secret};
+use almanac_secrets::{Address, Kept, Secret};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, time::Duration};
 
 /// A secret from the configuration, or from the file that it names instead.
-fn secret(inline: &Secret, file: Option<&PathBuf>) -> anyhow::Result<Option<Secret>> {
+fn secret(inline: &Secret, file: Option<&PathBuf>) -> anyhow::Result<Option<Kept>> {
     if let Some(file) = file {
-        let text = std::fs::read_to_string(file)
+        let kept = Kept::in_file(file.clone())
             .with_context(|| format!("cannot read the secret in {}", file.display()))?;
-        return Ok(Some(text.trim().into()));
+        return Ok(Some(kept));
     }
-    Ok(Some(inline.clone()).filter(|text| !text.is_empty()))
+    Ok(Some(inline.clone()).filter(|text| !text.is_empty()).map(Kept::from))
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

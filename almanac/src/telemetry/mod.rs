@@ -1,12 +1,16 @@
-//! Logs: for people on a terminal, plain lines elsewhere, JSON on demand.
+//! Logs: for people on a terminal, plain lines elsewhere, JSON on demand. And spans of requests.
 
 mod bounded;
+mod otlp;
 mod throttle;
+mod traced;
 
+pub(crate) use otlp::Spans;
 pub(crate) use throttle::{Throttle, WINDOW};
 
 use bounded::Bounded;
 use std::io::IsTerminal;
+use traced::Traced;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -21,7 +25,8 @@ pub(crate) fn start(format: Format, filter: &str, throttle: &Throttle) -> anyhow
     let throttle = throttle.clone();
     match format {
         Format::Json => {
-            let layer = fmt::layer().json().with_writer(|| Bounded::json(std::io::stderr()));
+            let layer = fmt::layer().json().map_event_format(Traced);
+            let layer = layer.with_writer(|| Bounded::json(std::io::stderr()));
             registry.with(layer.with_filter(throttle)).init();
         }
         Format::Text => {

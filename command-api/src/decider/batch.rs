@@ -1,34 +1,43 @@
 //! Commands that are decided together: each sees what those before it did.
 
 use super::{
-    Decider, INPUT_POSITION, State, recipes,
+    Decider, INPUT_POSITION, State,
     through::{self, Through},
 };
 use crate::{
+    contexts::{Context, NewEvent, Undecided, find},
     fingerprint,
+    metrics::{Account, Outcome},
     outcomes::{self, Changes},
 };
 use almanac_edge::{Problem, ProblemType, request};
+use almanac_errors::{Cause, chain};
 use almanac_event_log::{Append, Headers, Offset, Record, StoredRecord};
-use almanac_processor::{Owned, RoleError, Values, foreign::is_uuid};
+use almanac_processor::{Envelope, Owned, RoleError, Values, foreign::is_uuid, traced};
 use almanac_schemas::{
     Token,
-    commands::{COMMAND, CommandRecord, REPLY, ReplyRecord},
-    recipes as schemas,
+    commands::{COMMAND, CommandRecord, REPLIES, REPLY, ReplyRecord},
 };
+use almanac_traces::{Hop, Parent, attributes as name};
 use bytes::Bytes;
+use futures::future::try_join_all;
 use jiff::Timestamp;
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+
+/// Events hold milliseconds: an answer says of a time what reads will say.
+fn in_milliseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
+}
 
 /// What an outcome comes to, before it is a reply.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) version: Option<u64>,
-    pub(super) body: String,
+struct Answer {
+    status: u16,
+    version: Option<u64>,
+    body: String,
 }
 
 impl Answer {
-    pub(super) fn refused(problem: &Problem, version: Option<u64>) -> Self {
+    fn refused(problem: &Problem, version: Option<u64>) -> Self {
         Self { status: problem.status().as_u16(), version, body: problem.body() }
     }
 }
@@ -46,8 +55,8 @@ fn has_key(command: &CommandRecord) -> bool {
     command.outcome_id != command.request_id
 }
 
-/// So many commands have what is known of their recipes and outcomes in memory at once: a recipe with
-/// its picture takes up to half a megabyte.
+/// So many commands have what is known of their aggregates and outcomes in memory at once: the newest
+/// event of a recipe with its picture takes up to half a megabyte.
 const LOOKED_UP_TOGETHER: usize = 32;
 
 pub(super) struct Batch<'a> {
@@ -57,23 +66,40 @@ pub(super) struct Batch<'a> {
     partition: u32,
     now: Timestamp,
     appends: Vec<Append>,
+    /// What each of the appends is.
+    written: Vec<Written>,
     /// What local state knows of the commands that are being decided.
     known: Known,
-    /// Newest events of aggregates that this batch changed.
-    aggregates: HashMap<Bytes, Bytes>,
+    /// Newest events of aggregates that this batch changed, by context.
+    aggregates: Vec<HashMap<Bytes, Bytes>>,
     /// Outcomes that this batch remembers.
     remembered: HashMap<String, Bytes>,
-    aggregate_changes: Changes,
+    /// By context.
+    aggregate_changes: Vec<Changes>,
     outcome_changes: Changes,
     through: Through,
+    account: Account,
     /// By context, the token of the newest command of this batch that led to an event.
-    newest_tokens: HashMap<String, String>,
+    newest_tokens: Vec<Option<String>>,
+    /// What the command that is being decided came along with.
+    parent: Option<Parent>,
+    /// Of those that are traced.
+    hops: Vec<Hop>,
 }
 
 #[derive(Default)]
 struct Known {
-    aggregates: Values,
+    /// By context.
+    aggregates: Vec<Values>,
     outcomes: Values,
+}
+
+/// What is appended to the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Reply,
+    /// Of the context at this place.
+    Event(usize),
 }
 
 /// A decided batch: what is to be committed, and what follows locally once it is.
@@ -81,14 +107,18 @@ pub(super) struct Decided {
     pub(super) appends: Vec<Append>,
     pub(super) local: Local,
     pub(super) through: Through,
+    pub(super) account: Account,
+    /// Spans that end with the transaction.
+    pub(super) hops: Vec<Hop>,
 }
 
 pub(super) struct Local {
     partition: u32,
-    aggregates: Changes,
+    /// By context.
+    aggregates: Vec<Changes>,
     outcomes: Changes,
-    /// Which of the appends are events; the others are replies.
-    is_event: Vec<bool>,
+    /// What each of the appends was.
+    written: Vec<Written>,
 }
 
 impl<'a> Batch<'a> {
@@ -98,20 +128,25 @@ impl<'a> Batch<'a> {
         state: &'a State,
         through: Through,
     ) -> Self {
+        let contexts = decider.topics.contexts.len();
         Self {
             decider,
             owned,
             state,
             partition: owned.partition(),
-            now: Timestamp::now(),
+            now: in_milliseconds(Timestamp::now()),
             appends: Vec::new(),
+            written: Vec::new(),
             known: Known::default(),
-            aggregates: HashMap::new(),
+            aggregates: vec![HashMap::new(); contexts],
             remembered: HashMap::new(),
-            aggregate_changes: Changes::new(),
+            aggregate_changes: vec![Changes::new(); contexts],
             outcome_changes: Changes::new(),
             through,
-            newest_tokens: HashMap::new(),
+            account: Account::default(),
+            newest_tokens: vec![None; contexts],
+            parent: None,
+            hops: Vec::new(),
         }
     }
 
@@ -124,15 +159,40 @@ impl<'a> Batch<'a> {
             }
             self.look_up(&commands).await?;
             for (command, record) in &commands {
-                let taking = self.take(command, record);
+                let hop = self.hop(command, record);
+                self.parent = hop.parent().cloned();
+                let taking = hop.scope(self.take(command, record));
                 // Its problem document and what is logged name the request.
                 match command.request_id.parse() {
                     Ok(id) => request::on_behalf(id, taking).await?,
                     Err(_) => taking.await?,
                 }
+                if let Some(span) = hop.span() {
+                    // It ends with the transaction.
+                    span.event("decided");
+                    self.hops.push(hop);
+                }
             }
         }
         Ok(())
+    }
+
+    /// What deciding a command is to its trace. Commands that are read again were decided, and have their
+    /// spans.
+    fn hop(&self, command: &CommandRecord, record: &StoredRecord) -> Hop {
+        if record.offset < self.state.handled_below {
+            return Hop::handing_on(traced::parent_of(&record.record.headers));
+        }
+        let hop = traced::processing(record);
+        if let Some(span) = hop.span() {
+            span.set(name::of(name::MESSAGING_CONSUMER_GROUP_NAME, self.owned.group().to_owned()));
+            span.set(name::text(
+                name::COMMAND_VERB,
+                &format!("{} {}", command.context, command.verb),
+            ));
+            span.set(name::text(name::REQUEST_ID, &command.request_id));
+        }
+        hop
     }
 
     /// The command of a record, if it is one.
@@ -145,7 +205,7 @@ impl<'a> Batch<'a> {
         let decoded = match &record.record.value {
             Some(value) => match codec.decode(value).await {
                 Ok(decoded) if decoded.record() == COMMAND => decoded.read::<CommandRecord>().ok(),
-                Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+                Err(error) if error.is_outage() => return Err(RoleError::other(error)),
                 _ => None,
             },
             None => None,
@@ -157,7 +217,7 @@ impl<'a> Batch<'a> {
                 "passing over a command that cannot be read"
             );
         }
-        // Of another key, its recipe may be another partition's.
+        // Of another key, its aggregate may be another partition's.
         let is_foreign =
             |command: &CommandRecord| command.aggregate_id.as_bytes() != record.record.key;
         if decoded.as_ref().is_some_and(is_foreign) {
@@ -167,26 +227,33 @@ impl<'a> Batch<'a> {
         Ok(decoded)
     }
 
-    /// What is known of the commands' recipes and outcomes, together and off the threads that serve.
+    /// What is known of the commands' aggregates and outcomes, together and off the threads that serve.
     async fn look_up(
         &mut self,
         commands: &[(CommandRecord, &StoredRecord)],
     ) -> Result<(), RoleError> {
-        let mut aggregates: Vec<Vec<u8>> =
-            commands.iter().map(|(command, _)| command.aggregate_id.as_bytes().to_vec()).collect();
+        let contexts = self.decider.topics.contexts;
+        let mut aggregates = vec![Vec::new(); contexts.len()];
+        for (command, _) in commands {
+            if let Some((place, _)) = find(contexts, &command.context)
+                && !self.aggregates[place].contains_key(command.aggregate_id.as_bytes())
+            {
+                aggregates[place].push(command.aggregate_id.as_bytes().to_vec());
+            }
+        }
         let mut outcomes: Vec<Vec<u8>> = commands
             .iter()
             .filter(|(command, _)| has_key(command))
             .map(|(command, _)| outcomes::outcome_key(&command.outcome_id))
             .collect();
-        aggregates.retain(|key| !self.aggregates.contains_key(key.as_slice()));
-        for keys in [&mut aggregates, &mut outcomes] {
+        for keys in aggregates.iter_mut().chain([&mut outcomes]) {
             keys.sort();
             keys.dedup();
         }
         let state = self.state;
+        let aggregates = state.aggregates.iter().zip(aggregates);
         let (aggregates, outcomes) = tokio::try_join!(
-            state.aggregates.get_all(aggregates),
+            try_join_all(aggregates.map(|(state, keys)| state.get_all(keys))),
             state.outcomes.get_all(outcomes)
         )?;
         self.known = Known { aggregates, outcomes };
@@ -252,34 +319,76 @@ impl<'a> Batch<'a> {
         command: &CommandRecord,
         offset: Offset,
     ) -> Result<Answer, RoleError> {
-        let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
-        let newest = match self.aggregates.get(&key) {
-            Some(newest) => Some(newest.clone()),
-            None => self.known.aggregates.get(key.as_ref()).cloned().flatten().map(Bytes::from),
-        };
-        let codec = &self.decider.codec;
-        if command.context != schemas::CONTEXT {
+        let contexts = self.decider.topics.contexts;
+        let Some((place, context)) = find(contexts, &command.context) else {
             let detail = format!("{:?} is no context of commands", command.context);
             return Ok(Answer::refused(&Problem::new(ProblemType::BadRequest, detail), None));
+        };
+        let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
+        let (changed, known) = (&self.aggregates[place], self.known.aggregates.get(place));
+        let newest = match changed.get(&key) {
+            Some(newest) => Some(newest.clone()),
+            None => {
+                known.and_then(|known| known.get(key.as_ref()).cloned().flatten()).map(Bytes::from)
+            }
+        };
+        let codec = &self.decider.codec;
+        let decoded = match &newest {
+            None => Ok(None),
+            Some(value) => match codec.decode(value).await {
+                Err(error) if error.is_outage() => return Err(RoleError::other(error)),
+                decoded => decoded.map(Some),
+            },
+        };
+        let decided = decoded
+            .map_err(|error| Undecided::Unreadable(error.into()))
+            .and_then(|newest| context.decide(codec, newest.as_ref(), command, self.now));
+        let decision = match decided {
+            Ok(decision) => decision,
+            Err(Undecided::Refused { problem, version }) => {
+                return Ok(Answer::refused(&problem, version));
+            }
+            Err(Undecided::Unreadable(fault)) => {
+                let (noun, id) = (context.noun(), &command.aggregate_id);
+                let fault = UnreadableEvent { noun, id: id.clone(), source: fault };
+                let answer = Answer::refused(&Problem::internal(&fault), None);
+                // If only local state has it like that, the log helps; otherwise the command is
+                // refused.
+                self.state.aggregates[place].on_disk().doubt(fault)?;
+                return Ok(answer);
+            }
+            Err(Undecided::Failed(error)) => return Err(error),
+        };
+        if let Some(event) = decision.event {
+            self.happened(context, place, command, event, offset);
         }
+        let (status, version) = (decision.status, Some(decision.version));
+        Ok(Answer { status, version, body: decision.body })
+    }
+
+    /// Takes in an event that a command of this offset led to.
+    fn happened(
+        &mut self,
+        context: &dyn Context,
+        place: usize,
+        command: &CommandRecord,
+        event: NewEvent,
+        offset: Offset,
+    ) {
         let (topic, partition) = (self.state.commands.0, self.partition);
-        let token = Token { context: command.context.as_str().into(), topic, partition, offset };
+        let token = Token { context: context.name().into(), topic, partition, offset };
         let token = token.to_string();
-        let decided = recipes::decide(codec, newest.as_deref(), command, &token, self.now).await?;
-        if let Some(fault) = decided.unreadable {
-            // If only local state has it like that, the log helps; otherwise the command is refused.
-            self.state.aggregates.on_disk().doubt(&fault)?;
-        }
-        if let Some((value, headers)) = decided.event {
-            let record = self.record(key.clone(), value.clone(), headers);
-            let topic = self.decider.topics.recipes.clone();
-            self.appends.push(Append { topic, partition: self.partition, record });
-            self.aggregate_changes.push((key.to_vec(), Some(value.to_vec())));
-            self.aggregates.insert(key, value);
-            self.newest_tokens.insert(command.context.clone(), token);
-            self.through.reach(&command.context, offset);
-        }
-        Ok(decided.answer)
+        let headers = envelope(context, command, &event, &token, self.parent.as_ref());
+        let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
+        let record = self.record(key.clone(), event.value.clone(), headers);
+        let topic = self.decider.topics.events[place].clone();
+        self.appends.push(Append { topic, partition, record });
+        self.written.push(Written::Event(place));
+        self.aggregate_changes[place].push((key.to_vec(), Some(event.value.to_vec())));
+        self.aggregates[place].insert(key, event.value);
+        self.newest_tokens[place] = Some(token);
+        self.through.reach(context.name(), offset);
+        self.account.events.push(event.event_type);
     }
 
     /// What came of an earlier command with this outcome id, if that is remembered.
@@ -290,15 +399,15 @@ impl<'a> Batch<'a> {
         };
         let Some(encoded) = encoded else { return Ok(None) };
         let read = match self.decider.codec.decode(&encoded).await {
-            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+            Err(error) if error.is_outage() => return Err(RoleError::other(error)),
             decoded => decoded.and_then(|decoded| decoded.read::<ReplyRecord>()),
         };
         let reply = match read {
             Ok(reply) => reply,
             Err(error) => {
                 // From the log come only replies that can be read.
-                self.state.outcomes.on_disk().doubt(&format!("outcome {id}: {error}"))?;
-                return Err(RoleError::other(&error));
+                self.state.outcomes.on_disk().doubt(format!("outcome {id}: {}", chain(&error)))?;
+                return Err(RoleError::other(error));
             }
         };
         Ok((reply.expires_at >= self.now.as_millisecond()).then_some(reply))
@@ -330,16 +439,24 @@ impl<'a> Batch<'a> {
             context: command.context.clone(),
             through: Some(through),
         };
-        let encoded = self.decider.codec.encode(REPLY, &reply).map_err(|e| RoleError::other(&e))?;
+        let encoded = self.decider.codec.encode(REPLY, &reply).map_err(RoleError::other)?;
         outcomes::decided(&mut self.outcome_changes, &reply);
         if is_remembered(&reply) {
             outcomes::remember(&mut self.outcome_changes, &reply.outcome_id, &reply, &encoded);
             self.remembered.insert(reply.outcome_id, encoded.clone());
         }
         let key = Bytes::copy_from_slice(command.aggregate_id.as_bytes());
-        let record = self.record(key, encoded, Headers::default());
+        let record = self.record(key, encoded, traced::headers(self.parent.as_ref()));
         let topic = self.decider.topics.replies.clone();
         self.appends.push(Append { topic, partition: self.partition, record });
+        self.written.push(Written::Reply);
+        let context = find(self.decider.topics.contexts, &command.context);
+        self.account.outcomes.push(Outcome {
+            context: context.map_or("", |(_, context)| context.name()),
+            status: answer.status,
+            replayed,
+            issued_at: command.issued_at,
+        });
         Ok(())
     }
 
@@ -348,37 +465,79 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn finish(mut self) -> Decided {
-        let newest = self.newest_tokens.drain();
-        let newest =
-            newest.map(|(context, token)| (through::key_of(&context), Some(token.into_bytes())));
-        self.aggregate_changes.extend(newest);
-        let events = &self.decider.topics.recipes;
-        let is_event =
-            self.appends.iter().map(|append| Arc::ptr_eq(&append.topic, events)).collect();
-        let (aggregates, outcomes) = (self.aggregate_changes, self.outcome_changes);
+        let contexts = self.decider.topics.contexts.iter().zip(&mut self.aggregate_changes);
+        for ((context, changes), token) in contexts.zip(self.newest_tokens) {
+            let key = through::key_of(context.name());
+            changes.extend(token.map(|token| (key, Some(token.into_bytes()))));
+        }
         Decided {
             appends: self.appends,
-            local: Local { partition: self.partition, aggregates, outcomes, is_event },
+            local: Local {
+                partition: self.partition,
+                aggregates: self.aggregate_changes,
+                outcomes: self.outcome_changes,
+                written: self.written,
+            },
             through: self.through,
+            account: self.account,
+            hops: self.hops,
         }
     }
+}
+
+fn envelope(
+    context: &dyn Context,
+    command: &CommandRecord,
+    event: &NewEvent,
+    token: &str,
+    parent: Option<&Parent>,
+) -> Headers {
+    let (id, version) = (&command.aggregate_id, event.version);
+    Envelope {
+        id: &format!("{id}.{version}"),
+        source: &format!("/v1/{}/{id}", context.name()),
+        event_type: event.event_type,
+        subject: id,
+        time: &event.occurred_at.to_string(),
+        sequence: Some(version),
+        causation: Some(&command.request_id),
+        correlation: Some(&command.request_id),
+        consistency_token: Some(token),
+        parent,
+    }
+    .headers()
 }
 
 impl Local {
     /// Takes the batch in, beside the positions it leads up to where those are known: some
     /// acknowledgements lack an offset, and then the next take-over reads the records again.
     pub(super) fn take(mut self, state: &State, offsets: &[Option<Offset>], input: Offset) {
-        let position = |wanted: bool| {
-            let of_topic = offsets.iter().zip(&self.is_event).filter(|(_, is)| **is == wanted);
-            of_topic.map(|(offset, _)| *offset).next_back().flatten().map(|offset| offset + 1)
+        let position = |wanted: Written| {
+            let written = offsets.iter().zip(&self.written).filter(|(_, is)| **is == wanted);
+            written.map(|(offset, _)| *offset).next_back().flatten().map(|offset| offset + 1)
         };
-        let (events, replies) = (position(true), position(false));
-        let (context, topic, partition) =
-            (schemas::CONTEXT.into(), state.commands.0, self.partition);
-        let input = Token { context, topic, partition, offset: input };
+        for (place, (changes, state)) in
+            self.aggregates.into_iter().zip(&state.aggregates).enumerate()
+        {
+            if !changes.is_empty() {
+                state.take(changes, position(Written::Event(place)));
+            }
+        }
+        let replies = position(Written::Reply);
+        let (topic, partition) = (state.commands.0, self.partition);
+        // It is no context's.
+        let input = Token { context: REPLIES.into(), topic, partition, offset: input };
         let input = input.to_string().into_bytes();
-        self.aggregates.push((INPUT_POSITION.to_vec(), Some(input)));
-        state.aggregates.take(self.aggregates, events);
+        self.outcomes.push((INPUT_POSITION.to_vec(), Some(input)));
         state.outcomes.take(self.outcomes, replies);
     }
+}
+
+/// Why a command cannot be held against its aggregate.
+#[derive(Debug, thiserror::Error)]
+#[error("the newest event of {noun} {id} cannot be read")]
+struct UnreadableEvent {
+    noun: &'static str,
+    id: String,
+    source: Cause,
 }

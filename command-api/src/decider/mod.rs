@@ -3,17 +3,18 @@
 //! end of the log before the first command.
 
 mod batch;
-mod recipes;
 mod through;
 
 use crate::{
+    metrics::DeciderMetrics,
     outcomes::{self, Changes},
     topics::Topics,
 };
+use almanac_errors::chain;
 use almanac_event_log::{LogReader, Offset, ReadBatch, ReadLimit, StoredRecord, TopicId};
 use almanac_processor::{
     GatherLimits, GatheredState, LocalState, Owned, Role, RoleError, StateError, StateFolder,
-    foreign::is_uuid,
+    foreign::is_uuid, traced,
 };
 use almanac_schemas::{
     CONSISTENCY_TOKEN, Codec, Token,
@@ -21,9 +22,12 @@ use almanac_schemas::{
 };
 use async_trait::async_trait;
 use batch::Batch;
+use futures::future::try_join_all;
 use jiff::Timestamp;
-pub(crate) use recipes::{not_json, problem_of, read_body, read_revision};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use through::Through;
 
 #[derive(Clone, Debug)]
@@ -55,17 +59,20 @@ pub struct Decider {
     pub topics: Topics,
     pub options: DeciderOptions,
     pub codec: Arc<Codec>,
-    /// Folded from the events, by aggregate.
-    pub aggregates: StateFolder,
+    /// Folded from the events of each of the [`contexts`](crate::contexts()), in their order, by
+    /// aggregate.
+    pub aggregates: Vec<StateFolder>,
     /// Folded from the replies, by outcome.
     pub outcomes: StateFolder,
+    pub metrics: DeciderMetrics,
 }
 
 /// The local state of one owned partition.
 struct State {
     /// Of the input, as tokens name it.
     commands: TopicId,
-    aggregates: GatheredState,
+    /// Of each context, in their order.
+    aggregates: Vec<GatheredState>,
     outcomes: GatheredState,
     /// Commands below this may have been decided before the take-over.
     handled_below: Offset,
@@ -73,14 +80,16 @@ struct State {
     decided_below: Option<Offset>,
 }
 
-/// Where the position of the input stands among the aggregates that they were written with.
+/// Where the position of the input stands among the outcomes that were written with it.
 const INPUT_POSITION: &[u8] = b"input-position";
 
 impl State {
     /// Starts to write what is due.
     async fn flush_due(&self) -> Result<(), StateError> {
         let now_ms = Timestamp::now().as_millisecond();
-        self.aggregates.flush_due(|_| Ok(Changes::new())).await?;
+        for aggregates in &self.aggregates {
+            aggregates.flush_due(|_| Ok(Changes::new())).await?;
+        }
         self.outcomes.flush_due(move |on_disk| outcomes::forget(on_disk, now_ms)).await
     }
 }
@@ -95,20 +104,23 @@ struct Positions {
 
 /// Reads them off the threads that serve.
 async fn read_positions(
-    aggregates: LocalState,
+    aggregates: Vec<LocalState>,
     outcomes: LocalState,
     commands: TopicId,
-) -> Result<(LocalState, LocalState, Positions), RoleError> {
+) -> Result<(Vec<LocalState>, LocalState, Positions), RoleError> {
     let read = move || -> Result<_, RoleError> {
         // Replies name the commands that they answer; a command that cannot be read has none, and
         // whoever passed over it last may know.
         let replied = outcomes::decided_below(&outcomes)?;
-        let handled = position_under(INPUT_POSITION, &aggregates, commands)?;
-        let through = Through::read(&aggregates, commands.0)?;
+        let handled = position_under(INPUT_POSITION, &outcomes, commands)?;
+        let mut through = Through::default();
+        for aggregates in &aggregates {
+            through.take(Through::read(aggregates, commands.0)?);
+        }
         let positions = Positions { decided_below: replied.max(handled), through };
         Ok((aggregates, outcomes, positions))
     };
-    tokio::task::spawn_blocking(read).await.map_err(|error| RoleError::other(&error))?
+    tokio::task::spawn_blocking(read).await.map_err(RoleError::other)?
 }
 
 /// A position of the input that stands in a local state, if it is one of this topic.
@@ -129,21 +141,27 @@ fn position_under(
 impl Role for Decider {
     async fn own(&self, owned: Owned) -> Result<(), RoleError> {
         let mut input = owned.take_over().await?;
-        let aggregates = self.fold(&owned, &self.topics.recipes, &self.aggregates).await?;
-        let outcomes = self.fold(&owned, &self.topics.replies, &self.outcomes).await?;
+        let events = self.topics.events.iter().zip(&self.aggregates);
+        let (aggregates, outcomes) = tokio::try_join!(
+            try_join_all(events.map(|(topic, folder)| self.fold(&owned, topic, folder))),
+            self.fold(&owned, &self.topics.replies, &self.outcomes)
+        )?;
         let commands = owned.log.topic(&self.topics.commands).await?.id;
         let (aggregates, outcomes, positions) =
             read_positions(aggregates, outcomes, commands).await?;
         let decided_below = positions.decided_below;
         let state = State {
             commands,
-            aggregates: GatheredState::new(aggregates, self.options.flush),
+            aggregates: aggregates
+                .into_iter()
+                .map(|aggregates| GatheredState::new(aggregates, self.options.flush))
+                .collect(),
             outcomes: GatheredState::new(outcomes, self.options.flush),
             handled_below: input.hold_against(decided_below),
             decided_below,
         };
         let mut reader = input.reader(&*owned.log).await?;
-        tracing::info!(partition = owned.partition(), "deciding commands");
+        tracing::debug!(partition = owned.partition(), "deciding commands");
         let mut through = positions.through;
         let mut next = self.read(&owned, &mut *reader, 0).await?;
         while let Some(read) = next {
@@ -157,10 +175,17 @@ impl Role for Decider {
             let decided = batch.finish();
             through = decided.through;
             // The next batch gathers while this one commits.
-            let (offsets, read) = tokio::join!(
-                input.commit(decided.appends, last.offset + 1),
-                self.read(&owned, &mut *reader, read.records.len())
-            );
+            let (hops, commands) = (decided.hops, read.records.len());
+            let commit = async {
+                let since = Instant::now();
+                let committed = input.commit(decided.appends, last.offset + 1).await;
+                traced::end(hops, commands, committed.is_err().then_some("commit"));
+                let offsets = committed?;
+                self.metrics.committed(&decided.account, since.elapsed());
+                Ok::<_, RoleError>(offsets)
+            };
+            let (offsets, read) =
+                tokio::join!(commit, self.read(&owned, &mut *reader, read.records.len()));
             decided.local.take(&state, &offsets?, last.offset + 1);
             state.flush_due().await?;
             next = read?;
@@ -240,7 +265,7 @@ impl Decider {
             state = apply(state, changes, position).await?;
         }
         let state = apply(state, Changes::new(), Some(fold.end())).await?;
-        tracing::info!(topic, partition, from, records = folded, "local state is complete");
+        tracing::debug!(topic, partition, from, records = folded, "local state is complete");
         Ok(state)
     }
 
@@ -265,7 +290,7 @@ impl Decider {
         let reply = match self.codec.decode(value).await {
             Ok(decoded) if decoded.record() == REPLY => decoded.read::<ReplyRecord>(),
             Ok(_) => return Ok(()),
-            Err(error) if error.is_outage() => return Err(RoleError::other(&error)),
+            Err(error) if error.is_outage() => return Err(RoleError::other(error)),
             Err(error) => Err(error),
         };
         match reply {
@@ -276,7 +301,7 @@ impl Decider {
                 }
             }
             Err(error) => tracing::warn!(
-                topic = %record.topic, partition = record.partition, offset = record.offset, %error,
+                topic = %record.topic, partition = record.partition, offset = record.offset, error = %chain(&error),
                 "passing over a reply that cannot be read"
             ),
         }
@@ -292,6 +317,6 @@ async fn apply(
 ) -> Result<LocalState, RoleError> {
     tokio::task::spawn_blocking(move || state.apply(changes, position).map(|()| state))
         .await
-        .map_err(|error| RoleError::other(&error))?
+        .map_err(RoleError::other)?
         .map_err(RoleError::from)
 }

@@ -5,7 +5,7 @@
 
 use almanac_event_log::Offset;
 use almanac_processor::{LocalState, StateError};
-use almanac_schemas::{Token, recipes};
+use almanac_schemas::Token;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -14,11 +14,7 @@ const NEWEST_TOKEN: &str = "newest-token";
 
 /// Where the token of a context's newest event stands in the local state.
 pub(super) fn key_of(context: &str) -> Vec<u8> {
-    match context {
-        // From when it was the only one.
-        recipes::CONTEXT => NEWEST_TOKEN.into(),
-        other => format!("{NEWEST_TOKEN}/{other}").into_bytes(),
-    }
+    format!("{NEWEST_TOKEN}/{context}").into_bytes()
 }
 
 /// By context, the offset of the newest command that led to an event.
@@ -37,6 +33,13 @@ impl Through {
             }
         }
         Ok(through)
+    }
+
+    /// Takes in what another local state says.
+    pub(super) fn take(&mut self, other: Self) {
+        for (context, offset) in other.0 {
+            self.reach(&context, offset);
+        }
     }
 
     /// A command of this context led to an event.

@@ -1,5 +1,6 @@
 //! Colours: what is kept is sRGB, which is what a picture without a profile is taken for.
 
+use almanac_errors::chain;
 use image::{DynamicImage, RgbImage, RgbaImage};
 use moxcms::{CmsError, ColorProfile, DataColorSpace, Layout, TransformOptions};
 
@@ -11,7 +12,7 @@ pub(super) fn to_srgb(image: DynamicImage, profile: &[u8]) -> DynamicImage {
         Ok(Some(converted)) => converted,
         Ok(None) => image,
         Err(error) => {
-            tracing::debug!(%error, "a colour profile cannot be used; the picture is taken for sRGB");
+            tracing::debug!(error = %chain(&error), "a colour profile cannot be used; the picture is taken for sRGB");
             image
         }
     }

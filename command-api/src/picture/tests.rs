@@ -247,3 +247,23 @@ fn a_profile_is_inflated_within_bounds() {
     let taken = taken("image/png", &bomb);
     assert!(taken < 4 * MAX_INFLATED as usize, "{taken} bytes");
 }
+
+/// However a picture is damaged, it is made small or refused.
+#[test]
+fn damaged_pictures_are_taken_or_refused() {
+    let _turn = alone();
+    let formats = [
+        ("image/jpeg", ImageFormat::Jpeg),
+        ("image/png", ImageFormat::Png),
+        ("image/webp", ImageFormat::WebP),
+    ];
+    let seeds = formats.map(|(_, format)| encoded(9, 7, format));
+    almanac_fuzzing::fuzz(seeds, |body: &[u8]| {
+        for (name, _) in formats {
+            if let Ok(picture) = prepared(name, body) {
+                let image = shown(&picture);
+                assert_eq!((image.width(), image.height()), (picture.width, picture.height));
+            }
+        }
+    });
+}

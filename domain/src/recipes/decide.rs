@@ -1,14 +1,8 @@
 //! Commands held against what is known, and what follows from them.
 
 use super::{Field, Recipe};
+use crate::aggregate::{Caller, Expected, Refusal, Standing, permit, permit_creation};
 use jiff::Timestamp;
-
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    pub subject: String,
-    pub is_admin: bool,
-}
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +22,6 @@ pub enum Command {
     RemoveThumbnail,
 }
 
-/// The version that the caller saw.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// Whatever it is.
-    Any,
-    /// One of these; none never fits.
-    Versions(Vec<u64>),
-}
-
 /// The fold of a recipe's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Knowledge {
@@ -50,14 +35,6 @@ pub struct Knowledge {
     pub is_deleted: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-}
-
-/// What of a recipe decides whether it may be changed at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    pub version: u64,
-    pub owner: String,
-    pub is_deleted: bool,
 }
 
 /// One event, complete: rows can be folded from it without reading anything else.
@@ -82,45 +59,6 @@ pub enum Fact {
     ThumbnailRemoved,
 }
 
-/// Why a command is not carried out. Nothing follows from it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("there is no such recipe")]
-    Unknown,
-    #[error("the recipe was deleted; restoring it undoes that")]
-    Deleted { version: u64 },
-    #[error("there is a recipe with this id already")]
-    Exists { version: u64 },
-    #[error("only its owner or an admin may change the recipe")]
-    NotAllowed,
-    #[error("the recipe is at version {current}, which is not the one expected")]
-    Stale { current: u64 },
-}
-
-/// Whether a caller may change a recipe as it stands; restoring is all that may be done to one that
-/// is deleted.
-pub fn permit(
-    standing: Option<&Standing>,
-    restores: bool,
-    caller: &Caller,
-    expected: &Expected,
-) -> Result<(), Refusal> {
-    let Some(standing) = standing else { return Err(Refusal::Unknown) };
-    let version = standing.version;
-    if !caller.is_admin && caller.subject != standing.owner {
-        return Err(Refusal::NotAllowed);
-    }
-    if standing.is_deleted && !restores {
-        return Err(Refusal::Deleted { version });
-    }
-    if let Expected::Versions(versions) = expected
-        && !versions.contains(&version)
-    {
-        return Err(Refusal::Stale { current: version });
-    }
-    Ok(())
-}
-
 impl Knowledge {
     pub fn standing(&self) -> Standing {
         Standing { version: self.version, owner: self.owner.clone(), is_deleted: self.is_deleted }
@@ -135,30 +73,22 @@ pub fn decide(
     expected: &Expected,
     now: Timestamp,
 ) -> Result<Option<Event>, Refusal> {
-    let (known, command) = match (known, command) {
-        (None, Command::Create { recipe }) => {
-            // A version that is expected of what is not there is a stale one.
-            if let Expected::Versions(_) = expected {
-                return Err(Refusal::Unknown);
-            }
-            let after = Knowledge {
-                version: 1,
-                recipe: *recipe,
-                owner: caller.subject.clone(),
-                thumbnail: None,
-                is_deleted: false,
-                created_at: now,
-                updated_at: now,
-            };
-            return Ok(Some(Event { fact: Fact::Created, after, occurred_at: now }));
-        }
-        (None, _) => return Err(Refusal::Unknown),
-        (Some(known), Command::Create { .. }) => {
-            return Err(Refusal::Exists { version: known.version });
-        }
-        (Some(known), command) => (known, command),
-    };
-    permit(Some(&known.standing()), command == Command::Restore, caller, expected)?;
+    let standing = known.map(Knowledge::standing);
+    if let Command::Create { recipe } = command {
+        permit_creation(standing.as_ref(), expected)?;
+        let after = Knowledge {
+            version: 1,
+            recipe: *recipe,
+            owner: caller.subject.clone(),
+            thumbnail: None,
+            is_deleted: false,
+            created_at: now,
+            updated_at: now,
+        };
+        return Ok(Some(Event { fact: Fact::Created, after, occurred_at: now }));
+    }
+    permit(standing.as_ref(), command == Command::Restore, caller, expected)?;
+    let Some(known) = known else { return Err(Refusal::Unknown) };
     // Clocks jump: an event is never earlier than the one before.
     let now = now.max(known.updated_at);
     let next = Knowledge { version: known.version + 1, updated_at: now, ..known.clone() };

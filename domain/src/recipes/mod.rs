@@ -11,9 +11,7 @@ pub mod limits;
 mod quantity;
 mod recipe;
 
-pub use decide::{
-    Caller, Command, Event, Expected, Fact, Knowledge, Refusal, Standing, decide, permit,
-};
+pub use decide::{Command, Event, Fact, Knowledge, decide};
 pub use draft::{Draft, IngredientDraft, QuantityDraft, StepDraft};
 pub use quantity::{Amount, Quantity, System, Unit};
 pub use recipe::{Difficulty, Field, Ingredient, Range, Recipe, Step, Times, Unfit};

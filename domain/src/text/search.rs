@@ -83,17 +83,23 @@ fn pairs(run: &str) -> impl Iterator<Item = &str> {
 
 /// What an index keeps of a text: its words; of runs, the characters and the pairs.
 pub fn terms(text: &str) -> BTreeSet<String> {
-    let folded = fold(text);
     let mut terms = BTreeSet::new();
-    for (kind, part) in parts(&folded) {
+    terms_of_folded(&fold(text), |term| {
+        terms.insert(term.to_owned());
+    });
+    terms
+}
+
+/// The same of a text that is folded already, one after the other; they may repeat.
+pub fn terms_of_folded<'a>(folded: &'a str, mut take: impl FnMut(&'a str)) {
+    for (kind, part) in parts(folded) {
         if kind == Kind::Word {
-            terms.insert(part.to_owned());
+            take(part);
         } else {
-            terms.extend(part.chars().map(String::from));
-            terms.extend(pairs(part).map(str::to_owned));
+            part.char_indices().for_each(|(at, one)| take(&part[at..at + one.len_utf8()]));
+            pairs(part).for_each(&mut take);
         }
     }
-    terms
 }
 
 /// What a text must have to be found: every word and every run of a question, once each.
@@ -122,9 +128,21 @@ impl Wanted {
         self.len() == 0
     }
 
+    /// Each begins a term that an index has of every text with these words.
+    pub fn words(&self) -> &BTreeSet<String> {
+        &self.words
+    }
+
     /// Terms that an index has of every text with these words and runs.
     pub fn terms(&self) -> BTreeSet<String> {
         let mut terms = self.words.clone();
+        terms.append(&mut self.terms_of_runs());
+        terms
+    }
+
+    /// Terms that an index has of every text with these runs.
+    pub fn terms_of_runs(&self) -> BTreeSet<String> {
+        let mut terms = BTreeSet::new();
         for run in &self.runs {
             let pairs: Vec<&str> = pairs(run).collect();
             let Some(last) = pairs.last() else {
@@ -152,10 +170,11 @@ impl Wanted {
 
     /// Whether each word begins a word of the text, and each run is in it.
     pub fn begins_in(&self, text: &str) -> bool {
-        if self.is_empty() {
-            return true;
-        }
-        let folded = fold(text);
+        self.is_empty() || self.begins_in_folded(&fold(text))
+    }
+
+    /// The same of a text that is folded already.
+    pub fn begins_in_folded(&self, folded: &str) -> bool {
         let begins = |word: &String| {
             let found = folded.match_indices(word.as_str());
             found.into_iter().any(|(at, _)| is_a_beginning(&folded[..at]))
@@ -239,6 +258,10 @@ mod tests {
         fn a_text_is_found_by_what_it_says(text in "[a-c \u{301}豆腐麻婆カ\u{3099}ก่์]{0,10}") {
             let wanted = Wanted::parse(&text);
             prop_assert!(wanted.terms().is_subset(&terms(&text)));
+            let terms = terms(&text);
+            for word in wanted.words() {
+                prop_assert!(terms.iter().any(|term| term.starts_with(word)), "{word}");
+            }
             prop_assert!(wanted.runs_are_in([text.as_str()]));
             prop_assert!(wanted.begins_in(&text));
         }

@@ -122,6 +122,29 @@ pub enum Warning {
     InferredStep,
 }
 
+impl Warning {
+    /// The name in the public API.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NearHorizon => "near_horizon",
+            Self::InferredStep => "inferred_step",
+        }
+    }
+
+    /// What it means, for people.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::NearHorizon => {
+                "a planned span or a longest window ends close to the end of a limited variable"
+            }
+            Self::InferredStep => {
+                "the forecast names neither step nor until: a sample lasts no longer than the \
+                 smallest distance of two"
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Analysis {
     pub start_from: Timestamp,
@@ -155,7 +178,7 @@ pub fn unanswerable(schedule: &Schedule, series: &[Series]) -> Vec<(usize, usize
 }
 
 /// The limits that count for a task, and how its wave height was multiplied.
-type Limits = Result<(Vec<Limit>, Option<Alpha>), AlphaRefusal>;
+pub(super) type Limits = Result<(Vec<Limit>, Option<Alpha>), AlphaRefusal>;
 
 /// A question with its forecast cut into cells.
 pub struct Analyst<'a> {
@@ -273,6 +296,15 @@ impl<'a> Analyst<'a> {
             }
             _ => Vec::new(),
         }
+    }
+
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// By task.
+    pub(super) fn all_limits(&self) -> &[Limits] {
+        &self.limits
     }
 
     fn state(&self, task: usize) -> TaskState {

@@ -56,6 +56,24 @@ impl Series {
         })
     }
 
+    /// The span of each sample.
+    pub fn spans(&self) -> impl Iterator<Item = (Timestamp, Timestamp)> + '_ {
+        let spans = self.from.iter().zip(&self.until);
+        spans.map(|(from, until)| {
+            (super::instant::timestamp(*from), super::instant::timestamp(*until))
+        })
+    }
+
+    /// Variables with a value or its absence for each sample.
+    pub fn columns(&self) -> impl Iterator<Item = (Variable, &[Option<Decimal>])> + '_ {
+        self.columns.iter().map(|(variable, values)| (*variable, &values[..]))
+    }
+
+    /// What a sample without an end of its own lasts at most.
+    pub fn step_s(&self) -> i64 {
+        self.step / SECOND
+    }
+
     /// Whether the variable has a value anywhere.
     pub fn has(&self, variable: Variable) -> bool {
         self.column(variable).is_some_and(|values| values.iter().any(Option::is_some))

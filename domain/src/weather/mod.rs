@@ -7,12 +7,15 @@
 
 mod alpha;
 mod analysis;
+mod changes;
 mod forecast;
 mod instant;
 mod options;
+mod place;
 mod plan;
 mod resample;
 mod schedule;
+mod shown;
 mod timeline;
 mod variable;
 mod verdict;
@@ -22,12 +25,15 @@ pub use analysis::{
     Analysis, AnalysisError, Analyst, Between, Combine, LongestWindow, Margin, PlannedTask,
     Question, StartWindow, Step, TaskResult, VariableUse, Warning, Window, unanswerable,
 };
+pub use changes::{Change, ChangeKind, Judged, changes};
 pub use forecast::{MAX_STEP_S, MIN_STEP_S, Series, SeriesDraft};
 pub use options::{Options, OptionsDraft};
+pub use place::Place;
 pub use resample::resample;
 pub use schedule::{
     Limit, LimitDraft, Location, MAX_DURATION_S, MAX_PREDECESSORS, MAX_TASKS, MAX_TOTAL_S,
     MIN_REPEAT_S, Schedule, ScheduleDraft, Task, TaskDraft, TaskState,
 };
+pub use shown::Stretch;
 pub use variable::Variable;
 pub use verdict::{Decider, Verdict};

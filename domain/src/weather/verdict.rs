@@ -166,6 +166,17 @@ impl<'a> Verdicts<'a> {
         (end < until).then_some(end.max(from))
     }
 
+    /// Stretches of one verdict, over the whole forecast.
+    pub(super) fn stretches(&self) -> Vec<(Window, Verdict)> {
+        let mut next = 0;
+        let cut = self.cells.chunk_by(|one, other| one == other).map(|cells| {
+            let first = next;
+            next += cells.len();
+            (window(self.span(&(first..next))), cells[0])
+        });
+        cut.collect()
+    }
+
     /// Stretches of one sample and one verdict, over the whole forecast.
     pub(super) fn steps(&self) -> impl Iterator<Item = Step> + '_ {
         let mut cell = 0;

@@ -5,13 +5,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::{Deserialize, Serialize};
-use std::{
-    fs::{self, OpenOptions},
-    io::{ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 use uuid::Uuid;
 
 /// The only key of the file: symmetric, since nobody but this installation checks its tokens.
@@ -33,7 +27,7 @@ struct OwnKeys {
 pub fn make_key(file: &Path) -> Result<(), IdentityError> {
     let error = |action| {
         let file = file.to_owned();
-        move |cause| IdentityError::File { action, file, cause }
+        move |source| IdentityError::File { action, file, source }
     };
     if file.exists() {
         return Ok(());
@@ -46,24 +40,7 @@ pub fn make_key(file: &Path) -> Result<(), IdentityError> {
         k: URL_SAFE_NO_PAD.encode(secret),
     };
     let text = serde_json::to_string_pretty(&OwnKeys { keys: vec![key] }).unwrap_or_default();
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).map_err(error("write"))?;
-    }
-    // Whole or not at all: a process may die in the middle.
-    let draft = file.with_extension(format!("{}.new", Uuid::new_v4()));
-    let mut options = OpenOptions::new();
-    let mut opened =
-        options.write(true).create_new(true).mode(0o600).open(&draft).map_err(error("write"))?;
-    let written = opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all());
-    // Unlike a rename, a link never replaces what another process made meanwhile. Not every
-    // filesystem has links.
-    let made = written.and_then(|()| match fs::hard_link(&draft, file) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(_) => fs::rename(&draft, file),
-    });
-    let _ = fs::remove_file(&draft);
-    made.map_err(error("write"))
+    almanac_secrets::write_once(file, text.as_bytes()).map_err(error("write"))
 }
 
 /// What a minted token says.
@@ -90,20 +67,22 @@ struct Claims<'a> {
 
 /// A token signed with the key in `file`.
 pub fn mint(file: &Path, minted: &Minted<'_>) -> Result<String, IdentityError> {
-    let text = fs::read_to_string(file).map_err(|cause| IdentityError::File {
+    let text = fs::read_to_string(file).map_err(|source| IdentityError::File {
         action: "read",
         file: file.to_owned(),
-        cause,
+        source,
     })?;
     let keys: OwnKeys = serde_json::from_str(&text).map_err(|error| IdentityError::NotKeys {
-        file: file.to_owned(),
-        detail: error.to_string(),
+        source_name: file.display().to_string(),
+        source: error.into(),
     })?;
-    let key = keys.keys.first().ok_or_else(|| IdentityError::NoKey { file: file.to_owned() })?;
-    let signing = |error: jsonwebtoken::errors::Error| IdentityError::Signing(error.to_string());
+    let key = keys
+        .keys
+        .first()
+        .ok_or_else(|| IdentityError::NoKey { source_name: file.display().to_string() })?;
     let secret = URL_SAFE_NO_PAD.decode(&key.k).map_err(|error| IdentityError::NotKeys {
-        file: file.to_owned(),
-        detail: error.to_string(),
+        source_name: file.display().to_string(),
+        source: error.into(),
     })?;
     let secret = EncodingKey::from_secret(&secret);
     let now = Timestamp::now().as_second();
@@ -117,5 +96,5 @@ pub fn mint(file: &Path, minted: &Minted<'_>) -> Result<String, IdentityError> {
         aud: minted.audience,
     };
     let head = Header { kid: Some(key.kid.clone()), ..Header::new(Algorithm::HS256) };
-    encode(&head, &claims, &secret).map_err(signing)
+    encode(&head, &claims, &secret).map_err(IdentityError::Signing)
 }

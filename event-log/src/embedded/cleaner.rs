@@ -16,6 +16,7 @@ use super::{
     segment::{self, io_error},
 };
 use crate::{LogResult, Offset, Retention};
+use almanac_errors::chain;
 use parking_lot::RwLock;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -78,7 +79,7 @@ impl Cleaner {
                 candidates.push(number);
             }
             if let Err(error) = self.clean(&candidates) {
-                tracing::warn!(%error, "cannot clean the log; it stays as it is");
+                tracing::warn!(error = %chain(&error), "cannot clean the log; it stays as it is");
             }
         }
     }

@@ -251,7 +251,7 @@ pub(super) fn decode_records(mut body: Bytes, base: Offset) -> Option<Vec<(Offse
         if body.remaining() < 24 {
             return None;
         }
-        let offset = base + u64::from(body.get_u32_le());
+        let offset = base.checked_add(u64::from(body.get_u32_le()))?;
         let timestamp_ms = body.get_i64_le();
         let key_length = body.get_u32_le() as usize;
         let value_length = body.get_u32_le();

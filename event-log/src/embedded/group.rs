@@ -3,7 +3,10 @@
 //! There is usually one member per group. The protocol is kept all the same, because the
 //! processors above rely on it and because tests run several.
 
-use crate::{GroupEvent, GroupMember, GroupOptions, LogError, LogResult, Ownership, Revocation};
+use crate::{
+    GroupEvent, GroupMember, GroupMemberDescription, GroupOptions, GroupState, LogError, LogResult,
+    Ownership, Revocation,
+};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -33,9 +36,38 @@ struct Member {
     session_timeout: Duration,
     events: mpsc::UnboundedSender<GroupEvent>,
     holds_partitions: bool,
+    topic: Arc<str>,
+    /// What it was given last.
+    given: Vec<u32>,
 }
 
 impl Groups {
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.lock().keys().map(ToString::to_string).collect()
+    }
+
+    /// Who is in a group now.
+    pub(super) fn described(&self, group: &str) -> (GroupState, Vec<GroupMemberDescription>) {
+        let groups = self.0.lock();
+        let Some(group) = groups.get(group) else { return (GroupState::Empty, Vec::new()) };
+        let described = |member: &Member| {
+            let given = member.given.iter().filter(|_| member.holds_partitions);
+            GroupMemberDescription {
+                id: format!("{}-{}", member.instance, member.serial),
+                client: member.instance.clone(),
+                instance: Some(member.instance.clone()),
+                host: None,
+                assigned: given.map(|partition| (member.topic.clone(), *partition)).collect(),
+            }
+        };
+        let state = match (group.members.is_empty(), group.settled) {
+            (true, _) => GroupState::Empty,
+            (false, true) => GroupState::Stable,
+            (false, false) => GroupState::Rebalancing,
+        };
+        (state, group.members.iter().map(described).collect())
+    }
+
     /// Whether `generation` is still the one in force. Taken under the lock that a rebalance
     /// needs, so that the writer can ask in the moment it writes.
     pub(super) fn is_current(&self, group: &str, generation: u64) -> bool {
@@ -52,6 +84,7 @@ impl Groups {
     ) -> Box<dyn GroupMember> {
         let (sender, events) = mpsc::unbounded_channel();
         let group: Arc<str> = options.group.as_str().into();
+        let topic: Arc<str> = options.topic.as_str().into();
         let serial = {
             let mut groups = self.0.lock();
             let entry = groups.entry(group.clone()).or_default();
@@ -66,10 +99,11 @@ impl Groups {
                 session_timeout: options.session_timeout,
                 events: sender,
                 holds_partitions: false,
+                topic: topic.clone(),
+                given: Vec::new(),
             });
             serial
         };
-        let topic: Arc<str> = options.topic.as_str().into();
         let member =
             EmbeddedMember { groups: self.clone(), group, topic, partitions, serial, events };
         member.start_rebalance();
@@ -105,12 +139,15 @@ impl Groups {
         let generation = entry.generation;
         let count = entry.members.len() as u32;
         for (place, member) in entry.members.iter_mut().enumerate() {
-            let ownerships: Vec<_> = (0..partitions)
-                .filter(|partition| partition % count == place as u32)
+            let given = (0..partitions).filter(|partition| partition % count == place as u32);
+            member.given = given.collect();
+            let ownerships: Vec<_> = member
+                .given
+                .iter()
                 .map(|partition| Ownership {
                     group: group.clone(),
                     topic: topic.clone(),
-                    partition,
+                    partition: *partition,
                     generation: Arc::new(Generation { number: generation }),
                 })
                 .collect();
@@ -143,7 +180,7 @@ impl GroupMember for EmbeddedMember {
     async fn next(&mut self) -> LogResult<GroupEvent> {
         self.events.recv().await.ok_or_else(|| LogError::Fenced {
             transactional_id: self.group.to_string(),
-            detail: "another member joined under the same name".to_owned(),
+            source: "another member joined under the same name".into(),
         })
     }
 

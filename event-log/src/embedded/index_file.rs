@@ -179,7 +179,7 @@ impl Refs<'_> {
         self.file.read_exact_at(&mut bytes, at).map_err(|error| LogError::Corrupt {
             file: self.path.to_owned(),
             position: at,
-            detail: error.to_string(),
+            source: error.into(),
         })?;
         Ok(bytes.chunks_exact(REF).map(|bytes| parse(bytes, self.segment).2).collect())
     }

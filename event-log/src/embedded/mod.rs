@@ -3,6 +3,8 @@
 mod cleaner;
 mod files;
 mod frame;
+#[cfg(test)]
+mod fuzzed;
 mod group;
 mod index;
 mod index_file;
@@ -15,8 +17,9 @@ mod threads;
 mod writer;
 
 use crate::{
-    Append, EventLog, GroupMember, GroupOptions, InputPosition, Isolation, LogError, LogReader,
-    LogResult, Offset, Ownership, TopicDescription, TopicId, TopicSpec, Transactor,
+    Append, EventLog, GroupDescription, GroupMember, GroupNames, GroupOptions, GroupState,
+    InputPosition, Isolation, LogError, LogReader, LogResult, Offset, Ownership, ReadLimit,
+    TopicDescription, TopicId, TopicSpec, Transactor,
 };
 use async_trait::async_trait;
 use files::OpenFiles;
@@ -28,6 +31,7 @@ use std::{
     fs::{self, File},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 use tail::Tail;
 use threads::Death;
@@ -138,6 +142,33 @@ impl EmbeddedLog {
         })))
     }
 
+    /// Halves what is left until nothing is.
+    async fn offset_at(&self, topic: &str, partition: u32, time_ms: i64) -> LogResult<Offset> {
+        let one = ReadLimit { records: 1, bytes: 1 };
+        let (mut from, end) = (self.start(topic, partition).await?, self.0.end(topic, partition)?);
+        let mut to = end;
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let mut reader = self.read_to(topic, partition, middle, end).await?;
+            let batch = reader.next(one, Duration::ZERO).await?;
+            match batch.records.first() {
+                Some(stored) if stored.record.timestamp_ms < time_ms => from = stored.offset + 1,
+                _ => to = middle,
+            }
+        }
+        Ok(from)
+    }
+
+    fn committed_of(&self, group: &str, places: &[(Arc<str>, u32)]) -> Vec<InputPosition> {
+        let (group, index) = (Arc::<str>::from(group), self.0.index.read());
+        let position = |(topic, partition): &(Arc<str>, u32)| {
+            let (number, _) = index.topic(topic).ok()?;
+            let next_offset = *index.positions.get(&(group.clone(), number, *partition))?;
+            Some(InputPosition { topic: topic.clone(), partition: *partition, next_offset })
+        };
+        places.iter().filter_map(position).collect()
+    }
+
     async fn submit(
         &self,
         appends: Vec<Append>,
@@ -152,13 +183,17 @@ impl EmbeddedLog {
             .map_err(|_| LogError::Closed)?;
         let bases = answer.await.map_err(|_| LogError::Unknown {
             what: "a transaction".to_owned(),
-            detail: "the thread that writes the log ended".to_owned(),
+            source: "the thread that writes the log ended".into(),
         })??;
         Ok(places.into_iter().map(|(run, delta)| Some(bases[run] + u64::from(delta))).collect())
     }
 }
 
 impl Inner {
+    fn has_positions(&self, group: &str) -> bool {
+        self.index.read().positions.keys().any(|(known, ..)| **known == *group)
+    }
+
     /// Encodes in the caller's thread, so that the writer only writes. Also returns, for each
     /// append, its run and its place therein.
     #[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
@@ -300,6 +335,15 @@ impl EventLog for EmbeddedLog {
         Ok(self.0.index.read().partition(topic, partition)?.start)
     }
 
+    async fn offsets_at(&self, topic: &str, time_ms: i64) -> LogResult<Vec<Offset>> {
+        let described = self.topic(topic).await?;
+        let mut found = Vec::with_capacity(described.partitions as usize);
+        for partition in 0..described.partitions {
+            found.push(self.offset_at(topic, partition, time_ms).await?);
+        }
+        Ok(found)
+    }
+
     async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
         reader::open(self.0.index.clone(), topic, from, None)
     }
@@ -326,6 +370,27 @@ impl EventLog for EmbeddedLog {
         Ok(index.positions.get(&key).copied())
     }
 
+    async fn groups(&self, at_most: usize) -> LogResult<GroupNames> {
+        let mut names = self.0.groups.names();
+        names.extend(self.0.index.read().positions.keys().map(|(group, ..)| group.to_string()));
+        Ok(GroupNames::first(names, at_most, None))
+    }
+
+    async fn describe_groups(
+        &self,
+        names: &[String],
+        places: &[(Arc<str>, u32)],
+    ) -> LogResult<Vec<GroupDescription>> {
+        let described = |name: &String| {
+            let (state, members) = self.0.groups.described(name);
+            let committed = self.committed_of(name, places);
+            let is_known = !members.is_empty() || self.0.has_positions(name);
+            let state = if is_known { state } else { GroupState::Dead };
+            GroupDescription { name: name.clone(), state, members, committed, fault: None }
+        };
+        Ok(names.iter().map(described).collect())
+    }
+
     async fn transactor(
         &self,
         transactional_id: &str,
@@ -334,8 +399,8 @@ impl EventLog for EmbeddedLog {
         let transactional_id: Arc<str> = transactional_id.into();
         let generation =
             ownership.generation.downcast_ref::<Generation>().ok_or_else(|| LogError::Refused {
-                what: transactional_id.to_string(),
-                detail: "the ownership is of another log".to_owned(),
+                what: format!("a transactor {transactional_id}"),
+                source: "the ownership is of another log".into(),
             })?;
         let epoch = {
             let mut epochs = self.0.epochs.lock();
@@ -386,8 +451,8 @@ impl Transactor for EmbeddedTransactor {
             next_offset: input.next_offset,
         };
         self.log.submit(appends, Some(fence)).await.map_err(|error| match error {
-            LogError::Unknown { detail, .. } => {
-                LogError::Ambiguous { transactional_id: self.transactional_id.to_string(), detail }
+            LogError::Unknown { source, .. } => {
+                LogError::Ambiguous { transactional_id: self.transactional_id.to_string(), source }
             }
             other => other,
         })

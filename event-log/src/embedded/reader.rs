@@ -9,6 +9,7 @@ use super::{
 use crate::{
     LogError, LogReader, LogResult, Offset, ReadBatch, ReadLimit, Record, Retention, StoredRecord,
 };
+use almanac_errors::Cause;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -278,23 +279,23 @@ pub(super) fn read_block(
     path: &Path,
     block: BlockRef,
 ) -> LogResult<Vec<(Offset, Record)>> {
-    let corrupt = |detail: &str| corrupt(path, block, detail);
+    let corrupt = |cause: Cause| corrupt(path, block, cause);
     let mut body = vec![0; block.length as usize];
-    file.read_exact_at(&mut body, block.position).map_err(|error| corrupt(&error.to_string()))?;
+    file.read_exact_at(&mut body, block.position).map_err(|error| corrupt(error.into()))?;
     if crc32c::crc32c(&body) != block.checksum {
-        return Err(corrupt("checksum does not match"));
+        return Err(corrupt("checksum does not match".into()));
     }
     decode(path, block, body.into())
 }
 
 fn decode(path: &Path, block: BlockRef, body: Bytes) -> LogResult<Vec<(Offset, Record)>> {
     frame::decode_records(body, block.base)
-        .ok_or_else(|| corrupt(path, block, "records do not follow the format"))
+        .ok_or_else(|| corrupt(path, block, "records do not follow the format".into()))
 }
 
-fn corrupt(path: &Path, block: BlockRef, detail: &str) -> LogError {
+fn corrupt(path: &Path, block: BlockRef, source: Cause) -> LogError {
     let (file, position) = (path.to_owned(), block.position);
-    LogError::Corrupt { file, position, detail: detail.to_owned() }
+    LogError::Corrupt { file, position, source }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::{
     index_file,
 };
 use crate::{LogError, LogResult};
+use almanac_errors::chain;
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt,
@@ -23,7 +24,7 @@ pub(super) fn io_error(
     file: &Path,
 ) -> impl FnOnce(std::io::Error) -> LogError {
     let file = file.to_owned();
-    move |error| LogError::Io { action, file, detail: error.to_string() }
+    move |error| LogError::Io { action, file, source: error.into() }
 }
 
 /// A segment file that is open for writing.
@@ -125,7 +126,7 @@ fn make_index(folder: &Path, number: u32, length: u64, index: &mut Index) -> Opt
             Some(encoded.refs_at)
         }
         Err(error) => {
-            tracing::warn!(%error, "a log segment stays without its index file");
+            tracing::warn!(error = %chain(&error), "a log segment stays without its index file");
             None
         }
     }
@@ -146,7 +147,7 @@ fn scan(
     let corrupt = |position: u64, detail: &str| LogError::Corrupt {
         file: path.to_owned(),
         position,
-        detail: detail.to_owned(),
+        source: detail.into(),
     };
     let (mut position, mut synced) = (0, 0);
     while position < length {
@@ -210,12 +211,7 @@ pub(super) fn write_again(file: &File, path: &Path, from: u64, to: u64) -> LogRe
     let mut at = from;
     while at < to {
         let Some(payload) = read_frame(file, path, at, to)? else {
-            let detail = "the system lost what was written; stop almanac and start it again";
-            return Err(LogError::Corrupt {
-                file: path.to_owned(),
-                position: at,
-                detail: detail.to_owned(),
-            });
+            return Err(LogError::Lost { file: path.to_owned(), position: at });
         };
         let length = FRAME_HEADER + payload.len();
         let mut bytes = vec![0; length];

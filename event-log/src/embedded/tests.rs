@@ -6,6 +6,7 @@ use crate::{
     conformance::{append, assigned, everything, group_options, position, spec},
 };
 use std::{
+    error::Error as _,
     io,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -33,7 +34,11 @@ async fn what_a_failed_sync_leaves_is_unknown_and_then_settled() {
     write("a").await.unwrap();
     log.append(vec![append(&"news".into(), 0, "kept")]).await.unwrap();
     fails.store(true, Ordering::SeqCst);
-    assert_eq!(write("b").await.unwrap_err().retry(), Retry::Unknown);
+    let error = write("b").await.unwrap_err();
+    assert_eq!(error.retry(), Retry::Unknown, "{error}");
+    let failed = error.source().unwrap().downcast_ref::<LogError>().unwrap();
+    assert!(matches!(failed, LogError::Io { action: "sync", .. }), "{failed:?}");
+    assert!(failed.source().unwrap().is::<std::io::Error>(), "{failed:?}");
     let error = write("c").await.unwrap_err();
     assert_eq!(error.retry(), Retry::Later, "{error}");
     assert!(error.to_string().contains("00000001.log"), "{error}");

@@ -3,6 +3,7 @@
 
 use super::segment::io_error;
 use crate::{LogError, LogResult};
+use almanac_errors::chain;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -27,10 +28,8 @@ pub(super) fn spawn(
             (_, Some(text)) => text.clone(),
             _ => "no message".to_owned(),
         };
-        let what = format!("the thread {name} of the log in {}", of.display());
-        let detail = format!("it panicked: {message}; the process has to be started again");
-        let error = LogError::Refused { what, detail };
-        tracing::error!(%error, "a thread of the log died");
+        let error = LogError::Died { thread: name, folder: of, message };
+        tracing::error!(error = %chain(&error), "a thread of the log died");
         death.send_if_modified(|first| {
             let is_first = first.is_none();
             first.get_or_insert(error);

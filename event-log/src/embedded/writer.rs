@@ -10,6 +10,7 @@ use super::{
     segment::{self, SegmentFile, io_error},
 };
 use crate::{Durability, LogError, LogResult, Offset};
+use almanac_errors::chain;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -176,7 +177,7 @@ impl Writer {
         let Some(fence) = fence else { return Ok(()) };
         let fenced = |detail: &str| LogError::Fenced {
             transactional_id: fence.transactional_id.to_string(),
-            detail: detail.to_owned(),
+            source: detail.into(),
         };
         if self.epochs.lock().get(&fence.transactional_id) != Some(&fence.epoch) {
             return Err(fenced("a newer transactor has this id"));
@@ -254,7 +255,7 @@ impl Writer {
             return;
         }
         if let Err(error) = self.write_file(&buffer, sync) {
-            tracing::error!(%error, "cannot write to the log");
+            tracing::error!(error = %chain(&error), "cannot write to the log");
             pending.into_iter().for_each(|waiting| waiting.refuse(error.clone()));
             return;
         }
@@ -293,7 +294,7 @@ impl Writer {
             && let Err(error) = self.roll()
         {
             // The active segment just grows; the next write tries again.
-            tracing::warn!(%error, "cannot start a new log segment");
+            tracing::warn!(error = %chain(&error), "cannot start a new log segment");
         }
     }
 
@@ -319,9 +320,8 @@ impl Writer {
     /// The file may hold what was just written, now or after a start, or not. Nothing more is written
     /// until that is settled.
     fn fail(&mut self, failure: LogError) -> LogError {
-        let detail = failure.to_string();
-        self.failed = Some(failure);
-        LogError::Unknown { what: "a transaction".to_owned(), detail }
+        self.failed = Some(failure.clone());
+        LogError::Unknown { what: "a transaction".to_owned(), source: failure.into() }
     }
 
     /// Settles what a failure left open: what was refused is cut off, and what was taken before is
@@ -341,7 +341,7 @@ impl Writer {
         match mended {
             Ok(()) => {
                 tracing::warn!(
-                    file = %segment.path.display(), after = %failure, "the log takes writes again"
+                    file = %segment.path.display(), after = %chain(&failure), "the log takes writes again"
                 );
                 (self.failed, self.synced) = (None, self.length);
                 Ok(())

@@ -3,19 +3,26 @@
 use super::{KafkaOptions, options::MESSAGE_MAX_BYTES, told::Told};
 use crate::{LogError, LogResult, Retention, TopicSpec};
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     error::{KafkaError, RDKafkaErrorCode},
 };
 use std::{sync::Arc, time::Duration};
 
+pub(super) fn unavailable(options: &KafkaOptions, error: KafkaError) -> LogError {
+    let what = format!("kafka at {}", options.bootstrap_servers);
+    LogError::Unavailable { what, source: error.into() }
+}
+
+pub(super) fn client(options: &KafkaOptions) -> LogResult<Arc<AdminClient<Told>>> {
+    let client = options.overridden(options.common()).create_with_context(Told);
+    client.map(Arc::new).map_err(|error| unavailable(options, error))
+}
+
 pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogResult<()> {
-    let unavailable = |error: KafkaError| LogError::Unavailable {
-        what: format!("kafka at {}", options.bootstrap_servers),
-        detail: error.to_string(),
-    };
-    let client: AdminClient<Told> =
-        options.overridden(options.common()).create_with_context(Told).map_err(unavailable)?;
-    let client = Arc::new(client);
+    let unavailable = |error| unavailable(options, error);
+    let client = client(options)?;
     let admin_options = AdminOptions::new()
         .request_timeout(Some(options.call_timeout))
         .operation_timeout(Some(options.call_timeout));
@@ -39,10 +46,11 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
         // A broker that expects TLS or SASL, or does not, closes the connection without a word.
         KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut) => LogError::Unavailable {
             what: format!("kafka at {}", options.bootstrap_servers),
-            detail: format!(
+            source: format!(
                 "no answer within {} ms: it is away, or wants other settings of TLS or SASL",
                 options.call_timeout.as_millis()
-            ),
+            )
+            .into(),
         },
         _ => unavailable(error),
     })?;
@@ -54,13 +62,14 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
                 if partition_count(&client, options.call_timeout, &topic).await? > 0 => {}
             Err((topic, code)) => {
                 return Err(LogError::Unavailable {
-                    what: format!("kafka topic {topic}"),
-                    detail: match code {
+                    what: format!("kafka topic {topic}, which cannot be created,"),
+                    source: match code {
                         RDKafkaErrorCode::InvalidReplicationFactor => format!(
-                            "cannot be created: fewer brokers are there than replication_factor = {}",
+                            "fewer brokers are there than replication_factor = {}",
                             options.replication_factor
-                        ),
-                        _ => format!("cannot be created: {code}"),
+                        )
+                        .into(),
+                        _ => code.into(),
                     },
                 });
             }
@@ -78,8 +87,8 @@ pub(super) async fn ensure(options: &KafkaOptions, topics: &[TopicSpec]) -> LogR
             }
             Err(Check::Kafka(error)) => return Err(unavailable(error)),
             Err(Check::Incomplete(topic)) => {
-                let detail = "its settings do not appear".to_owned();
-                return Err(LogError::Unavailable { what: format!("kafka topic {topic}"), detail });
+                let source = "its settings do not appear".into();
+                return Err(LogError::Unavailable { what: format!("kafka topic {topic}"), source });
             }
         }
     }
@@ -91,7 +100,10 @@ enum Check {
     Wrong(LogError),
 }
 
-fn wanted_settings(spec: &TopicSpec, options: &KafkaOptions) -> Vec<(&'static str, String)> {
+pub(super) fn wanted_settings(
+    spec: &TopicSpec,
+    options: &KafkaOptions,
+) -> Vec<(&'static str, String)> {
     let mut settings = vec![
         ("min.insync.replicas", options.min_insync_replicas.to_string()),
         ("unclean.leader.election.enable", "false".to_owned()),
@@ -112,6 +124,47 @@ fn wanted_settings(spec: &TopicSpec, options: &KafkaOptions) -> Vec<(&'static st
     settings
 }
 
+/// How a setting of a topic differs from what Almanac would make it with.
+pub(super) enum Difference {
+    None,
+    /// It loses facts, or mixes them up.
+    Refused(LogError),
+    /// Such as another retention of plumbing.
+    Unlike(LogError),
+    /// It was not told.
+    Unknown,
+}
+
+pub(super) fn difference(
+    spec: &TopicSpec,
+    name: &'static str,
+    wanted: &str,
+    found: &ConfigResource,
+) -> Difference {
+    let matters = match name {
+        "cleanup.policy" | "unclean.leader.election.enable" => true,
+        "retention.ms" | "retention.bytes" => spec.retention == Retention::Forever,
+        _ => false,
+    };
+    let Some(value) = found.get(name).and_then(|entry| entry.value.clone()) else {
+        return Difference::Unknown;
+    };
+    if value == wanted {
+        return Difference::None;
+    }
+    let error = LogError::WrongTopicSettings {
+        topic: spec.name.clone(),
+        setting: name,
+        found: value,
+        wanted: wanted.to_owned(),
+        remedy: format!(
+            "set it with kafka-configs --alter --topic {} --add-config {name}={wanted}",
+            spec.name
+        ),
+    };
+    if matters { Difference::Refused(error) } else { Difference::Unlike(error) }
+}
+
 /// What would lose facts or mix them up is refused; a different retention of plumbing is not.
 async fn check_settings(
     client: &AdminClient<Told>,
@@ -126,26 +179,10 @@ async fn check_settings(
     for ((spec, settings), found) in topics.iter().zip(settings).zip(described) {
         let found = found.map_err(|code| Check::Kafka(KafkaError::AdminOp(code)))?;
         for (name, wanted) in settings {
-            let is_fact = spec.retention == Retention::Forever;
-            let matters = match *name {
-                "cleanup.policy" | "unclean.leader.election.enable" => true,
-                "retention.ms" | "retention.bytes" => is_fact,
-                _ => false,
-            };
-            let Some(value) = found.get(name).and_then(|entry| entry.value.clone()) else {
-                return Err(Check::Incomplete(spec.name.clone()));
-            };
-            if matters && value != *wanted {
-                return Err(Check::Wrong(LogError::WrongTopicSettings {
-                    topic: spec.name.clone(),
-                    setting: name,
-                    found: value,
-                    wanted: wanted.clone(),
-                    remedy: format!(
-                        "set it with kafka-configs --alter --topic {} --add-config {name}={wanted}",
-                        spec.name
-                    ),
-                }));
+            match difference(spec, name, wanted, &found) {
+                Difference::Refused(error) => return Err(Check::Wrong(error)),
+                Difference::Unknown => return Err(Check::Incomplete(spec.name.clone())),
+                Difference::None | Difference::Unlike(_) => {}
             }
         }
     }
@@ -181,7 +218,7 @@ async fn check_partitions(
                 _ if tokio::time::Instant::now() > deadline => {
                     return Err(LogError::Unavailable {
                         what: format!("kafka topic {}", spec.name),
-                        detail: "its metadata does not appear".to_owned(),
+                        source: "its metadata does not appear".into(),
                     });
                 }
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -193,15 +230,27 @@ async fn check_partitions(
 }
 
 fn judge_partitions(counts: &[(&TopicSpec, usize)]) -> LogResult<()> {
-    let differs = |(spec, found): &&(&TopicSpec, usize)| *found != spec.partitions as usize;
-    let Some((spec, found)) = counts.iter().find(differs) else { return Ok(()) };
-    let others_fit = counts.iter().any(|one| !differs(&one));
-    Err(LogError::WrongTopicSettings {
+    let fault = counts.iter().find_map(|(spec, found)| partitions_fault(spec, *found, counts));
+    fault.map_or(Ok(()), Err)
+}
+
+/// What is wrong with the number of partitions of a topic, which is one of `all`.
+pub(super) fn partitions_fault(
+    spec: &TopicSpec,
+    found: usize,
+    all: &[(&TopicSpec, usize)],
+) -> Option<LogError> {
+    let fits = |spec: &TopicSpec, found: usize| found == spec.partitions as usize;
+    if fits(spec, found) {
+        return None;
+    }
+    let others_fit = all.iter().any(|(spec, found)| fits(spec, *found));
+    Some(LogError::WrongTopicSettings {
         topic: spec.name.clone(),
         setting: "partition count",
         found: found.to_string(),
         wanted: spec.partitions.to_string(),
-        remedy: remedy(spec, *found, others_fit),
+        remedy: remedy(spec, found, others_fit),
     })
 }
 

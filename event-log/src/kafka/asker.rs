@@ -5,8 +5,12 @@
 //! `bootstrap.servers` again (librdkafka issue 5301). So a client that gets no answer is replaced, and
 //! what the newest one hears is taken for what brokers say.
 
-use super::{KafkaOptions, query_error, topic_id};
-use crate::{Isolation, LogResult, Offset, Retry, TopicDescription};
+use super::{KafkaOptions, groups, login::Login, query_error, topic_id};
+use crate::{
+    GroupDescription, GroupNames, InputPosition, Isolation, LogResult, Offset, Retry,
+    TopicDescription,
+};
+use almanac_errors::chain;
 use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig, Offset as KafkaOffset, TopicPartitionList,
@@ -42,8 +46,8 @@ impl Asker {
     /// Makes the clients. Nothing is asked yet.
     pub(super) fn new(options: &KafkaOptions) -> KafkaResult<Self> {
         Ok(Self {
-            committed: Newest::new(options.reader("read_committed"))?,
-            uncommitted: Newest::new(options.reader("read_uncommitted"))?,
+            committed: Newest::new(options, options.reader("read_committed"))?,
+            uncommitted: Newest::new(options, options.reader("read_uncommitted"))?,
             timeout: options.call_timeout,
             soon: options.call_timeout.min(options.silence),
         })
@@ -69,6 +73,21 @@ impl Asker {
         })
     }
 
+    /// Where records of this time and later begin, by partition.
+    pub(super) fn offsets_at(
+        &self,
+        topic: &str,
+        partitions: u32,
+        time_ms: i64,
+    ) -> LogResult<Vec<Offset>> {
+        // Below zero are the names of ends.
+        let time = KafkaOffset::Offset(time_ms.max(0));
+        let partitions: Vec<u32> = (0..partitions).collect();
+        let found = self.offsets(topic, &partitions, time, Isolation::Committed)?;
+        let ends = self.ends(topic, &partitions, Isolation::Committed)?;
+        Ok(found.into_iter().zip(ends).map(|(found, end)| found.unwrap_or(end)).collect())
+    }
+
     /// The ends of these partitions, in their order.
     pub(super) fn ends(
         &self,
@@ -76,30 +95,60 @@ impl Asker {
         partitions: &[u32],
         isolation: Isolation,
     ) -> LogResult<Vec<Offset>> {
+        let ends = self.offsets(topic, partitions, KafkaOffset::End, isolation)?;
+        Ok(ends.into_iter().map(|end| end.unwrap_or(0)).collect())
+    }
+
+    /// What brokers answer for each of these partitions; `None` where there is no such offset.
+    fn offsets(
+        &self,
+        topic: &str,
+        partitions: &[u32],
+        sought: KafkaOffset,
+        isolation: Isolation,
+    ) -> LogResult<Vec<Option<Offset>>> {
         let failed = |partition| move |error: KafkaError| query_error(topic, partition, &error);
         self.client(isolation).ask(self.soon, |client, timeout| {
             let mut wanted = TopicPartitionList::new();
             for partition in partitions {
                 wanted
-                    .add_partition_offset(topic, *partition as i32, KafkaOffset::End)
+                    .add_partition_offset(topic, *partition as i32, sought)
                     .map_err(failed(Some(*partition)))?;
             }
             let found = client.offsets_for_times(wanted, timeout).map_err(failed(None))?;
-            let end = |partition: &u32| -> LogResult<Offset> {
+            let offset = |partition: &u32| -> LogResult<Option<Offset>> {
                 let Some(found) = found.find_partition(topic, *partition as i32) else {
-                    return Ok(0);
+                    return Ok(None);
                 };
                 found.error().map_err(failed(Some(*partition)))?;
-                let offset = found.offset().to_raw().and_then(|raw| Offset::try_from(raw).ok());
-                Ok(offset.unwrap_or(0))
+                Ok(found.offset().to_raw().and_then(|raw| Offset::try_from(raw).ok()))
             };
-            partitions.iter().map(end).collect()
+            partitions.iter().map(offset).collect()
         })
     }
 
     pub(super) fn describe(&self, topic: &str) -> LogResult<TopicDescription> {
         self.uncommitted
             .ask(self.timeout, |client, timeout| topic_id::describe(client, topic, timeout))
+    }
+
+    pub(super) fn groups(&self, at_most: usize) -> LogResult<GroupNames> {
+        self.uncommitted.ask(self.timeout, |client, timeout| groups::list(client, at_most, timeout))
+    }
+
+    /// Without what they have committed.
+    pub(super) fn described(&self, names: &[String]) -> LogResult<Vec<GroupDescription>> {
+        self.uncommitted
+            .ask(self.timeout, |client, timeout| groups::describe(client, names, timeout))
+    }
+
+    pub(super) fn committed(
+        &self,
+        group: &str,
+        places: &[(Arc<str>, u32)],
+    ) -> LogResult<Vec<InputPosition>> {
+        self.uncommitted
+            .ask(self.timeout, |client, timeout| groups::committed(client, group, places, timeout))
     }
 
     /// Whether brokers answer a client at all.
@@ -129,14 +178,29 @@ impl Asker {
 
 /// A client, replaced when it gets no answers.
 struct Newest {
+    options: KafkaOptions,
     config: ClientConfig,
-    client: Mutex<(Arc<BaseConsumer>, Instant)>,
+    client: Mutex<Asking>,
+}
+
+struct Asking {
+    client: Arc<BaseConsumer>,
+    since: Instant,
+    login: Login,
 }
 
 impl Newest {
-    fn new(config: ClientConfig) -> KafkaResult<Self> {
-        let client = Mutex::new((Arc::new(config.create()?), Instant::now()));
-        Ok(Self { config, client })
+    /// `config` is of `options`.
+    fn new(options: &KafkaOptions, config: ClientConfig) -> KafkaResult<Self> {
+        let client = Mutex::new(Asking::with(&config)?);
+        Ok(Self { options: options.clone(), config, client })
+    }
+
+    fn client(&self) -> Arc<BaseConsumer> {
+        let mut asking = self.client.lock();
+        let client = asking.client.clone();
+        asking.login.renew(&self.options, client.client());
+        client
     }
 
     /// Within `timeout`, by two attempts: the second may be another client's.
@@ -159,7 +223,7 @@ impl Newest {
         timeout: Duration,
         question: impl Fn(&BaseConsumer, Duration) -> LogResult<T>,
     ) -> LogResult<T> {
-        let client = self.client.lock().0.clone();
+        let client = self.client();
         let answer = question(&client, timeout);
         // Nobody else polls these clients: what they say would pile up.
         while let Some(Err(_)) = client.poll(Duration::ZERO) {}
@@ -172,13 +236,22 @@ impl Newest {
 
     fn replace(&self, silent: &Arc<BaseConsumer>) {
         let mut newest = self.client.lock();
-        if !Arc::ptr_eq(&newest.0, silent) || newest.1.elapsed() < PAUSE {
+        if !Arc::ptr_eq(&newest.client, silent) || newest.since.elapsed() < PAUSE {
             return;
         }
-        match self.config.create() {
-            Ok(client) => *newest = (Arc::new(client), Instant::now()),
-            Err(error) => tracing::warn!(%error, "a kafka client cannot be replaced"),
+        match Asking::with(&self.config) {
+            Ok(asking) => *newest = asking,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "a kafka client cannot be replaced")
+            }
         }
+    }
+}
+
+impl Asking {
+    fn with(config: &ClientConfig) -> KafkaResult<Self> {
+        let (client, since) = (Arc::new(config.create()?), Instant::now());
+        Ok(Self { client, since, login: Login::default() })
     }
 }
 

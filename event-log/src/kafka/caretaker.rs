@@ -22,7 +22,7 @@ pub(super) fn start(log: &Arc<Inner>) -> LogResult<()> {
         .map(drop)
         .map_err(|error| LogError::Refused {
             what: "a thread for kafka producers".to_owned(),
-            detail: error.to_string(),
+            source: error.into(),
         })
 }
 

@@ -6,6 +6,8 @@
 
 use super::asker::{Asker, Member};
 use crate::LogError;
+use almanac_errors::{Cause, chain};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::{
     fmt,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -51,29 +53,35 @@ impl fmt::Display for ProcessMark {
 
 /// What follows from having been fenced. Of two processes with one instance, the one that started
 /// later is refused: the other goes on, however often the later one is started again.
-pub(super) fn judge(
-    asker: &Asker,
-    group: &str,
-    instance: &str,
-    process: &ProcessMark,
-    cause: &str,
-) -> LogError {
+pub(super) fn judge(asker: &Asker, group: &str, instance: &str, process: &ProcessMark) -> LogError {
     let deadline = Instant::now() + PATIENCE;
     let holder = loop {
         let holder = match asker.members(group) {
-            Ok(members) => members.into_iter().find(|member| is_of(&member.id, instance)),
+            Ok(members) => match members.into_iter().find(|member| is_of(&member.id, instance)) {
+                None => break None,
+                // Between two assignments a coordinator does not tell what members joined with.
+                Some(holder) => Some(holder).filter(|holder| !holder.metadata.is_empty()),
+            },
             Err(error) => {
-                tracing::debug!(group, %error, "it cannot be asked who has the place of a member");
+                tracing::debug!(group, error = %chain(&error), "it cannot be asked who has the place of a member");
                 None
             }
         };
-        match holder {
-            Some(holder) if !holder.metadata.is_empty() => break Some(holder),
-            Some(_) if Instant::now() < deadline => std::thread::sleep(PAUSE),
-            _ => break None,
+        if holder.is_some() || Instant::now() >= deadline {
+            break holder;
         }
+        std::thread::sleep(PAUSE);
     };
-    judge_holder(holder.as_ref(), group, instance, process, cause)
+    judge_holder(holder.as_ref(), group, instance, process)
+}
+
+/// An error as a cause. librdkafka blames another consumer whenever a static member is fenced, also
+/// where a broker answered this member's own earlier request late.
+pub(super) fn cause(error: &KafkaError) -> Cause {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::FencedInstanceId) => "a later member has this one's place".into(),
+        _ => error.clone().into(),
+    }
 }
 
 /// Brokers make the id of a static member of its instance and a random UUID.
@@ -87,11 +95,15 @@ fn judge_holder(
     group: &str,
     instance: &str,
     process: &ProcessMark,
-    cause: &str,
 ) -> LogError {
-    let fenced = |detail: String| LogError::Fenced { transactional_id: group.to_owned(), detail };
+    let fenced = |words: String| {
+        let transactional_id = group.to_owned();
+        LogError::Fenced { transactional_id, source: words.into() }
+    };
     let Some(holder) = holder else {
-        return fenced(format!("its membership as {instance} is over: {cause}"));
+        return fenced(format!(
+            "its membership as {instance} is over; the group does not tell who has its place"
+        ));
     };
     match ProcessMark::within(&holder.metadata) {
         Some(other) if other == *process => fenced(format!(
@@ -102,7 +114,7 @@ fn judge_holder(
         )),
         _ => LogError::Refused {
             what: format!("joining consumer group {group} as {instance}"),
-            detail: "another process, which started earlier, is in it under that name; set `instance` to a name of its own for each process".to_owned(),
+            source: "another process, which started earlier, is in it under that name; set `instance` to a name of its own for each process".into(),
         },
     }
 }
@@ -122,7 +134,7 @@ mod tests {
             // Topics and the like stand around it.
             metadata: [b"\0\x03\xff\0\x05input\0\x2a", mark.as_bytes(), b"\0"].concat(),
         });
-        judge_holder(member.as_ref(), "almanac-decider", "a-decider", process, "fenced")
+        judge_holder(member.as_ref(), "almanac-decider", "a-decider", process)
     }
 
     #[test]
@@ -131,7 +143,7 @@ mod tests {
         let name = ProcessMark::to_string;
         let refused = judged(Some(&name(&older)), &newer);
         assert_eq!(refused.retry(), Retry::Never);
-        let text = refused.to_string();
+        let text = chain(&refused).to_string();
         assert!(text.contains("set `instance` to a name of its own"), "{text}");
         assert_eq!(judged(Some(&name(&newer)), &older).retry(), Retry::StartOver);
         // In the same millisecond one of the two is refused all the same.
@@ -148,8 +160,13 @@ mod tests {
         let process = mark(1_000, 7);
         let own = judged(Some(&process.to_string()), &process);
         assert_eq!(own.retry(), Retry::StartOver);
-        assert!(own.to_string().contains("this same process"), "{own}");
-        assert_eq!(judged(None, &process).retry(), Retry::StartOver);
+        assert!(chain(&own).to_string().contains("this same process"), "{own:?}");
+        let unknown = judged(None, &process);
+        assert_eq!(unknown.retry(), Retry::StartOver);
+        let fenced = KafkaError::ConsumerCommit(RDKafkaErrorCode::FencedInstanceId);
+        for told in [chain(&unknown).to_string(), chain(&*cause(&fenced)).to_string()] {
+            assert!(!told.contains("other consumer"), "{told}");
+        }
         assert!(is_of("a-decider-2b1f9a8e-1c1d-4c1a-9a59-5b1f6b8a7c11", "a-decider"));
         assert!(!is_of("a-decider-2b1f9a8e-1c1d-4c1a-9a59-5b1f6b8a7c11", "a"));
     }

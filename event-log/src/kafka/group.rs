@@ -5,9 +5,11 @@ use super::{
     KafkaOptions,
     asker::{Asker, finds_brokers},
     fenced::{self, ProcessMark},
+    login::Login,
     query_error, told,
 };
 use crate::{GroupEvent, GroupMember, GroupOptions, LogError, LogResult, Ownership, Revocation};
+use almanac_errors::chain;
 use async_trait::async_trait;
 use rdkafka::{
     ClientContext,
@@ -52,23 +54,24 @@ pub(super) fn join(
         .create_with_context(context)
         .map_err(error)?;
     consumer.subscribe(&[&options.topic]).map_err(error)?;
-    let pause = kafka.silence;
+    let (kafka, pause) = (kafka.clone(), kafka.silence);
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = stop.clone();
     let thread = std::thread::Builder::new()
         .name("kafka-member".to_owned())
         .spawn(move || {
-            Membership { options, asker, process, pause }.poll(&consumer, &stopped, &sender)
+            Membership { options, kafka, asker, process, pause }.poll(&consumer, &stopped, &sender)
         })
         .map_err(|error| LogError::Refused {
             what: "a thread for a kafka group member".to_owned(),
-            detail: error.to_string(),
+            source: error.into(),
         })?;
     Ok(Box::new(KafkaMember { events, stop, thread: Some(thread) }))
 }
 
 struct Membership {
     options: GroupOptions,
+    kafka: KafkaOptions,
     asker: Arc<Asker>,
     process: ProcessMark,
     /// Between looks whether brokers are found.
@@ -83,21 +86,23 @@ impl Membership {
         events: &mpsc::UnboundedSender<Result<GroupEvent, LogError>>,
     ) {
         let mut looked = Instant::now();
+        let mut login = Login::default();
         while !stop.load(Ordering::Relaxed) {
             // Partitions are paused, so what comes up here is errors only.
             match consumer.poll(POLL) {
                 Some(Err(error)) if is_fatal(&error) => {
-                    let _ = events.send(Err(self.fenced(&error)));
+                    let _ = events.send(Err(self.fenced()));
                     return;
                 }
                 Some(Err(error)) => told::going_on(&self.options.group, &error),
                 _ => {}
             }
             if looked.elapsed() >= self.pause {
+                login.renew(&self.kafka, consumer.client());
                 if self.is_lost(consumer) {
                     let _ = events.send(Err(LogError::Unavailable {
                         what: format!("consumer group {}", self.options.group),
-                        detail: "its member lost its brokers for good".to_owned(),
+                        source: "its member lost its brokers for good".into(),
                     }));
                     return;
                 }
@@ -115,9 +120,9 @@ impl Membership {
         !finds_brokers() && self.asker.is_answered(topic) && !finds_brokers()
     }
 
-    fn fenced(&self, error: &KafkaError) -> LogError {
+    fn fenced(&self) -> LogError {
         let GroupOptions { group, instance, .. } = &self.options;
-        fenced::judge(&self.asker, group, instance, &self.process, &error.to_string())
+        fenced::judge(&self.asker, group, instance, &self.process)
     }
 }
 
@@ -170,7 +175,7 @@ impl ConsumerContext for MemberContext {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Assign(partitions) = rebalance else { return };
         if let Err(error) = consumer.pause(partitions) {
-            tracing::warn!(group = %self.group, %error, "cannot pause assigned partitions");
+            tracing::warn!(group = %self.group, error = %chain(&error), "cannot pause assigned partitions");
         }
         let Some(metadata) = consumer.group_metadata() else { return };
         let generation = Arc::new(Generation { metadata });

@@ -10,6 +10,7 @@
 
 use super::{KafkaOptions, asker::Asker, produce_error, renewed::Renewed, to_kafka_headers};
 use crate::{Append, LogError, LogResult, Offset, Retry};
+use almanac_errors::Cause;
 use parking_lot::Mutex;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
@@ -96,8 +97,8 @@ enum Taken {
 impl Lanes {
     pub(super) fn new(options: &KafkaOptions) -> Result<Self, KafkaError> {
         let producers = Producers {
-            single: Renewed::new(options.idempotent_producer(Duration::ZERO))?,
-            batches: Renewed::new(options.idempotent_producer(HANDING_OVER))?,
+            single: Renewed::new(options, options.idempotent_producer(Duration::ZERO))?,
+            batches: Renewed::new(options, options.idempotent_producer(HANDING_OVER))?,
             gather: options.gather,
             gather_from: options.gather_from,
             timeout: options.call_timeout,
@@ -173,20 +174,22 @@ impl Taken {
         match self {
             Self::UnderWay { append, delivery, _turn } => delivered(&append, delivery).await,
             Self::Waiting { topic, partition, since, lane, sent, mut answer } => {
-                let unknown =
-                    |detail| LogError::Unknown { what: record_of(&topic, partition), detail };
+                let unknown = |source: Cause| LogError::Unknown {
+                    what: record_of(&topic, partition),
+                    source,
+                };
                 match tokio::time::timeout_at(since + timeout, &mut answer).await {
                     Ok(Ok(answer)) => answer,
-                    Ok(Err(_)) => Err(unknown("who sent it is gone".to_owned())),
+                    Ok(Err(_)) => Err(unknown("who sent it is gone".into())),
                     Err(_) => {
                         // Under this lock it stays where it is until nobody waits for it.
                         let _queue = lane.queue.lock();
                         drop(answer);
                         match sent.load(Ordering::Relaxed) {
-                            true => Err(unknown(format!(
-                                "no answer within {} ms",
-                                since.elapsed().as_millis()
-                            ))),
+                            true => {
+                                let waited_ms = since.elapsed().as_millis();
+                                Err(unknown(format!("no answer within {waited_ms} ms").into()))
+                            }
                             false => Err(given_up(&topic, partition, since)),
                         }
                     }
@@ -220,7 +223,7 @@ fn together(answers: Vec<Answer>) -> LogResult<Vec<Option<Offset>>> {
         error if refused || error.retry() == Retry::Unknown => error,
         error => LogError::Unknown {
             what: format!("all of {count} records, of which {written} were,"),
-            detail: error.to_string(),
+            source: error.into(),
         },
     })
 }
@@ -301,15 +304,15 @@ async fn send(producer: &Renewed, append: &Append) -> LogResult<DeliveryFuture> 
 }
 
 async fn delivered(append: &Append, delivery: DeliveryFuture) -> Answer {
-    let unknown = |detail: String| LogError::Unknown {
+    let unknown = |source: Cause| LogError::Unknown {
         what: record_of(&append.topic, append.partition),
-        detail,
+        source,
     };
-    let delivered = delivery.await.map_err(|_| unknown("its producer was closed".to_owned()))?;
+    let delivered = delivery.await.map_err(|_| unknown("its producer was closed".into()))?;
     match delivered {
         Ok(delivered) => Ok(Offset::try_from(delivered.offset).ok()),
         Err((error, _)) if is_refusal(&error) => Err(produce_error(append, &error)),
-        Err((error, _)) => Err(unknown(error.to_string())),
+        Err((error, _)) => Err(unknown(error.into())),
     }
 }
 
@@ -341,11 +344,11 @@ mod tests {
     use super::*;
 
     fn refused() -> Answer {
-        Err(LogError::Unavailable { what: "a broker".to_owned(), detail: "it is away".to_owned() })
+        Err(LogError::Unavailable { what: "a broker".to_owned(), source: "it is away".into() })
     }
 
     fn unknown() -> Answer {
-        Err(LogError::Unknown { what: "a record".to_owned(), detail: "no answer".to_owned() })
+        Err(LogError::Unknown { what: "a record".to_owned(), source: "no answer".into() })
     }
 
     #[test]

@@ -4,11 +4,15 @@
 //! have one, and short queries go to the runtime's blocking pool.
 
 mod admin;
+mod answered;
 mod asker;
 mod caretaker;
+mod checkup;
 mod fenced;
 mod group;
+mod groups;
 mod lanes;
+mod login;
 mod options;
 mod poller;
 mod reader;
@@ -18,15 +22,18 @@ mod told;
 mod topic_id;
 mod transactor;
 
+pub use checkup::{Checkup, TopicCheckup, checkup};
 pub use options::{KafkaOptions, KafkaSecurity};
 
 use crate::{
-    Append, EventLog, GroupMember, GroupOptions, Isolation, LogError, LogReader, LogResult, Offset,
-    Ownership, Record, Retry, TopicDescription, TopicSpec, Transactor,
+    Append, EventLog, GroupDescription, GroupMember, GroupNames, GroupOptions, GroupState,
+    Isolation, LogError, LogReader, LogResult, Offset, Ownership, Record, Retry, TopicDescription,
+    TopicSpec, Transactor,
 };
 use asker::Asker;
 use async_trait::async_trait;
 use fenced::ProcessMark;
+use futures::{StreamExt, TryStreamExt, stream};
 use lanes::Lanes;
 use parking_lot::Mutex;
 use poller::{Ahead, Source};
@@ -41,6 +48,9 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// Groups whose positions are asked for at the same time.
+const GROUPS_AT_ONCE: usize = 8;
 
 /// Clones share the clients.
 #[derive(Clone)]
@@ -63,7 +73,7 @@ impl KafkaLog {
     pub fn connect(options: KafkaOptions) -> LogResult<Self> {
         let refused = |error: KafkaError| LogError::Refused {
             what: "kafka configuration".to_owned(),
-            detail: error.to_string(),
+            source: error.into(),
         };
         let lanes = Lanes::new(&options).map_err(refused)?;
         let asker = Arc::new(Asker::new(&options).map_err(refused)?);
@@ -126,7 +136,7 @@ impl EventLog for KafkaLog {
             let found = self.topic(&spec.name).await.map_err(|error| match error {
                 LogError::UnknownTopic { topic } => LogError::Unavailable {
                     what: format!("kafka topic {topic}"),
-                    detail: "not every broker has heard of it yet".to_owned(),
+                    source: "not every broker has heard of it yet".into(),
                 },
                 other => other,
             })?;
@@ -160,6 +170,12 @@ impl EventLog for KafkaLog {
 
     async fn start(&self, topic: &str, partition: u32) -> LogResult<Offset> {
         Ok(self.watermarks(topic, partition, Isolation::Uncommitted).await?.0)
+    }
+
+    async fn offsets_at(&self, topic: &str, time_ms: i64) -> LogResult<Vec<Offset>> {
+        let partitions = self.topic(topic).await?.partitions;
+        let topic = topic.to_owned();
+        self.blocking(move |inner| inner.asker.offsets_at(&topic, partitions, time_ms)).await
     }
 
     async fn read(&self, topic: &str, from: &[(u32, Offset)]) -> LogResult<Box<dyn LogReader>> {
@@ -231,6 +247,44 @@ impl EventLog for KafkaLog {
         .await
     }
 
+    async fn groups(&self, at_most: usize) -> LogResult<GroupNames> {
+        self.blocking(move |inner| inner.asker.groups(at_most)).await
+    }
+
+    async fn describe_groups(
+        &self,
+        names: &[String],
+        places: &[(Arc<str>, u32)],
+    ) -> LogResult<Vec<GroupDescription>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = names.to_vec();
+        let described = self.blocking(move |inner| inner.asker.described(&wanted)).await?;
+        let places: Arc<[(Arc<str>, u32)]> = places.into();
+        stream::iter(described)
+            .map(|mut told| {
+                let places = places.clone();
+                async move {
+                    if told.state == GroupState::Dead || told.fault.is_some() {
+                        return Ok(told);
+                    }
+                    let group = told.name.clone();
+                    let committed =
+                        self.blocking(move |inner| inner.asker.committed(&group, &places)).await;
+                    match committed {
+                        Ok(committed) => told.committed = committed,
+                        Err(error) if error.retry() == Retry::Never => told.fault = Some(error),
+                        Err(error) => return Err(error),
+                    }
+                    Ok(told)
+                }
+            })
+            .buffered(GROUPS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
     async fn transactor(
         &self,
         transactional_id: &str,
@@ -265,7 +319,7 @@ fn query_error(topic: &str, partition: Option<u32>, error: &KafkaError) -> LogEr
                 || format!("kafka topic {topic}"),
                 |partition| format!("kafka topic {topic}/{partition}"),
             ),
-            detail: error.to_string(),
+            source: error.clone().into(),
         },
     }
 }
@@ -280,5 +334,22 @@ fn produce_error(append: &Append, error: &KafkaError) -> LogError {
             }
         }
         _ => query_error(&append.topic, Some(append.partition), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use almanac_errors::chain;
+    use std::error::Error;
+
+    #[test]
+    fn what_the_client_says_is_the_source_and_told_once() {
+        let away = KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerTransportFailure);
+        let error = query_error("facts", Some(1), &away);
+        assert_eq!(error.source().and_then(|cause| cause.downcast_ref()), Some(&away));
+        let told = chain(&error).to_string();
+        assert!(told.starts_with("kafka topic facts/1 is unavailable: "), "{told}");
+        assert_eq!(told.matches("Broker transport failure").count(), 1, "{told}");
     }
 }

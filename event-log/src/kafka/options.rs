@@ -1,7 +1,7 @@
 //! Client settings, each set on purpose: librdkafka's defaults are for bulk throughput.
 
 use super::fenced::ProcessMark;
-use almanac_secrets::{Address, Secret};
+use almanac_secrets::{Address, Kept, Secret};
 use rdkafka::ClientConfig;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -48,7 +48,7 @@ pub struct KafkaSecurity {
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub sasl_mechanism: Option<String>,
     pub sasl_username: Option<String>,
-    pub sasl_password: Option<Secret>,
+    pub sasl_password: Option<Kept>,
 }
 
 impl KafkaOptions {
@@ -112,7 +112,7 @@ impl KafkaOptions {
             }
         }
         if let Some(password) = &security.sasl_password {
-            config.set("sasl.password", password.expose());
+            config.set("sasl.password", password.now().expose());
         }
         config
     }

@@ -4,6 +4,7 @@
 use super::{
     KafkaOptions,
     asker::{self, Asker, bounds},
+    login::Login,
     query_error,
     silence::{self, Found, Partition, Verdict},
     told::{self, Told},
@@ -12,6 +13,7 @@ use crate::{
     Headers, HeadersBuilder, LogError, LogResult, Offset, ReadBatch, ReadLimit, Record, Retry,
     StoredRecord, TopicId,
 };
+use almanac_errors::chain;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rdkafka::{
@@ -136,6 +138,7 @@ pub(super) struct Poller {
     partitions: Vec<Partition>,
     signs: Arc<Signs>,
     runtime: tokio::runtime::Handle,
+    login: Login,
     checked: Instant,
     checking: Option<oneshot::Receiver<LogResult<Found>>>,
 }
@@ -151,7 +154,8 @@ impl Poller {
         let partitions =
             from.iter().map(|(number, next)| Partition::new(*number, *next, now)).collect();
         let runtime = tokio::runtime::Handle::current();
-        Self { source, consumer, partitions, signs, runtime, checked: now, checking: None }
+        let (login, checking) = (Login::default(), None);
+        Self { source, consumer, partitions, signs, runtime, login, checked: now, checking }
     }
 
     pub(super) fn run(mut self, sender: &mpsc::Sender<LogResult<HandOver>>) {
@@ -292,6 +296,7 @@ impl Poller {
 
     /// Asks about partitions that are silent, and draws the conclusion once there is an answer.
     fn watch(&mut self) -> LogResult<()> {
+        self.login.renew(&self.source.options, self.consumer.client());
         let silence = self.source.options.silence;
         if let Some(checking) = &mut self.checking {
             match checking.try_recv() {
@@ -329,7 +334,7 @@ impl Poller {
                 if cut_off.is_none() {
                     *cut_off = silent_since;
                     told::once("kafka does not answer: nothing is read");
-                    tracing::debug!(%topic, %error, "a silent reader");
+                    tracing::debug!(%topic, error = %chain(&error), "a silent reader");
                 }
                 return Ok(());
             }
@@ -353,12 +358,12 @@ impl Poller {
             Verdict::Behind { partition, position, end } => {
                 tracing::warn!(
                     %topic, partition, position, end,
-                    "a kafka reader is silent although there are records; it is opened anew"
+                    "a kafka reader receives nothing although there are records; reopening it"
                 );
                 self.open_anew(&reached)
             }
             Verdict::Lost => {
-                told::once("kafka readers lost their brokers for good and are opened anew");
+                told::once("kafka readers lost their brokers for good; reopening them");
                 self.open_anew(&reached)
             }
         }

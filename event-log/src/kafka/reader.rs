@@ -29,7 +29,7 @@ fn open_with(
         .spawn(move || poller.run(&sender))
         .map_err(|error| LogError::Refused {
             what: "a thread for a kafka reader".to_owned(),
-            detail: error.to_string(),
+            source: error.into(),
         })?;
     Ok(Box::new(KafkaReader {
         batches,

@@ -7,9 +7,12 @@
 //! The same goes for a client that finds no brokers while others do: see [`super::asker`].
 
 use super::{
+    KafkaOptions,
     asker::{self, Asker},
+    login::Login,
     told::Told,
 };
+use almanac_errors::chain;
 use parking_lot::Mutex;
 use rdkafka::{
     ClientConfig,
@@ -24,6 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(2);
 
 pub(super) struct Renewed {
+    options: KafkaOptions,
     config: ClientConfig,
     newest: Mutex<Newest>,
 }
@@ -31,12 +35,27 @@ pub(super) struct Renewed {
 struct Newest {
     producer: FutureProducer<Told>,
     since: Instant,
+    login: Login,
+}
+
+impl Newest {
+    fn of(options: &KafkaOptions, config: &ClientConfig) -> Result<Self, KafkaError> {
+        let (producer, since) = (config.create_with_context(Told)?, Instant::now());
+        let mut newest = Self { producer, since, login: Login::default() };
+        newest.renew_login(options);
+        Ok(newest)
+    }
+
+    fn renew_login(&mut self, options: &KafkaOptions) {
+        self.login.renew(options, self.producer.client());
+    }
 }
 
 impl Renewed {
-    pub(super) fn new(config: ClientConfig) -> Result<Self, KafkaError> {
-        let newest = Newest { producer: config.create_with_context(Told)?, since: Instant::now() };
-        Ok(Self { config, newest: Mutex::new(newest) })
+    /// `config` is of `options`.
+    pub(super) fn new(options: &KafkaOptions, config: ClientConfig) -> Result<Self, KafkaError> {
+        let newest = Mutex::new(Newest::of(options, &config)?);
+        Ok(Self { options: options.clone(), config, newest })
     }
 
     /// The client to send with. Call it within a runtime.
@@ -44,22 +63,25 @@ impl Renewed {
         let mut newest = self.newest.lock();
         let fatal = newest.producer.client().fatal_error();
         if let Some((_, reason)) = fatal.filter(|_| newest.since.elapsed() >= PAUSE) {
-            match self.config.create_with_context(Told) {
-                Ok(producer) => {
+            match Newest::of(&self.options, &self.config) {
+                Ok(another) => {
                     tracing::warn!(reason, "a kafka producer is replaced");
-                    let ended = std::mem::replace(&mut newest.producer, producer);
+                    let ended = std::mem::replace(&mut *newest, another);
                     // Dropping waits for the client's threads.
                     tokio::task::spawn_blocking(move || drop(ended));
                 }
-                Err(error) => tracing::warn!(%error, reason, "a kafka producer cannot be replaced"),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), reason, "a kafka producer cannot be replaced");
+                    newest.since = Instant::now();
+                }
             }
-            newest.since = Instant::now();
         }
         newest.producer.clone()
     }
 
     /// Whether brokers answer this producer; one that finds none where others do is replaced. Blocks.
     pub(super) fn look_after(&self, asker: &Asker, topic: &str) -> bool {
+        self.newest.lock().renew_login(&self.options);
         let finds_brokers = || {
             let producer = self.newest.lock().producer.clone();
             asker::finds_brokers(producer.client(), topic, LOOK)
@@ -74,13 +96,14 @@ impl Renewed {
         if finds_brokers() {
             return true;
         }
-        match self.config.create_with_context(Told) {
-            Ok(producer) => {
+        match Newest::of(&self.options, &self.config) {
+            Ok(newest) => {
                 tracing::warn!("a kafka producer lost its brokers for good and is replaced");
-                let newest = Newest { producer, since: Instant::now() };
                 asker::end(std::mem::replace(&mut *self.newest.lock(), newest));
             }
-            Err(error) => tracing::warn!(%error, "a kafka producer cannot be replaced"),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "a kafka producer cannot be replaced")
+            }
         }
         finds_brokers()
     }
@@ -104,7 +127,8 @@ mod tests {
         let lost = KafkaOptions { bootstrap_servers: "127.0.0.1:1".into(), ..options.clone() };
         let asker = Asker::new(&options).unwrap();
         let config = |options: &KafkaOptions| options.idempotent_producer(Duration::ZERO);
-        let renewed = Renewed { config: config(&options), ..Renewed::new(config(&lost)).unwrap() };
+        let renewed = Renewed::new(&lost, config(&lost)).unwrap();
+        let renewed = Renewed { config: config(&options), ..renewed };
         let send = async || {
             let record = FutureRecord::<(), [u8]>::to("output").partition(0).payload(b"fact");
             renewed.get().send_result(record).map_err(drop).unwrap().await.unwrap()

@@ -5,6 +5,7 @@
 //! Clients that are polled only when something is asked of them are not listened to: they would tell of
 //! an outage that is long over.
 
+use almanac_errors::chain;
 use parking_lot::Mutex;
 use rdkafka::{
     ClientContext,
@@ -48,7 +49,7 @@ pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// Broker trouble comes by [`log`] as well, and says more there.
 pub(super) fn error(error: &KafkaError, reason: &str) {
-    tracing::debug!(%error, "kafka client: {reason}");
+    tracing::debug!(error = %chain(&error), "kafka client: {reason}");
 }
 
 /// An error that somebody goes on after. Broker trouble, again, comes by [`log`].

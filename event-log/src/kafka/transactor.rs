@@ -4,8 +4,11 @@
 //! the transactor's thread under a watchdog in the caller: past it, the thread is abandoned with
 //! its producer and the outcome is unknown. The next producer with the same id fences it.
 
-use super::{KafkaOptions, group::Generation, produce_error, to_kafka_headers};
+use super::{
+    KafkaOptions, fenced, group::Generation, login::Login, produce_error, to_kafka_headers,
+};
 use crate::{Append, InputPosition, LogError, LogResult, Offset, Ownership, Transactor};
+use almanac_errors::Cause;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rdkafka::{
@@ -31,8 +34,8 @@ pub(super) async fn start(
     let transactional_id: Arc<str> = transactional_id.into();
     let generation =
         ownership.generation.clone().downcast::<Generation>().map_err(|_| LogError::Refused {
-            what: transactional_id.to_string(),
-            detail: "the ownership is of another log".to_owned(),
+            what: format!("a transactor {transactional_id}"),
+            source: "the ownership is of another log".into(),
         })?;
     let (jobs, receiver) = mpsc::channel(1);
     let (ready, is_ready) = oneshot::channel();
@@ -43,7 +46,7 @@ pub(super) async fn start(
         .spawn(move || worker.run(ready, receiver))
         .map_err(|error| LogError::Refused {
             what: "a thread for a kafka transactor".to_owned(),
-            detail: error.to_string(),
+            source: error.into(),
         })?;
     let watchdog = options.watchdog;
     match tokio::time::timeout(watchdog, is_ready).await {
@@ -71,12 +74,12 @@ impl Transactor for KafkaTransactor {
         appends: Vec<Append>,
         input: InputPosition,
     ) -> LogResult<Vec<Option<Offset>>> {
-        let ambiguous = |detail: String| LogError::Ambiguous {
+        let ambiguous = |source: Cause| LogError::Ambiguous {
             transactional_id: self.transactional_id.to_string(),
-            detail,
+            source,
         };
         if self.poisoned {
-            return Err(ambiguous("an earlier transaction ended in doubt".to_owned()));
+            return Err(ambiguous("an earlier transaction ended in doubt".into()));
         }
         let (reply, answer) = oneshot::channel();
         let job = Job { appends, input, reply };
@@ -88,8 +91,11 @@ impl Transactor for KafkaTransactor {
         })
         .await;
         let result = match answered {
-            Err(_) => Err(ambiguous(format!("no answer within {} ms", self.watchdog.as_millis()))),
-            Ok(Err(_)) => Err(ambiguous("its thread ended".to_owned())),
+            Err(_) => {
+                let watchdog_ms = self.watchdog.as_millis();
+                Err(ambiguous(format!("no answer within {watchdog_ms} ms").into()))
+            }
+            Ok(Err(_)) => Err(ambiguous("its thread ended".into())),
             Ok(Ok(result)) => result,
         };
         self.poisoned =
@@ -143,7 +149,9 @@ impl Worker {
         if ready.send(Ok(())).is_err() {
             return;
         }
+        let mut login = Login::default();
         while let Some(job) = jobs.blocking_recv() {
+            login.renew(&self.options, producer.client());
             let result = self.transact(&producer, &job.appends, &job.input);
             let ends = result.as_ref().is_err_and(|error| error.retry() == crate::Retry::StartOver);
             let _ = job.reply.send(result);
@@ -157,7 +165,7 @@ impl Worker {
     fn initialise(&self) -> LogResult<BaseProducer<Deliveries>> {
         let unavailable = |error: KafkaError| LogError::Unavailable {
             what: format!("transactions of {}", self.transactional_id),
-            detail: error.to_string(),
+            source: error.into(),
         };
         let producer: BaseProducer<Deliveries> = self
             .options
@@ -263,12 +271,9 @@ impl Worker {
         }
     }
 
-    fn classify(&self, step: &str, error: &KafkaError) -> LogError {
+    fn classify(&self, step: &'static str, error: &KafkaError) -> LogError {
         if is_fence(error) {
-            return LogError::Fenced {
-                transactional_id: self.transactional_id.to_string(),
-                detail: format!("{step}: {error}"),
-            };
+            return self.doubt(step, error);
         }
         if let KafkaError::Transaction(inner) = error
             && inner.is_fatal()
@@ -277,18 +282,26 @@ impl Worker {
         }
         LogError::Unavailable {
             what: format!("transactions of {}", self.transactional_id),
-            detail: format!("{step}: {error}"),
+            source: Failed { step, source: error.clone().into() }.into(),
         }
     }
 
-    fn doubt(&self, step: &str, error: &KafkaError) -> LogError {
+    fn doubt(&self, step: &'static str, error: &KafkaError) -> LogError {
         let transactional_id = self.transactional_id.to_string();
-        let detail = format!("{step}: {error}");
+        let source = Failed { step, source: fenced::cause(error) }.into();
         if is_fence(error) {
-            return LogError::Fenced { transactional_id, detail };
+            return LogError::Fenced { transactional_id, source };
         }
-        LogError::Ambiguous { transactional_id, detail }
+        LogError::Ambiguous { transactional_id, source }
     }
+}
+
+/// Which call of a transaction failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+struct Failed {
+    step: &'static str,
+    source: Cause,
 }
 
 /// The wrapper's own waiting goes on to the end of its time whatever comes meanwhile, and spins

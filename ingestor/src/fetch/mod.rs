@@ -8,6 +8,7 @@ mod secrets;
 mod tests;
 
 use crate::config::{ConfigError, IngestOptions, ProviderConfig};
+use almanac_errors::{Cause, Masked};
 use caching::{fresh_until, retry_after};
 use coding::Coding;
 use encoding_rs::Encoding;
@@ -22,7 +23,7 @@ use reqwest::{
 use secrets::Secrets;
 use std::{
     fs::File,
-    io::{BufWriter, Seek, Write},
+    io::{BufWriter, Read, Seek, Write},
     path::PathBuf,
     time::Duration,
 };
@@ -31,16 +32,21 @@ use xxhash_rust::xxh3::Xxh3;
 
 const MAX_REDIRECTS: usize = 5;
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     #[error("the provider answered {status}")]
-    Status { status: u16, retry_after: Option<Duration> },
+    Status {
+        status: u16,
+        retry_after: Option<Duration>,
+        /// The beginning of its body, where that is read.
+        said: Vec<u8>,
+    },
     #[error("no {what} within {after_ms} ms")]
     TimedOut { what: &'static str, after_ms: u128 },
     #[error("the body is larger than {limit} bytes")]
     TooLarge { limit: u64 },
-    #[error("{0}")]
-    Network(String),
+    #[error(transparent)]
+    Network(Masked),
     #[error("redirected to {0}, which is another host; allow_redirects_to_other_hosts is off")]
     ForeignRedirect(String),
     #[error("redirected to what is no http address")]
@@ -51,10 +57,10 @@ pub(crate) enum FetchError {
     UnknownCoding { name: String },
     #[error("the body has more than {limit} content codings")]
     TooManyCodings { limit: usize },
-    #[error("the compressed body is cut off or damaged: {detail}")]
-    Coded { detail: String },
-    #[error("cannot spool the body to {folder}: {detail}")]
-    Spool { folder: PathBuf, detail: String },
+    #[error("the compressed body is cut off or damaged")]
+    Coded { source: Cause },
+    #[error("cannot spool the body to {folder}")]
+    Spool { folder: PathBuf, source: Cause },
 }
 
 impl FetchError {
@@ -95,6 +101,7 @@ pub(crate) enum Fetched {
 }
 
 pub(crate) struct Body {
+    pub(crate) status: u16,
     pub(crate) file: File,
     /// Decompressed.
     pub(crate) bytes: u64,
@@ -105,7 +112,25 @@ pub(crate) struct Body {
     pub(crate) fresh_until: Option<Timestamp>,
 }
 
-/// Fetches one provider.
+/// Which answers are bodies, and what is read of the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    accepted: &'static [StatusCode],
+    /// Of a body that tells why there is none.
+    refusal_bytes: u64,
+}
+
+impl Reading {
+    pub(crate) const FEED: Self = Self { accepted: &[StatusCode::OK], refusal_bytes: 0 };
+    /// Services of forecasts answer 203 from a version that is about to end, and say in a body what
+    /// they refuse.
+    pub(crate) const FORECAST: Self = Self {
+        accepted: &[StatusCode::OK, StatusCode::NON_AUTHORITATIVE_INFORMATION],
+        refusal_bytes: 2_048,
+    };
+}
+
+/// Fetches from one address of a provider.
 pub(crate) struct Fetcher {
     client: Client,
     url: Url,
@@ -114,6 +139,7 @@ pub(crate) struct Fetcher {
     headers: HeaderMap,
     follow_anywhere: bool,
     secrets: Secrets,
+    reading: Reading,
     options: IngestOptions,
 }
 
@@ -121,6 +147,15 @@ impl Fetcher {
     pub(crate) fn new(
         provider: &ProviderConfig,
         options: &IngestOptions,
+    ) -> Result<Self, ConfigError> {
+        Self::at(provider, provider.url.expose(), options, Reading::FEED)
+    }
+
+    pub(crate) fn at(
+        provider: &ProviderConfig,
+        address: &str,
+        options: &IngestOptions,
+        reading: Reading,
     ) -> Result<Self, ConfigError> {
         let wrong = |detail: String| provider.wrong(detail);
         let mut headers = HeaderMap::new();
@@ -142,8 +177,7 @@ impl Fetcher {
             put(name, value.trim())?;
         }
         // What is wrong with it is not told in the parser's words: they may repeat a key.
-        let url =
-            Url::parse(provider.url.expose()).map_err(|_| wrong("url is no address".to_owned()))?;
+        let url = Url::parse(address).map_err(|_| wrong("url is no address".to_owned()))?;
         let host = url
             .host_str()
             .zip(url.port_or_known_default())
@@ -166,6 +200,7 @@ impl Fetcher {
             url,
             headers,
             follow_anywhere: provider.allow_redirects_to_other_hosts,
+            reading,
             options: options.clone(),
         })
     }
@@ -174,9 +209,23 @@ impl Fetcher {
         &self.host
     }
 
+    /// The configured address.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     pub(crate) async fn fetch(&self, validators: &Validators) -> Result<Fetched, FetchError> {
+        self.fetch_at(&self.url, validators).await
+    }
+
+    /// Fetches an address on the configured host.
+    pub(crate) async fn fetch_at(
+        &self,
+        url: &Url,
+        validators: &Validators,
+    ) -> Result<Fetched, FetchError> {
         let total = self.options.total_timeout;
-        tokio::time::timeout(total, self.fetch_in_time(validators)).await.unwrap_or(Err(
+        tokio::time::timeout(total, self.fetch_in_time(url, validators)).await.unwrap_or(Err(
             FetchError::TimedOut { what: "complete answer", after_ms: total.as_millis() },
         ))
     }
@@ -186,27 +235,45 @@ impl Fetcher {
         self.secrets.hide(text)
     }
 
-    async fn fetch_in_time(&self, validators: &Validators) -> Result<Fetched, FetchError> {
+    async fn fetch_in_time(
+        &self,
+        url: &Url,
+        validators: &Validators,
+    ) -> Result<Fetched, FetchError> {
         let first_byte = self.options.first_byte_timeout;
         let response =
-            tokio::time::timeout(first_byte, self.answer(validators)).await.map_err(|_| {
-                FetchError::TimedOut { what: "answer", after_ms: first_byte.as_millis() }
-            })??;
+            tokio::time::timeout(first_byte, self.answer(url, validators)).await.map_err(
+                |_| FetchError::TimedOut { what: "answer", after_ms: first_byte.as_millis() },
+            )??;
         let fresh_until = fresh_until(response.headers(), Timestamp::now());
         match response.status() {
             StatusCode::NOT_MODIFIED => Ok(Fetched::NotModified { fresh_until }),
-            StatusCode::OK => self.spool(response, fresh_until).await.map(Fetched::Body),
+            status if self.reading.accepted.contains(&status) => {
+                self.spool(response, fresh_until).await.map(Fetched::Body)
+            }
             status => Err(FetchError::Status {
                 status: status.as_u16(),
                 retry_after: retry_after(response.headers()),
+                said: self.said(response).await,
             }),
         }
     }
 
+    /// The beginning of a body that tells why there is no other; empty where it cannot be read.
+    async fn said(&self, response: Response) -> Vec<u8> {
+        let mut said = Vec::new();
+        if self.reading.refusal_bytes > 0
+            && let Ok(body) = self.spool(response, None).await
+        {
+            let _ = body.file.take(self.reading.refusal_bytes).read_to_end(&mut said);
+        }
+        said
+    }
+
     /// The first answer that is no redirect. Followed here and not by the client, which sends
     /// whatever it does not know as a credential to the other host, too.
-    async fn answer(&self, validators: &Validators) -> Result<Response, FetchError> {
-        let mut url = self.url.clone();
+    async fn answer(&self, url: &Url, validators: &Validators) -> Result<Response, FetchError> {
+        let mut url = url.clone();
         let mut at_home = true;
         for _ in 0..=MAX_REDIRECTS {
             let mut request =
@@ -242,6 +309,7 @@ impl Fetcher {
         fresh_until: Option<Timestamp>,
     ) -> Result<Body, FetchError> {
         let limit = self.options.max_body_bytes;
+        let status = response.status().as_u16();
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(FetchError::TooLarge { limit });
         }
@@ -255,7 +323,7 @@ impl Fetcher {
         let folder = self.options.spool_dir();
         let spool_error = |error: std::io::Error| FetchError::Spool {
             folder: folder.clone(),
-            detail: error.to_string(),
+            source: error.into(),
         };
         let file = tempfile::tempfile_in(&folder).map_err(spool_error)?;
         let mut writer = BufWriter::with_capacity(256 << 10, file);
@@ -275,9 +343,8 @@ impl Fetcher {
         if coding::is_coded(&codings, &beginning) {
             let undoing =
                 tokio::task::spawn_blocking(move || coding::undo(file, &codings, &folder, limit));
-            let plain = undoing
-                .await
-                .map_err(|error| FetchError::Coded { detail: error.to_string() })??;
+            let plain =
+                undoing.await.map_err(|error| FetchError::Coded { source: error.into() })??;
             (file, bytes, hash) = (plain.file, plain.bytes, plain.hash);
         } else {
             file.rewind().map_err(spool_error)?;
@@ -285,6 +352,7 @@ impl Fetcher {
         // The same bytes in another encoding are another body.
         hash.update(charset.unwrap_or_default().as_bytes());
         Ok(Body {
+            status,
             file,
             bytes,
             hash: format!("{:032x}", hash.digest128()),
@@ -295,14 +363,7 @@ impl Fetcher {
     }
 
     fn network_error(&self, error: reqwest::Error) -> FetchError {
-        let error = error.without_url();
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(inner) = cause {
-            text = format!("{text}: {inner}");
-            cause = inner.source();
-        }
-        FetchError::Network(self.tell(&text))
+        FetchError::Network(Masked::new(&error.without_url(), |text| self.tell(text)))
     }
 }
 

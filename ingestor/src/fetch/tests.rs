@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::tests::{Server, answer, provider};
+use almanac_errors::chain;
 use std::io::Read;
 
 fn fetcher(url: &str, change: impl FnOnce(&mut ProviderConfig)) -> Fetcher {
@@ -44,11 +45,14 @@ async fn bodies_are_decompressed_and_their_charset_is_known() {
     .await;
     let at = |path: &str| fetcher(&format!("http://{}{path}", server.address), |_| {});
     let plain = "<planList/>".to_owned();
-    assert_eq!(text(&at("/named")).await, Ok((plain.clone(), Some("windows-1252"))));
-    assert_eq!(text(&at("/twice")).await, Ok((plain.clone(), None)));
-    assert_eq!(text(&at("/unnamed")).await, Ok((plain, None)));
+    assert_eq!(text(&at("/named")).await.unwrap(), (plain.clone(), Some("windows-1252")));
+    assert_eq!(text(&at("/twice")).await.unwrap(), (plain.clone(), None));
+    assert_eq!(text(&at("/unnamed")).await.unwrap(), (plain, None));
     let refused = text(&at("/other")).await;
-    assert_eq!(refused, Err(FetchError::UnknownCoding { name: "sdch".to_owned() }));
+    assert!(
+        matches!(&refused, Err(FetchError::UnknownCoding { name }) if name == "sdch"),
+        "{refused:?}"
+    );
     assert!(server.heads()[0].contains("accept-encoding: gzip, deflate, br, zstd\r\n"));
 }
 
@@ -56,7 +60,7 @@ async fn bodies_are_decompressed_and_their_charset_is_known() {
 async fn a_body_that_grows_beyond_the_limit_is_refused() {
     let server = Server::start(|_| answer("200 OK", "", &gz(&vec![b' '; (1 << 16) + 1]))).await;
     let found = text(&fetcher(&format!("http://{}/", server.address), |_| {})).await;
-    assert_eq!(found, Err(FetchError::TooLarge { limit: 1 << 16 }));
+    assert!(matches!(found, Err(FetchError::TooLarge { limit: 0x1_0000 })), "{found:?}");
 }
 
 /// The client library names the whole address in its errors, and other layers may.
@@ -79,7 +83,8 @@ async fn errors_do_not_tell_keys() {
         let fetcher = fetcher(&url, |provider| {
             provider.headers.insert("X-Api-Key".to_owned(), "k3y-in-header".into());
         });
-        let error = text(&fetcher).await.unwrap_err().to_string();
+        let error = text(&fetcher).await.unwrap_err();
+        let error = format!("{} {error:?}", chain(&error));
         for secret in
             ["mary", "s3cret", "t0ken", "k3y-in-query", "k3y-in-header", "apikey=k3y-in-q"]
         {
@@ -120,7 +125,11 @@ async fn keys_go_to_the_configured_host_only() {
         })
     };
     let refused = text(&at("/moved?apikey=k3y", false)).await;
-    assert_eq!(refused, Err(FetchError::ForeignRedirect(format!("http://{}", other.address))));
+    let elsewhere = format!("http://{}", other.address);
+    assert!(
+        matches!(&refused, Err(FetchError::ForeignRedirect(to)) if *to == elsewhere),
+        "{refused:?}"
+    );
     assert!(other.heads().is_empty());
 
     text(&at("/moved?apikey=k3y", true)).await.unwrap();
@@ -142,5 +151,6 @@ async fn keys_go_to_the_configured_host_only() {
         assert!(head.contains("x-api-key: k3y") && head.contains("authorization: basic"), "{head}");
         assert!(head.contains("accept-encoding: identity") && !head.contains("referer"), "{head}");
     }
-    assert_eq!(text(&at("/round", true)).await, Err(FetchError::TooManyRedirects));
+    let round = text(&at("/round", true)).await;
+    assert!(matches!(round, Err(FetchError::TooManyRedirects)), "{round:?}");
 }

@@ -21,7 +21,7 @@ pub(super) fn decoded<R: BufRead>(
 ) -> Result<DecodingReader<Rest<R>>, BodyError> {
     let mut beginning = Vec::new();
     body.by_ref().take(MAX_DECLARATION).read_to_end(&mut beginning).map_err(|error| {
-        BodyError::Io { place: Place { line: 1, column: 1 }, detail: error.to_string() }
+        BodyError::Io { place: Place { line: 1, column: 1 }, source: error.into() }
     })?;
     let encoding = encoding_of(&beginning, charset)?;
     let mut reader = DecodingReader::new(Cursor::new(beginning).chain(body));

@@ -11,6 +11,7 @@ mod limit;
 
 use crate::config::FeedSettings;
 use almanac_domain::plans::{Plan, PlanIdentity, Zone};
+use almanac_errors::{Cause, chain};
 use draft::{PlanDraft, attributes_of, read_zone};
 use limit::LimitedReader;
 use quick_xml::{
@@ -35,8 +36,8 @@ impl std::fmt::Display for Place {
 /// Why the body as a whole was not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    #[error("line {place}: not well-formed XML: {detail}")]
-    NotXml { place: Place, detail: String },
+    #[error("line {place}: not well-formed XML")]
+    NotXml { place: Place, source: quick_xml::Error },
     #[error("line {place}: the body ends before its root element does")]
     Truncated { place: Place },
     #[error("line {place}: the root element is {found}, not planList or eventList")]
@@ -47,10 +48,17 @@ pub enum BodyError {
     TagTooLong { place: Place, limit: usize },
     #[error("the body is in the unknown encoding {label:?}")]
     UnknownEncoding { label: String },
-    #[error("line {place}: not in the encoding of the body: {detail}")]
-    NotDecodable { place: Place, detail: String },
-    #[error("line {place}: cannot read the body: {detail}")]
-    Io { place: Place, detail: String },
+    #[error("line {place}: not in the encoding of the body")]
+    NotDecodable { place: Place, source: Cause },
+    #[error("line {place}: cannot read the body")]
+    Io { place: Place, source: Cause },
+}
+
+impl BodyError {
+    /// With its causes, at most as long as any reason: they quote the body.
+    pub fn told(&self) -> String {
+        clipped(chain(self).to_string())
+    }
 }
 
 /// Part of a body that was refused.
@@ -161,7 +169,7 @@ pub fn read(
         parser.place = reader.get_mut().begin_event();
         let event = match reader.read_event_into(&mut buffer) {
             Ok(event) => event,
-            Err(error) => return Err(body_error(parser.place, settings, &error)),
+            Err(error) => return Err(body_error(parser.place, settings, error)),
         };
         match event {
             Event::Start(tag) => {
@@ -191,16 +199,16 @@ pub fn read(
     Ok(())
 }
 
-fn body_error(place: Place, settings: &FeedSettings, error: &quick_xml::Error) -> BodyError {
+fn body_error(place: Place, settings: &FeedSettings, error: quick_xml::Error) -> BodyError {
     match error {
-        quick_xml::Error::Io(error) if limit::is_too_long(error) => {
+        quick_xml::Error::Io(error) if limit::is_too_long(&error) => {
             BodyError::TagTooLong { place, limit: settings.max_tag_bytes }
         }
         quick_xml::Error::Encoding(error) => {
-            BodyError::NotDecodable { place, detail: error.to_string() }
+            BodyError::NotDecodable { place, source: error.into() }
         }
-        quick_xml::Error::Io(error) => BodyError::Io { place, detail: error.to_string() },
-        other => BodyError::NotXml { place, detail: clipped(other.to_string()) },
+        quick_xml::Error::Io(error) => BodyError::Io { place, source: error.into() },
+        source => BodyError::NotXml { place, source },
     }
 }
 

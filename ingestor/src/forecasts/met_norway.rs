@@ -113,6 +113,7 @@ pub(super) fn read(body: &[u8]) -> Result<Answer, ForecastError> {
     let coordinate = |place: usize| decimal(body.geometry.as_ref()?.coordinates.get(place)?);
     Ok(Answer {
         series: vec![checked(series)?],
+        native_step_s: vec![None],
         issued_at: meta.and_then(|meta| meta.updated_at?.parse().ok()),
         position: coordinate(1).zip(coordinate(0)),
     })

@@ -3,6 +3,7 @@
 //! A module says how long each sample stands from what the service promises, never from the time of
 //! the next one, so that a lost sample stays a gap. A body whose times do not fit is refused whole.
 
+pub(crate) mod kinds;
 mod met_norway;
 mod open_meteo;
 
@@ -10,6 +11,7 @@ use almanac_domain::{
     Fault,
     weather::{Series, SeriesDraft, Variable},
 };
+use almanac_errors::Cause;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -20,6 +22,8 @@ use serde_json::value::RawValue;
 pub struct Answer {
     /// Variables with the same times; their times are their own.
     pub series: Vec<Series>,
+    /// For each of them the step of the model, where the service interpolates it to a finer one.
+    pub native_step_s: Vec<Option<i64>>,
     /// When the forecast was made, where the service says so.
     pub issued_at: Option<Timestamp>,
     /// The grid point that the service answered for, as (latitude, longitude).
@@ -27,10 +31,10 @@ pub struct Answer {
 }
 
 /// Trying again with the same body does not help.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ForecastError {
-    #[error("the body is no JSON of a forecast: {0}")]
-    NotAForecast(String),
+    #[error("the body is no JSON of a forecast")]
+    NotAForecast(#[source] Cause),
     #[error("the service has no data for this place: {0}")]
     NoData(String),
     #[error("the service refused: {0}")]
@@ -41,15 +45,27 @@ pub enum ForecastError {
     Times { place: String, rule: String },
 }
 
+#[derive(Deserialize)]
+struct Shape {
+    properties: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    error: bool,
+    reason: Option<String>,
+}
+
+/// The reason in a body that tells why there is no forecast.
+pub(crate) fn refusal(body: &[u8]) -> Option<String> {
+    let shape: Shape = serde_json::from_slice(body).ok()?;
+    shape.reason.filter(|_| shape.error).map(shortened)
+}
+
 /// Reads an answer of any known service.
 pub fn read(body: &[u8]) -> Result<Answer, ForecastError> {
-    #[derive(Deserialize)]
-    struct Shape {
-        properties: Option<serde::de::IgnoredAny>,
-        #[serde(default)]
-        error: bool,
-        reason: Option<String>,
-    }
+    read_of(body, &[])
+}
+
+/// Reads an answer of a service that was asked for these models, the first of which counts first.
+pub fn read_of(body: &[u8], models: &[String]) -> Result<Answer, ForecastError> {
     let shape: Shape = from_json(body)?;
     match shape {
         // Open-Meteo tells errors with whatever status, 200 among them.
@@ -57,7 +73,7 @@ pub fn read(body: &[u8]) -> Result<Answer, ForecastError> {
             Err(ForecastError::Refused(shortened(reason.unwrap_or_default())))
         }
         Shape { properties: Some(_), .. } => met_norway::read(body),
-        _ => open_meteo::read(body),
+        _ => open_meteo::read(body, models),
     }
 }
 
@@ -67,13 +83,13 @@ fn shortened(text: String) -> String {
 }
 
 fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ForecastError> {
-    serde_json::from_slice(body).map_err(|error| ForecastError::NotAForecast(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| ForecastError::NotAForecast(error.into()))
 }
 
 fn checked(draft: SeriesDraft) -> Result<Series, ForecastError> {
     draft.check().map_err(|faults| match faults.into_iter().next() {
         Some(Fault { place, rule }) => ForecastError::Times { place: place.join("/"), rule },
-        None => ForecastError::NotAForecast("it has no samples".to_owned()),
+        None => ForecastError::NotAForecast("it has no samples".into()),
     })
 }
 

@@ -3,10 +3,10 @@
 //! A sample stands for one hour. Gusts describe the hour before their label and are moved there.
 
 use super::{
-    Answer, Column, ForecastError, checked, decimal, from_json, not_negative, without_flat_sea,
-    without_weak_gusts,
+    Answer, Column, ForecastError, checked, decimal, from_json, kinds::native_step_s, not_negative,
+    without_flat_sea, without_weak_gusts,
 };
-use almanac_domain::weather::{SeriesDraft, Variable};
+use almanac_domain::weather::{Series, SeriesDraft, Variable};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::Offset};
 use rust_decimal::Decimal;
 use serde::Deserialize;
@@ -41,19 +41,81 @@ const NAMES: [(&str, Variable); 6] = [
     ("visibility", Variable::Visibility),
 ];
 
-pub(super) fn read(body: &[u8]) -> Result<Answer, ForecastError> {
+pub(super) fn read(body: &[u8], models: &[String]) -> Result<Answer, ForecastError> {
     let body: Body<'_> = from_json(body)?;
     let times = times(&body)?;
-    let mut columns: Vec<Column> = Vec::new();
-    for (name, variable) in NAMES {
-        let Some(raw) = body.hourly.get(name) else { continue };
-        let unit = body.hourly_units.get(name).map(String::as_str);
-        columns.push((variable, column(name, variable, unit, raw, times.len())?));
+    let mut by_model: Vec<(Option<i64>, Vec<Column>)> = Vec::new();
+    for (suffix, native_step_s) in groups(models) {
+        let mut columns = columns(&body, &suffix, times.len())?;
+        without_flat_sea(&mut columns);
+        if !columns.is_empty() {
+            by_model.push((native_step_s, columns));
+        }
     }
-    if columns.is_empty() {
+    if by_model.is_empty() {
         return Err(ForecastError::NoData("no variable that Almanac knows".to_owned()));
     }
-    without_flat_sea(&mut columns);
+    without_silent_models(&mut by_model);
+    let (mut series, mut native) = (Vec::new(), Vec::new());
+    for (native_step_s, columns) in by_model {
+        for one in of_model(&times, columns)? {
+            series.push(one);
+            native.push(native_step_s);
+        }
+    }
+    let coordinate = |raw: Option<&RawValue>| raw.and_then(decimal);
+    Ok(Answer {
+        series,
+        native_step_s: native,
+        issued_at: None,
+        position: coordinate(body.latitude).zip(coordinate(body.longitude)),
+    })
+}
+
+/// What stands behind the names of each model's variables, and its step: the name of the model, where
+/// several were asked for.
+fn groups(models: &[String]) -> Vec<(String, Option<i64>)> {
+    match models {
+        [] => vec![(String::new(), None)],
+        [one] => vec![(String::new(), native_step_s(one))],
+        several => {
+            several.iter().map(|model| (format!("_{model}"), native_step_s(model))).collect()
+        }
+    }
+}
+
+fn columns(body: &Body<'_>, suffix: &str, count: usize) -> Result<Vec<Column>, ForecastError> {
+    let mut columns = Vec::new();
+    for (name, variable) in NAMES {
+        let name = [name, suffix].concat();
+        let Some(raw) = body.hourly.get(&name) else { continue };
+        let unit = body.hourly_units.get(&name).map(String::as_str);
+        columns.push((variable, column(&name, variable, unit, raw, count)?));
+    }
+    Ok(columns)
+}
+
+/// A model that has no value of a variable says nothing of it, where another one has values. Where none
+/// has any, the first stays: the variable was asked for, and is missing.
+fn without_silent_models(by_model: &mut Vec<(Option<i64>, Vec<Column>)>) {
+    let speaks = |values: &[Option<Decimal>]| values.iter().any(Option::is_some);
+    for (_, wanted) in NAMES {
+        let of_it = |columns: &[Column]| {
+            columns.iter().find(|(known, _)| *known == wanted).map(|(_, values)| speaks(values))
+        };
+        let heard: Vec<Option<bool>> = by_model.iter().map(|(_, columns)| of_it(columns)).collect();
+        let any = heard.contains(&Some(true));
+        let first = heard.iter().position(Option::is_some);
+        for (place, (_, columns)) in by_model.iter_mut().enumerate() {
+            let stays = if any { heard[place] == Some(true) } else { first == Some(place) };
+            columns.retain(|(known, _)| *known != wanted || stays);
+        }
+    }
+    by_model.retain(|(_, columns)| !columns.is_empty());
+}
+
+/// The series of one model.
+fn of_model(times: &[Timestamp], mut columns: Vec<Column>) -> Result<Vec<Series>, ForecastError> {
     let mut gusts = columns.extract_if(.., |(variable, _)| *variable == Variable::WindGust).next();
     if let Some((_, gusts)) = &mut gusts {
         let winds = columns.iter().find(|(variable, _)| *variable == Variable::WindSpeed);
@@ -76,12 +138,7 @@ pub(super) fn read(body: &[u8]) -> Result<Answer, ForecastError> {
             columns,
         })?);
     }
-    let coordinate = |raw: Option<&RawValue>| raw.and_then(decimal);
-    Ok(Answer {
-        series,
-        issued_at: None,
-        position: coordinate(body.latitude).zip(coordinate(body.longitude)),
-    })
+    Ok(series)
 }
 
 /// Naive times, all with the one offset of the answer.
@@ -97,7 +154,7 @@ fn times(body: &Body<'_>) -> Result<Vec<Timestamp>, ForecastError> {
     };
     let texts: Vec<String> = match body.hourly.get("time") {
         Some(raw) => list("time", raw)?,
-        None => return Err(ForecastError::NotAForecast("hourly/time is missing".to_owned())),
+        None => return Err(ForecastError::NotAForecast("hourly/time is missing".into())),
     };
     texts.iter().enumerate().map(time).collect()
 }
@@ -123,7 +180,7 @@ fn column(
 
 fn list<'a, T: Deserialize<'a>>(name: &str, raw: &'a RawValue) -> Result<Vec<T>, ForecastError> {
     serde_json::from_str(raw.get())
-        .map_err(|error| ForecastError::NotAForecast(format!("hourly/{name}: {error}")))
+        .map_err(|error| ForecastError::NotAForecast(format!("hourly/{name}: {error}").into()))
 }
 
 /// A unit as a fraction of the one that Almanac has.

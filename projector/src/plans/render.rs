@@ -47,7 +47,7 @@ impl Rendered {
             }
             text(&mut out, field)?;
         }
-        write!(out, "],\"plan\":{}}}}}", self.plan).ok()?;
+        write!(out, "],\"plan\":{}}}", self.plan_body()).ok()?;
         Some(out)
     }
 }
@@ -59,7 +59,7 @@ struct Range<'a> {
 
 /// The price range in the provider's digits. `None` when a price is no number, which nothing that
 /// we wrote is.
-fn price_range(zones: &[ZoneRecord<'_>]) -> Option<(Option<String>, Option<String>)> {
+pub(crate) fn price_range(zones: &[ZoneRecord<'_>]) -> Option<(Option<String>, Option<String>)> {
     let mut priced: Vec<(i64, Option<Decimal>)> = Vec::with_capacity(zones.len());
     for zone in zones {
         let price = match &zone.price {

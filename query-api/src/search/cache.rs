@@ -4,26 +4,35 @@
 //! the feed names is loaded again in the background while the version at hand goes on being
 //! served: no request waits for a reload, and reloads of one day never pile up. A day that is not
 //! in memory is loaded by the request that wants it.
+//!
+//! The index of plans is made of the same days. Where few days changed, a day is read once for both, and
+//! the index has it first. Where many did, and after a start, the index follows in between.
 
 use super::{
     partition::Partition,
     shelves::{Block, Shelves},
 };
-use almanac_projector::plans::{DAYS_PARTITION, Tables};
+use crate::v1::plans::{IndexedDay, PlanIndex};
 use almanac_read_store::{ReadStore, Slice, StoreResult};
+use almanac_tables::plans::{DAYS_PARTITION, Tables};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 const MAX_REST: Duration = Duration::from_millis(500);
+/// While more changes come, the index rests so many times as long as it took to follow some: days that
+/// change again and again are not worth being indexed each time.
+const RESTS: u32 = 7;
+/// Without changes for so long, it follows as fast as it can.
+const QUIET: Duration = Duration::from_millis(500);
 /// Days loaded at once by one who wants many, and by all together.
 const TOGETHER: usize = 16;
 const LOADS: u32 = 2 * TOGETHER as u32;
@@ -41,10 +50,36 @@ pub(crate) struct SearchCache {
     /// A turn for each core: what is rendered on more threads is not there sooner, and each thread
     /// keeps some of the memory it used.
     renders: Arc<Semaphore>,
+    /// One block is compressed at a time.
+    deflating: Arc<Semaphore>,
     used_bytes: AtomicUsize,
     clock: AtomicU64,
     dirty: Mutex<BTreeSet<i32>>,
     news: Notify,
+    index: Arc<PlanIndex>,
+    /// Whether it is known which days there are.
+    has_days: AtomicBool,
+    /// The last day that was put into the index in between.
+    indexed_to: AtomicI32,
+    pace: Mutex<Pace>,
+}
+
+/// When the index follows what changed.
+struct Pace {
+    changed: Instant,
+    next: Instant,
+}
+
+impl Pace {
+    /// How long it is not its turn yet.
+    fn wait(&self, now: Instant) -> Duration {
+        self.next.min(self.changed + QUIET).saturating_duration_since(now)
+    }
+
+    /// It followed some changes from one time to another.
+    fn followed(&mut self, began: Instant, ended: Instant) {
+        self.next = ended + (ended - began) * RESTS;
+    }
 }
 
 /// What loading a day has to know of it.
@@ -52,11 +87,32 @@ pub(crate) struct SearchCache {
 struct Day {
     /// Counts what the change feed said of this day.
     changes: AtomicU64,
+    /// One more than that count when it was read for the index; 0 before.
+    indexed: AtomicU64,
     loading: tokio::sync::Mutex<()>,
 }
 
+impl Day {
+    /// Whether the index does not have it as it is.
+    fn is_behind(&self) -> bool {
+        self.indexed.load(Ordering::Acquire) != self.changes.load(Ordering::Acquire) + 1
+    }
+}
+
+/// What a day is read for.
+#[derive(Clone, Copy)]
+struct For {
+    search: bool,
+    index: bool,
+}
+
 impl SearchCache {
-    pub(crate) fn new(store: Arc<dyn ReadStore>, tables: Tables, limit_bytes: usize) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn ReadStore>,
+        tables: Tables,
+        limit_bytes: usize,
+        index: Arc<PlanIndex>,
+    ) -> Self {
         Self {
             store,
             tables,
@@ -68,10 +124,15 @@ impl SearchCache {
             renders: Arc::new(Semaphore::new(
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
+            deflating: Arc::new(Semaphore::new(1)),
             used_bytes: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
             dirty: Mutex::default(),
             news: Notify::new(),
+            index,
+            has_days: AtomicBool::new(false),
+            indexed_to: AtomicI32::new(i32::MIN),
+            pace: Mutex::new(Pace { changed: Instant::now(), next: Instant::now() }),
         }
     }
 
@@ -81,6 +142,8 @@ impl SearchCache {
         let rows = self.store.slice(&self.tables.days, DAYS_PARTITION, &Slice::all()).await?;
         let days = rows.iter().filter_map(|row| day_number(row.clustering.get(..10)?)).collect();
         self.change(|shelves| shelves.with_days(days));
+        self.has_days.store(true, Ordering::Release);
+        self.news.notify_one();
         Ok(())
     }
 
@@ -96,13 +159,37 @@ impl SearchCache {
             if is_full || Instant::now() > deadline {
                 break;
             }
-            self.load(chunk).await?;
+            self.load(chunk, For { search: true, index: false }).await?;
         }
         Ok(())
     }
 
     pub(crate) fn shelves(&self) -> Guard<Arc<Shelves>> {
         self.shelves.load()
+    }
+
+    /// Whether somebody compresses a block; who finds nobody does it with the turn.
+    pub(crate) fn turn_to_deflate(&self) -> Option<OwnedSemaphorePermit> {
+        self.deflating.clone().try_acquire_owned().ok()
+    }
+
+    /// Keeps a block compressed as well. Takes a while.
+    pub(crate) fn deflate(&self, block: &Block) {
+        block.deflate();
+        let weight = {
+            let _one_at_a_time = self.changing.lock();
+            let weight = self.shelves.load().weight();
+            self.used_bytes.store(weight, Ordering::Relaxed);
+            weight
+        };
+        self.fit(weight);
+    }
+
+    /// Drops what was not used for longest where there is too much.
+    fn fit(&self, weight: usize) {
+        if weight > self.limit_bytes {
+            self.change(|shelves| shelves.within(self.limit_bytes / 10 * 9));
+        }
     }
 
     /// Marks a block as used now.
@@ -121,7 +208,8 @@ impl SearchCache {
         if let Some(block) = self.shelves.load().block_of(number) {
             return Ok(block.clone());
         }
-        let mut blocks = self.load_in_turn(&[number], std::slice::from_ref(&day)).await?;
+        let wanted = For { search: true, index: self.index.is_ready() && day.is_behind() };
+        let mut blocks = self.load_in_turn(&[number], std::slice::from_ref(&day), wanted).await?;
         Ok(blocks.pop().unwrap_or_default())
     }
 
@@ -130,7 +218,7 @@ impl SearchCache {
     }
 
     /// Loads days, whether they are in memory or not.
-    async fn load(&self, numbers: &[i32]) -> StoreResult<()> {
+    async fn load(&self, numbers: &[i32], wanted: For) -> StoreResult<()> {
         let mut numbers = numbers.to_vec();
         numbers.sort_unstable();
         let days: Vec<Arc<Day>> = numbers.iter().map(|number| self.day(*number)).collect();
@@ -140,7 +228,7 @@ impl SearchCache {
         for day in &days {
             turns.push(day.loading.lock().await);
         }
-        self.load_in_turn(&numbers, &days).await.map(drop)
+        self.load_in_turn(&numbers, &days, wanted).await.map(drop)
     }
 
     /// For who holds the turn of each of these days. The blocks that are made hold them and perhaps
@@ -149,34 +237,59 @@ impl SearchCache {
         &self,
         numbers: &[i32],
         days: &[Arc<Day>],
+        wanted: For,
     ) -> StoreResult<Vec<Arc<Block>>> {
         // Never closed, so this waits and does not fail.
         let _loads = self.loads.acquire_many((numbers.len() as u32).min(LOADS)).await;
         let changes = |day: &Arc<Day>| day.changes.load(Ordering::Acquire);
         let before: Vec<u64> = days.iter().map(changes).collect();
-        let loads = numbers.iter().map(|number| self.read(*number));
-        let partitions = futures::future::try_join_all(loads).await?;
-        let blocks = self.install(partitions);
+        let loads = numbers.iter().map(|number| self.read(*number, wanted));
+        let loaded = futures::future::try_join_all(loads).await?;
+        let (partitions, indexed): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
+        if wanted.index {
+            let index = self.index.clone();
+            let is_made: Vec<bool> = indexed.iter().map(Option::is_some).collect();
+            let put = move || index.put(indexed.into_iter().flatten().collect());
+            let is_put = tokio::task::spawn_blocking(put).await.is_ok();
+            for ((day, before), is_made) in days.iter().zip(&before).zip(is_made) {
+                if is_put && is_made {
+                    day.indexed.store(before + 1, Ordering::Release);
+                }
+            }
+        }
+        let blocks = self.install(partitions.into_iter().flatten().collect());
         // The feed may have passed a load; then its rows may be older than it said. What was
         // loaded is newer than what was there, so it is served meanwhile.
+        // Where only the index was filled, it is behind, which is found in between.
         let passed: Vec<i32> = (numbers.iter().zip(days).zip(before))
             .filter_map(|((number, day), before)| (changes(day) != before).then_some(*number))
             .collect();
-        if !passed.is_empty() {
+        if wanted.search && !passed.is_empty() {
             self.dirty.lock().extend(passed);
             self.news.notify_one();
         }
         Ok(blocks)
     }
 
-    async fn read(&self, number: i32) -> StoreResult<Partition> {
+    async fn read(
+        &self,
+        number: i32,
+        wanted: For,
+    ) -> StoreResult<(Option<Partition>, Option<IndexedDay>)> {
         let rows =
             self.store.slice(&self.tables.by_start, &day_name(number), &Slice::all()).await?;
         let turn = self.renders.clone().acquire_owned().await;
-        let made = tokio::task::spawn_blocking(move || {
+        let index = self.index.clone();
+        let make = move || {
             let _turn = turn;
-            Partition::from_rows(number, &rows)
-        });
+            let indexed = wanted.index.then(|| index.day(number, &rows));
+            (wanted.search.then(|| Partition::from_rows(number, &rows)), indexed)
+        };
+        // What nobody waits for stands behind those who answer.
+        let made = match wanted.search {
+            true => tokio::task::spawn_blocking(make),
+            false => self.index.background().spawn_blocking(make),
+        };
         Ok(made.await.unwrap_or_default())
     }
 
@@ -189,14 +302,15 @@ impl SearchCache {
     }
 
     fn install(&self, partitions: Vec<Partition>) -> Vec<Arc<Block>> {
+        if partitions.is_empty() {
+            return Vec::new();
+        }
         let numbers: Vec<i32> = partitions.iter().map(Partition::first_day).collect();
         let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
         let shelves = self.change(|shelves| shelves.with_rows(partitions, now));
-        let blocks = numbers.iter().filter_map(|number| shelves.block_of(*number).cloned());
-        let blocks = blocks.collect();
-        if shelves.weight() > self.limit_bytes {
-            self.change(|shelves| shelves.within(self.limit_bytes / 10 * 9));
-        }
+        let blocks: Vec<_> =
+            numbers.iter().filter_map(|number| shelves.block_of(*number).cloned()).collect();
+        self.fit(shelves.weight());
         blocks
     }
 
@@ -207,6 +321,7 @@ impl SearchCache {
             self.change(|shelves| shelves.with_days(vec![number]));
         }
         self.day(number).changes.fetch_add(1, Ordering::AcqRel);
+        self.pace.lock().changed = Instant::now();
         self.dirty.lock().insert(number);
         self.news.notify_one();
     }
@@ -214,8 +329,10 @@ impl SearchCache {
     /// The change feed was not followed for a while: anything in memory may be out of date.
     pub(crate) fn mark_all_changed(&self) {
         for number in self.shelves.load().loaded() {
-            self.day(number).changes.fetch_add(1, Ordering::AcqRel);
             self.dirty.lock().insert(number);
+        }
+        for day in self.days.lock().values() {
+            day.changes.fetch_add(1, Ordering::AcqRel);
         }
         self.news.notify_one();
     }
@@ -225,26 +342,86 @@ impl SearchCache {
     /// touches every day leaves most of a core, and of the read store, to those who write and search.
     pub(crate) async fn refresh(&self) -> StoreResult<()> {
         loop {
-            let round = std::mem::take(&mut *self.dirty.lock());
-            if round.is_empty() {
-                self.news.notified().await;
+            let started = Instant::now();
+            if !self.refresh_once().await? {
+                let wait = self.pace.lock().wait(Instant::now());
+                if !wait.is_zero() {
+                    let _is_news = tokio::time::timeout(wait, self.news.notified()).await;
+                } else if !self.follow_some().await? {
+                    self.news.notified().await;
+                }
                 continue;
             }
-            let started = Instant::now();
-            let mut left: Vec<i32> = {
-                let shelves = self.shelves.load();
-                round.into_iter().filter(|number| shelves.block_of(*number).is_some()).collect()
-            };
-            while !left.is_empty() {
-                let chunk = left.split_off(left.len().saturating_sub(TOGETHER));
-                if let Err(error) = self.load(&chunk).await {
-                    // Still out of date: said again, so that the next round finds them.
-                    self.dirty.lock().extend(left.into_iter().chain(chunk));
-                    return Err(error);
-                }
-            }
-            tokio::time::sleep((started.elapsed() * 2).min(MAX_REST)).await;
+            let rest = (started.elapsed() * 2).min(MAX_REST);
+            let rested = Instant::now();
+            // Of the time that is left to others, the index takes half where it is behind.
+            while rested.elapsed() < rest / 2
+                && self.pace.lock().wait(Instant::now()).is_zero()
+                && self.follow_some().await?
+            {}
+            tokio::time::sleep(rest.saturating_sub(rested.elapsed())).await;
         }
+    }
+
+    /// [`Self::index_some`], which is noted.
+    async fn follow_some(&self) -> StoreResult<bool> {
+        let began = Instant::now();
+        let is_some = self.index_some().await?;
+        if is_some {
+            self.pace.lock().followed(began, Instant::now());
+        }
+        Ok(is_some)
+    }
+
+    /// Loads what the change feed has named. Whether there was anything.
+    pub(crate) async fn refresh_once(&self) -> StoreResult<bool> {
+        let round = std::mem::take(&mut *self.dirty.lock());
+        if round.is_empty() {
+            return Ok(false);
+        }
+        let index = round.len() <= TOGETHER && self.index.is_ready();
+        let (mut left, others): (Vec<i32>, Vec<i32>) = {
+            let shelves = self.shelves.load();
+            round.into_iter().partition(|number| shelves.block_of(*number).is_some())
+        };
+        while !left.is_empty() {
+            let chunk = left.split_off(left.len().saturating_sub(TOGETHER));
+            if let Err(error) = self.load(&chunk, For { search: true, index }).await {
+                // Still out of date: said again, so that the next round finds them.
+                self.dirty.lock().extend(left.into_iter().chain(chunk));
+                return Err(error);
+            }
+        }
+        if index && !others.is_empty() {
+            self.load(&others, For { search: false, index }).await?;
+        }
+        Ok(true)
+    }
+
+    /// Puts some days into the index that it does not have as they are. Whether there were any.
+    pub(crate) async fn index_some(&self) -> StoreResult<bool> {
+        if self.index.is_off() || !self.has_days.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let mut behind = self.shelves.load().days(i32::MIN, i32::MAX).to_vec();
+        {
+            let days = self.days.lock();
+            behind.retain(|number| days.get(number).is_none_or(|day| day.is_behind()));
+        }
+        if behind.is_empty() {
+            self.index.complete();
+            return Ok(false);
+        }
+        // One after the other, however often the first ones change.
+        let indexed_to = self.indexed_to.load(Ordering::Relaxed);
+        let next = behind.partition_point(|number| *number <= indexed_to);
+        let from = if next == behind.len() { 0 } else { next };
+        let chunk = &behind[from..(from + TOGETHER).min(behind.len())];
+        self.load(chunk, For { search: false, index: true }).await?;
+        if let Some(last) = chunk.last() {
+            self.indexed_to.store(*last, Ordering::Relaxed);
+        }
+        Ok(true)
     }
 
     pub(crate) fn used_bytes(&self) -> usize {
@@ -263,110 +440,8 @@ fn day_number(name: &str) -> Option<i32> {
 }
 
 pub(crate) fn day_name(number: i32) -> String {
-    almanac_projector::plans::StartKey::day_of(i64::from(number) * 86_400)
+    almanac_tables::plans::StartKey::day_of(i64::from(number) * 86_400)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use almanac_read_store::{Row, Table, Write};
-    use futures::stream::BoxStream;
-
-    #[test]
-    fn days_have_numbers() {
-        for number in [-719_162, -1, 0, 18_808, 2_932_896] {
-            assert_eq!(day_number(&day_name(number)), Some(number));
-        }
-        assert_eq!(day_number("days"), None);
-    }
-
-    /// Answers with an empty day once it is let, and counts.
-    struct Gated {
-        gate: Semaphore,
-        asked: AtomicUsize,
-        under_way: AtomicUsize,
-        most: AtomicUsize,
-    }
-
-    #[async_trait::async_trait]
-    impl ReadStore for Gated {
-        async fn slice(&self, _: &Table, _: &str, _: &Slice) -> StoreResult<Vec<Row>> {
-            self.asked.fetch_add(1, Ordering::SeqCst);
-            let under_way = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most.fetch_max(under_way, Ordering::SeqCst);
-            let _gate = self.gate.acquire().await;
-            self.under_way.fetch_sub(1, Ordering::SeqCst);
-            Ok(Vec::new())
-        }
-
-        async fn create_table(&self, _: &Table) -> StoreResult<()> {
-            unreachable!("the cache only reads")
-        }
-
-        async fn tables(&self) -> StoreResult<Vec<Table>> {
-            unreachable!("the cache only reads")
-        }
-
-        async fn table_id(&self, _: &Table) -> StoreResult<uuid::Uuid> {
-            unreachable!("the cache only reads")
-        }
-
-        async fn drop_table(&self, _: &Table) -> StoreResult<()> {
-            unreachable!("the cache only reads")
-        }
-
-        async fn write(&self, _: Vec<Write>) -> StoreResult<()> {
-            unreachable!("the cache only reads")
-        }
-
-        async fn get(&self, _: &Table, _: &str, _: &str) -> StoreResult<Option<Row>> {
-            unreachable!("the cache reads whole days")
-        }
-
-        async fn bulk_load(
-            &self,
-            _: &Table,
-            _: BoxStream<'static, StoreResult<(String, Row)>>,
-        ) -> StoreResult<u64> {
-            unreachable!("the cache only reads")
-        }
-    }
-
-    /// What the store was asked, and at most at once, by these requests for days that exist.
-    async fn asked_for(days: impl Iterator<Item = i32>) -> (usize, usize) {
-        let store = Arc::new(Gated {
-            gate: Semaphore::new(0),
-            asked: AtomicUsize::new(0),
-            under_way: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
-        });
-        let tables = Tables::of(almanac_projector::plans::VERSION).unwrap();
-        let cache = Arc::new(SearchCache::new(store.clone(), tables, 1 << 20));
-        let days: Vec<i32> = days.collect();
-        cache.change(|shelves| shelves.with_days(days.clone()));
-        let requests: Vec<_> = days
-            .into_iter()
-            .map(|day| {
-                let cache = cache.clone();
-                tokio::spawn(async move { cache.get(day).await.unwrap() })
-            })
-            .collect();
-        // On this one thread, all of them have come as far as they can.
-        tokio::task::yield_now().await;
-        store.gate.add_permits(Semaphore::MAX_PERMITS);
-        for request in requests {
-            request.await.unwrap();
-        }
-        (store.asked.load(Ordering::SeqCst), store.most.load(Ordering::SeqCst))
-    }
-
-    #[tokio::test]
-    async fn a_day_that_many_want_is_loaded_once() {
-        assert_eq!(asked_for(std::iter::repeat_n(7, 50)).await, (1, 1));
-    }
-
-    #[tokio::test]
-    async fn a_bounded_number_of_days_is_loaded_at_once() {
-        assert_eq!(asked_for(0..100).await, (100, LOADS as usize));
-    }
-}
+mod tests;

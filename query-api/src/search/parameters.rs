@@ -82,6 +82,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn any_query_is_bounds_or_a_message() {
+        let query = "starts_at=2021-06-30T21:00:00.5%2B02:00&ends_at=9999-12-31T23:59:60Z";
+        almanac_fuzzing::fuzz([query], |bytes: &[u8]| {
+            if let Err(message) = parse(&String::from_utf8_lossy(bytes)) {
+                assert!(message.len() < 1_000, "{message}");
+            }
+        });
+    }
+
+    #[test]
     fn date_times_are_instants_or_walls() {
         let read = |text| bound(text, false).map(|bound| (bound.seconds, bound.wall));
         assert_eq!(read("1970-01-01T00:01:00Z"), Some((60, false)));

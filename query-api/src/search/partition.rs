@@ -1,7 +1,8 @@
 //! Days of plans as search wants them: columns to compare, rows already serialized.
 
-use almanac_projector::plans::StartKey;
+use super::deflated::Deflated;
 use almanac_read_store::Row;
+use almanac_tables::plans::StartKey;
 use bytes::Bytes;
 use std::ops::{Range, RangeInclusive};
 use xxhash_rust::xxh3::xxh3_64;
@@ -34,6 +35,8 @@ pub(crate) struct Run {
     /// The sum of the hashes of the rows. Rows are sorted by what is in them, so that the sum
     /// identifies them, on whatever instance and however they are grouped.
     pub(crate) sum: u64,
+    /// Which rows of the partition these are.
+    pub(super) rows: Range<usize>,
 }
 
 /// Bounds of a search, in whole seconds. `wall` bounds compare what the provider's clock shows.
@@ -180,6 +183,16 @@ impl Partition {
         self.bytes.len() + self.starts.len() * 36 + self.days.len() * 8 + 300
     }
 
+    /// Its rows as they are kept compressed.
+    pub(super) fn deflated(&self) -> Option<Deflated> {
+        Deflated::of(&self.bytes, &self.places)
+    }
+
+    /// Where each row begins; one more than there are rows.
+    pub(super) fn places(&self) -> &[u32] {
+        &self.places
+    }
+
     /// Hands every run of neighbouring rows of these days that match to `take`.
     pub(crate) fn matching(
         &self,
@@ -241,6 +254,7 @@ impl Partition {
         Run {
             bytes: self.bytes.slice(start..end),
             sum: self.sums[rows.end].wrapping_sub(self.sums[rows.start]),
+            rows,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Which days there are, and the blocks of those in memory. Never changed once made: a change makes
 //! new shelves that share what stayed the same.
 
-use super::partition::Partition;
+use super::{deflated::Deflated, partition::Partition};
 use std::{
     ops::Range,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,6 +18,8 @@ const BLOCK_BYTES: usize = 256 << 10;
 pub(crate) struct Block {
     pub(crate) rows: Partition,
     last_used: AtomicU64,
+    /// The rows compressed, once somebody asked for them so.
+    deflated: OnceLock<Deflated>,
 }
 
 impl Block {
@@ -26,6 +28,23 @@ impl Block {
         if self.last_used.load(Ordering::Relaxed) != now {
             self.last_used.store(now, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn deflated(&self) -> Option<&Deflated> {
+        self.deflated.get()
+    }
+
+    /// Takes a while.
+    pub(super) fn deflate(&self) {
+        if self.deflated.get().is_none()
+            && let Some(deflated) = self.rows.deflated()
+        {
+            let _is_first = self.deflated.set(deflated);
+        }
+    }
+
+    fn weight(&self) -> usize {
+        self.rows.weight() + self.deflated().map_or(0, Deflated::weight)
     }
 }
 
@@ -93,7 +112,7 @@ impl Shelves {
     }
 
     pub(super) fn weight(&self) -> usize {
-        self.known.len() * 4 + self.blocks.iter().map(|block| block.rows.weight()).sum::<usize>()
+        self.known.len() * 4 + self.blocks.iter().map(|block| block.weight()).sum::<usize>()
     }
 
     /// With more days known. A block that one falls into is cut there.
@@ -172,7 +191,7 @@ impl Shelves {
             .iter()
             .map(|block| {
                 let last_used = block.last_used.load(Ordering::Relaxed);
-                (last_used, block.rows.first_day(), block.rows.weight())
+                (last_used, block.rows.first_day(), block.weight())
             })
             .collect();
         by_use.sort_unstable();
@@ -204,7 +223,11 @@ fn arrange(pieces: Vec<Piece<'_>>, known: &[i32], now: u64) -> Vec<Arc<Block>> {
             let parts: Vec<(&Partition, Range<usize>)> =
                 pieces.iter().map(|piece| (piece.rows, piece.days.clone())).collect();
             let rows = Partition::join(&parts);
-            blocks.push(Arc::new(Block { rows, last_used: AtomicU64::new(now) }));
+            blocks.push(Arc::new(Block {
+                rows,
+                last_used: AtomicU64::new(now),
+                ..Block::default()
+            }));
         }
     };
     for piece in pieces {
@@ -235,7 +258,7 @@ mod tests {
 
     /// A day whose only row says which version it is.
     fn day(number: i32, version: u32, padding: usize) -> Partition {
-        let date = almanac_projector::plans::StartKey::day_of(i64::from(number) * 86_400);
+        let date = almanac_tables::plans::StartKey::day_of(i64::from(number) * 86_400);
         let text = format!("{number}.{version}.{}", "x".repeat(padding));
         Partition::from_rows(
             number,

@@ -1,14 +1,16 @@
 //! `/v1/events/{topic}`: domain events as CloudEvents JSON, in pages or as server-sent events.
 
+use super::private;
 use crate::{answers::Room, state::ApiState, streams::Place};
-use almanac_edge::{
-    Problem, ProblemType, Scope, conditional,
-    query::{Parameters, bad},
-};
+use almanac_edge::{Problem, ProblemType, Scope, conditional, query::Parameters};
 use almanac_event_log::{
     Isolation, LogError, LogReader, Offset, ReadLimit, Retry, StoredRecord, TopicId,
 };
-use almanac_schemas::{CONSISTENCY_TOKEN, CodecError, files::event_topics, json::AnyJson};
+use almanac_schemas::{
+    CodecError,
+    files::event_topics,
+    json::{AnyJson, cloud_event},
+};
 use axum::{
     body::Body,
     extract::{Path, RawQuery, State},
@@ -17,7 +19,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
 /// Records that one page looks at, matching or not.
@@ -26,9 +28,9 @@ const MAX_SCANNED: usize = 10_000;
 const PAGE_TIME: Duration = Duration::from_secs(3);
 const PAGE_WAIT: Duration = Duration::from_millis(500);
 /// A stream says something at least so often, so that dead connections are noticed.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
-fn log_problem(error: &LogError) -> Problem {
+pub(super) fn log_problem(error: &LogError) -> Problem {
     match error {
         LogError::UnknownTopic { .. } => {
             Problem::new(ProblemType::NotFound, "there is no such topic of events")
@@ -42,10 +44,11 @@ fn log_problem(error: &LogError) -> Problem {
 }
 
 /// What of a topic is wanted.
-struct Wanted {
-    key: Option<String>,
-    event_type: Option<String>,
-    since: Option<Timestamp>,
+#[derive(Default)]
+pub(super) struct Wanted {
+    pub(super) key: Option<String>,
+    pub(super) event_type: Option<String>,
+    pub(super) since: Option<Timestamp>,
 }
 
 impl Wanted {
@@ -58,13 +61,13 @@ impl Wanted {
 
 /// Next offsets of all partitions of a topic.
 #[derive(Clone)]
-struct Positions {
+pub(super) struct Positions {
     topic: TopicId,
     next: Vec<Offset>,
 }
 
 impl Positions {
-    fn encode(&self) -> String {
+    pub(super) fn encode(&self) -> String {
         let offsets: Vec<String> = self.next.iter().map(Offset::to_string).collect();
         format!("{}_{}", self.topic.0.simple(), offsets.join("."))
     }
@@ -99,13 +102,7 @@ pub(crate) async fn get(
     let wanted = Wanted {
         key: parameters.one("key")?.map(str::to_owned),
         event_type: parameters.one("type")?.map(str::to_owned),
-        since: match parameters.one("since")? {
-            Some(text) => {
-                let since = text.replacen(' ', "+", 1).parse();
-                Some(since.map_err(|_| bad("since", "it must be an RFC 3339 date-time"))?)
-            }
-            None => None,
-        },
+        since: parameters.time("since")?,
     };
     let last_event_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let after = last_event_id.or(parameters.one("after")?);
@@ -118,7 +115,7 @@ pub(crate) async fn get(
     }
     let _turn = state.turn(&headers).await?;
     let positions = start(&state, &topic, after).await?;
-    let (items, room, positions) = page(&state, &topic, positions, &wanted, limit).await?;
+    let (items, room, positions, _) = page(&state, &topic, positions, &wanted, limit).await?;
     let next = positions.encode();
     let body = format!("{{\"items\":[{}],\"next_cursor\":\"{next}\"}}", items.join(","));
     drop(items);
@@ -132,15 +129,15 @@ fn served(topic: &str) -> Option<&'static str> {
 }
 
 /// Who may read events was decided for this caller, and no cache on the way decides it for another.
-fn of_the_caller(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-    let vary = "Authorization, Accept, Accept-Encoding";
-    headers.insert(header::VARY, HeaderValue::from_static(vary));
-    response
+fn of_the_caller(response: Response) -> Response {
+    private::of_the_caller(response, "Authorization, Accept, Accept-Encoding")
 }
 
-async fn start(state: &ApiState, topic: &str, after: Option<&str>) -> Result<Positions, Problem> {
+pub(super) async fn start(
+    state: &ApiState,
+    topic: &str,
+    after: Option<&str>,
+) -> Result<Positions, Problem> {
     let described = state.log.topic(topic).await.map_err(|error| log_problem(&error))?;
     let mut positions = Positions { topic: described.id, next: Vec::new() };
     match after {
@@ -176,13 +173,14 @@ async fn open(
     state.log.browse(topic, &from).await.map_err(|error| log_problem(&error))
 }
 
-async fn page(
+/// What is wanted of a topic from positions on; where that ended, and whether the topic did.
+pub(super) async fn page(
     state: &ApiState,
     topic: &str,
     mut positions: Positions,
     wanted: &Wanted,
     limit: usize,
-) -> Result<(Vec<String>, Room, Positions), Problem> {
+) -> Result<(Vec<String>, Room, Positions, bool), Problem> {
     let mut reader = open(state, topic, &positions).await?;
     let mut items = Vec::new();
     let (mut scanned, mut room) = (0, state.answers.page());
@@ -228,18 +226,19 @@ async fn page(
             items.extend(item);
         }
     }
-    Ok((items, room, positions))
+    let is_over = !ended.contains(&false);
+    Ok((items, room, positions, is_over))
 }
 
 /// Gives others their turn now and then among many records.
 #[derive(Default)]
-struct Pace {
+pub(super) struct Pace {
     since: usize,
 }
 
 impl Pace {
     /// After a record of this size.
-    async fn after(&mut self, bytes: usize) {
+    pub(super) async fn after(&mut self, bytes: usize) {
         const EACH: usize = 512;
         const TURN: usize = 64 << 10;
         self.since += bytes + EACH;
@@ -254,28 +253,16 @@ impl Pace {
 /// meet as well. The error is an outage of the registry: nothing is passed over for that.
 async fn item(state: &ApiState, record: &StoredRecord) -> Result<Option<Value>, CodecError> {
     let headers = &record.record.headers;
-    let text = |name: &str| headers.get_str(name);
     let Some(value) = record.record.value.as_deref() else { return Ok(None) };
     let data = match state.codec.decode(value).await.and_then(|decoded| decoded.read()) {
         Ok(AnyJson(data)) => data,
         Err(error) if error.is_outage() => return Err(error),
         Err(_) => return Ok(None),
     };
-    Ok(Some(json!({
-        "specversion": "1.0",
-        "id": text("ce_id"),
-        "source": text("ce_source"),
-        "type": text("ce_type"),
-        "subject": text("ce_subject"),
-        "time": text("ce_time"),
-        "datacontenttype": "application/json",
-        "correlationid": text("ce_correlationid"),
-        "consistencytoken": text(CONSISTENCY_TOKEN),
-        "partition": record.partition,
-        "offset": record.offset,
-        "sequence": text("ce_sequence").and_then(|sequence| sequence.parse::<u64>().ok()),
-        "data": data,
-    })))
+    let mut item = cloud_event(|name| headers.get_str(name).map(str::to_owned), data);
+    item["partition"] = record.partition.into();
+    item["offset"] = record.offset.into();
+    Ok(Some(item))
 }
 
 /// Server-sent events; their ids are positions, so that a client that comes back with
@@ -330,7 +317,7 @@ mod tests {
 
     #[test]
     fn only_topics_of_the_catalogue_are_served() {
-        for ours in ["plans.events", "recipes.events"] {
+        for ours in ["plans.events", "recipes.events", "forecasts.events"] {
             assert_eq!(served(ours), Some(ours));
         }
         for other in ["payroll.events", ".events", "commands", "ingest.state", "x.plans.events", ""]

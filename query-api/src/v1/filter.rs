@@ -54,16 +54,16 @@ pub(super) struct PlanView<'a> {
     #[serde(borrow)]
     pub(super) id: Cow<'a, str>,
     #[serde(borrow)]
-    provider: Cow<'a, str>,
+    pub(super) provider: Cow<'a, str>,
     #[serde(borrow)]
-    base_plan_id: Cow<'a, str>,
+    pub(super) base_plan_id: Cow<'a, str>,
     #[serde(borrow)]
-    organizer_id: Option<Cow<'a, str>>,
+    pub(super) organizer_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    title: Cow<'a, str>,
-    starts_at: Timestamp,
-    ends_at: Option<Timestamp>,
-    sell_from: Option<Timestamp>,
+    pub(super) title: Cow<'a, str>,
+    pub(super) starts_at: Timestamp,
+    pub(super) ends_at: Option<Timestamp>,
+    pub(super) sell_from: Option<Timestamp>,
     sell_to: Option<Timestamp>,
     sold_out: bool,
     /// Places left in all zones together.
@@ -84,17 +84,26 @@ impl PlanView<'_> {
         self.min_price?.get().parse().ok()
     }
 
-    fn max_price(&self) -> Option<Decimal> {
+    pub(super) fn max_price(&self) -> Option<Decimal> {
         self.max_price?.get().parse().ok()
+    }
+
+    /// When it has ended or is no longer sold.
+    pub(super) fn over_at(&self) -> Timestamp {
+        let end = self.ends_at.unwrap_or(self.starts_at);
+        self.sell_to.map_or(end, |to| to.min(end))
+    }
+
+    pub(super) fn has_no_places(&self) -> bool {
+        self.sold_out || self.capacity == 0
     }
 
     /// Over once it ended or is no longer sold; otherwise sold out, by the provider's word or because
     /// no zone has a place left, not yet on sale, or on.
     fn sale(&self, now: Timestamp) -> Sale {
-        let ended = self.ends_at.unwrap_or(self.starts_at) <= now;
-        if ended || self.sell_to.is_some_and(|to| to <= now) {
+        if self.over_at() <= now {
             Sale::Over
-        } else if self.sold_out || self.capacity == 0 {
+        } else if self.has_no_places() {
             Sale::SoldOut
         } else if self.sell_from.is_some_and(|from| from > now) {
             Sale::Upcoming
@@ -105,7 +114,7 @@ impl PlanView<'_> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Sale {
+pub(super) enum Sale {
     Upcoming,
     On,
     SoldOut,
@@ -121,35 +130,25 @@ pub(super) enum Sort {
 pub(super) struct Filter {
     pub(super) starts_from: Option<Timestamp>,
     pub(super) starts_until: Option<Timestamp>,
-    ends_until: Option<Timestamp>,
-    overlaps_from: Option<Timestamp>,
-    overlaps_until: Option<Timestamp>,
-    providers: BTreeSet<String>,
-    base_plan_ids: BTreeSet<String>,
-    organizer_ids: BTreeSet<String>,
+    pub(super) ends_until: Option<Timestamp>,
+    pub(super) overlaps_from: Option<Timestamp>,
+    pub(super) overlaps_until: Option<Timestamp>,
+    pub(super) providers: BTreeSet<String>,
+    pub(super) base_plan_ids: BTreeSet<String>,
+    pub(super) organizer_ids: BTreeSet<String>,
     pub(super) ids: BTreeSet<String>,
-    wanted: Wanted,
-    min_price: Option<Decimal>,
-    max_price: Option<Decimal>,
-    sale: BTreeSet<Sale>,
-    listed: Option<bool>,
+    pub(super) wanted: Wanted,
+    pub(super) min_price: Option<Decimal>,
+    pub(super) max_price: Option<Decimal>,
+    pub(super) sale: BTreeSet<Sale>,
+    pub(super) listed: Option<bool>,
     pub(super) sort: Sort,
     pub(super) descending: bool,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl Filter {
     pub(super) fn parse(parameters: &Parameters) -> Result<Self, Problem> {
-        let time = |name| -> Result<Option<Timestamp>, Problem> {
-            match parameters.one(name)? {
-                None => Ok(None),
-                Some(text) => {
-                    // A plus that was not escaped arrives as a space.
-                    let parsed = text.replacen(' ', "+", 1).parse().map(Some);
-                    parsed.map_err(|_| bad(name, "it must be an RFC 3339 date-time with an offset"))
-                }
-            }
-        };
         let price = |name| -> Result<Option<Decimal>, Problem> {
             match parameters.one(name)? {
                 None => Ok(None),
@@ -189,11 +188,11 @@ impl Filter {
         }
         let wanted = wanted(parameters)?;
         Ok(Self {
-            starts_from: time("starts_from")?,
-            starts_until: time("starts_until")?,
-            ends_until: time("ends_until")?,
-            overlaps_from: time("overlaps_from")?,
-            overlaps_until: time("overlaps_until")?,
+            starts_from: parameters.time("starts_from")?,
+            starts_until: parameters.time("starts_until")?,
+            ends_until: parameters.time("ends_until")?,
+            overlaps_from: parameters.time("overlaps_from")?,
+            overlaps_until: parameters.time("overlaps_until")?,
             providers: texts("provider"),
             base_plan_ids: texts("base_plan_id"),
             organizer_ids: texts("organizer_id"),

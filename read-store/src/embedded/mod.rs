@@ -8,7 +8,7 @@ mod row;
 pub use row::TOMBSTONE_GRACE;
 
 use crate::{
-    Change, Direction, ReadStore, Row, Slice, StoreError, StoreResult, Table, Write,
+    Change, Direction, Part, ReadStore, Row, Scanned, Slice, StoreError, StoreResult, Table, Write,
     port::key_fault,
 };
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use fjall::{
     Database, Keyspace, KeyspaceCreateOptions,
     compaction::{Leveled, filter::Factory},
 };
-use futures::{StreamExt, stream::BoxStream};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use row::{TombstoneFilter, decode, encode, row_key, stands_over, unix_seconds};
 use std::{
     collections::HashMap,
@@ -38,6 +38,8 @@ const MAX_FLUSH_WAIT: Duration = Duration::from_millis(500);
 /// Each read under way has a thread, and each thread keeps some of the memory that it used: as many
 /// as clients want would be slower together, and cost gigabytes. More wait their turn.
 const READS_PER_CORE: usize = 2;
+/// Rows of a scan that are handed out at once.
+const SCANNED: usize = 512;
 const KEYSPACE_PREFIX: &str = "t_";
 
 /// Clones share the open database.
@@ -69,7 +71,7 @@ impl EmbeddedStore {
                     .then(|| Arc::new(TombstoneFilter) as Arc<dyn Factory>)
             }))
             .open()
-            .map_err(|error| storage_error("open", folder, &error))?;
+            .map_err(|error| storage_error("open", folder, error))?;
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),
             ids: Mutex::default(),
@@ -86,10 +88,7 @@ impl EmbeddedStore {
     ) -> StoreResult<T> {
         let inner = self.0.clone();
         tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|error| {
-            Err(StoreError::Unavailable {
-                what: "read store".to_owned(),
-                detail: error.to_string(),
-            })
+            Err(StoreError::Unavailable { what: "read store".to_owned(), source: error.into() })
         })
     }
 
@@ -111,23 +110,22 @@ fn reads_at_once() -> usize {
     READS_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn storage_error(action: &'static str, folder: &Path, error: &fjall::Error) -> StoreError {
+fn storage_error(action: &'static str, folder: &Path, error: fjall::Error) -> StoreError {
+    let folder = folder.to_owned();
     match error {
         fjall::Error::Poisoned => {
-            let detail = "a write in the background failed, as on a full disk";
-            StoreError::Stopped { action, folder: folder.to_owned(), detail: detail.to_owned() }
+            let source = "a write in the background failed, as on a full disk".into();
+            StoreError::Stopped { action, folder, source }
         }
-        error => {
-            StoreError::Storage { action, folder: folder.to_owned(), detail: error.to_string() }
-        }
+        error => StoreError::Storage { action, folder, source: error.into() },
     }
 }
 
 /// Of a write to the journal: whatever it is, fjall takes no other after it.
-fn stopped(action: &'static str, folder: &Path, error: &fjall::Error) -> StoreError {
+fn stopped(action: &'static str, folder: &Path, error: fjall::Error) -> StoreError {
     match storage_error(action, folder, error) {
-        StoreError::Storage { action, folder, detail } => {
-            StoreError::Stopped { action, folder, detail }
+        StoreError::Storage { action, folder, source } => {
+            StoreError::Stopped { action, folder, source }
         }
         error => error,
     }
@@ -156,7 +154,7 @@ impl Inner {
         let keyspace = self
             .database
             .keyspace(&name, options)
-            .map_err(|error| storage_error("open", &self.folder, &error))?;
+            .map_err(|error| storage_error("open", &self.folder, error))?;
         tables.insert(table.clone(), keyspace.clone());
         Ok(keyspace)
     }
@@ -191,12 +189,12 @@ impl Inner {
         for (place, key, value) in rows {
             let keyspace = &open[place].1;
             let current =
-                keyspace.get(&key).map_err(|error| storage_error("read", &self.folder, &error))?;
+                keyspace.get(&key).map_err(|error| storage_error("read", &self.folder, error))?;
             if current.is_none_or(|current| stands_over(&value, &current)) {
                 batch.insert(keyspace, key, value);
             }
         }
-        batch.commit().map_err(|error| stopped("write", &self.folder, &error))?;
+        batch.commit().map_err(|error| stopped("write", &self.folder, error))?;
         self.bound_memtables()
     }
 
@@ -217,7 +215,7 @@ impl Inner {
             for keyspace in &open {
                 keyspace
                     .rotate_memtable()
-                    .map_err(|error| storage_error("flush", &self.folder, &error))?;
+                    .map_err(|error| storage_error("flush", &self.folder, error))?;
             }
         }
         let until = Instant::now() + MAX_FLUSH_WAIT;
@@ -254,12 +252,35 @@ impl Inner {
             };
             let Some(guard) = next else { break };
             let (key, value) =
-                guard.into_inner().map_err(|error| storage_error("read", &self.folder, &error))?;
+                guard.into_inner().map_err(|error| storage_error("read", &self.folder, error))?;
             if let Some(row) = decode(table, &key[skip..], value.into())? {
                 rows.push(row);
             }
         }
         Ok(rows)
+    }
+}
+
+impl Inner {
+    /// Hands all rows of a table out, in batches, until nobody takes them any more.
+    fn scan(
+        &self,
+        table: &Table,
+        rows: &tokio::sync::mpsc::Sender<StoreResult<Vec<Scanned>>>,
+    ) -> StoreResult<()> {
+        let mut batch = Vec::with_capacity(SCANNED);
+        for guard in self.open_table(table)?.iter() {
+            let (key, value) =
+                guard.into_inner().map_err(|error| storage_error("read", &self.folder, error))?;
+            let Some(scanned) = row::scanned(table, &key, value.into())? else { continue };
+            batch.push(scanned);
+            if batch.len() == SCANNED && rows.blocking_send(Ok(std::mem::take(&mut batch))).is_err()
+            {
+                return Ok(());
+            }
+        }
+        let _ = rows.blocking_send(Ok(batch));
+        Ok(())
     }
 }
 
@@ -272,7 +293,7 @@ impl ReadStore for EmbeddedStore {
                 .database
                 .keyspace(&keyspace_name(&table), options)
                 .map(drop)
-                .map_err(|error| storage_error("create a table among", &inner.folder, &error))
+                .map_err(|error| storage_error("create a table among", &inner.folder, error))
         })
         .await
     }
@@ -314,7 +335,7 @@ impl ReadStore for EmbeddedStore {
             inner
                 .database
                 .delete_keyspace(keyspace)
-                .map_err(|error| storage_error("drop a table among", &inner.folder, &error))
+                .map_err(|error| storage_error("drop a table among", &inner.folder, error))
         })
         .await
     }
@@ -338,7 +359,7 @@ impl ReadStore for EmbeddedStore {
             let value = inner
                 .open_table(&table)?
                 .get(&key)
-                .map_err(|error| storage_error("read", &inner.folder, &error))?;
+                .map_err(|error| storage_error("read", &inner.folder, error))?;
             value.map_or(Ok(None), |value| decode(&table, &key[skip..], value.into()))
         })
         .await
@@ -347,6 +368,28 @@ impl ReadStore for EmbeddedStore {
     async fn slice(&self, table: &Table, partition: &str, slice: &Slice) -> StoreResult<Vec<Row>> {
         let (table, partition, slice) = (table.clone(), partition.to_owned(), slice.clone());
         self.reading(move |inner| inner.slice(&table, &partition, &slice)).await
+    }
+
+    fn scan(&self, table: &Table, part: Part) -> BoxStream<'static, StoreResult<Scanned>> {
+        // One thread reads all of it faster than several would: it reads files from end to end.
+        if part.number > 0 {
+            return futures::stream::empty().boxed();
+        }
+        let (sender, receiver) = tokio::sync::mpsc::channel::<StoreResult<Vec<Scanned>>>(2);
+        let (store, table) = (self.clone(), table.clone());
+        tokio::spawn(async move {
+            let rows = sender.clone();
+            let scanned = store.blocking(move |inner| inner.scan(&table, &rows)).await;
+            if let Err(error) = scanned {
+                // Nobody may be there any more to hear of it.
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        let batches = futures::stream::unfold(receiver, |mut receiver| async move {
+            let batch = receiver.recv().await?;
+            Some((batch, receiver))
+        });
+        batches.map_ok(|rows| futures::stream::iter(rows.into_iter().map(Ok))).try_flatten().boxed()
     }
 
     async fn bulk_load(
@@ -359,7 +402,7 @@ impl ReadStore for EmbeddedStore {
         let table = table.clone();
         let loading = self.blocking(move |inner| {
             let keyspace = inner.open_table(&table)?;
-            let failed = |error: fjall::Error| storage_error("load", &inner.folder, &error);
+            let failed = |error: fjall::Error| storage_error("load", &inner.folder, error);
             if !keyspace.is_empty().map_err(failed)? {
                 return Err(StoreError::NotEmpty { table: table.to_string() });
             }
@@ -402,66 +445,4 @@ impl ReadStore for EmbeddedStore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Tables that are each not full make no room by themselves.
-    #[tokio::test]
-    async fn many_tables_together_stay_within_the_bound() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(folder.path(), 1 << 20).unwrap();
-        let share = MEMTABLE_BYTES / 2;
-        let tables = (0..WRITE_BUFFER_BYTES / share + 4)
-            .map(|number| Table::new(&format!("t{number}"), 1).unwrap());
-        for table in tables {
-            store.create_table(&table).await.unwrap();
-            let row = |row: u64| Write {
-                table: table.clone(),
-                change: Change::Put {
-                    partition: "p".to_owned(),
-                    clustering: row.to_string(),
-                    timestamp: 1,
-                    body: vec![b'x'; 64 << 10].into(),
-                },
-            };
-            store.write((0..share >> 16).map(row).collect()).await.unwrap();
-        }
-        let until = Instant::now() + Duration::from_secs(60);
-        while store.0.database.write_buffer_size() > WRITE_BUFFER_BYTES {
-            assert!(Instant::now() < until, "the memtables keep more than they may");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let rows = store.slice(&Table::new("t0", 1).unwrap(), "p", &Slice::all()).await.unwrap();
-        assert_eq!(rows.len() as u64, share >> 16);
-    }
-
-    /// Reads wait for those before them; writes, which are few and what folds go by, do not.
-    #[tokio::test]
-    async fn a_bounded_number_of_reads_is_under_way() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(folder.path(), 1 << 20).unwrap();
-        let table = Table::new("t", 1).unwrap();
-        store.create_table(&table).await.unwrap();
-        let turns = store.0.reading.clone();
-        let all = turns.acquire_many(reads_at_once() as u32).await.unwrap();
-        let (get, slice) = (store.get(&table, "p", "c"), Slice::all());
-        let slice = store.slice(&table, "p", &slice);
-        let mut reads = std::pin::pin!(futures::future::join(get, slice));
-        let change = Change::Put {
-            partition: "p".to_owned(),
-            clustering: "c".to_owned(),
-            timestamp: 1,
-            body: "b".into(),
-        };
-        let write = store.write(vec![Write { table: table.clone(), change }]);
-        tokio::select! {
-            biased;
-            _ = &mut reads => panic!("read with all turns taken"),
-            written = write => written.unwrap(),
-        }
-        drop(all);
-        let (got, rows) = reads.await;
-        assert_eq!(got.unwrap().unwrap().body, "b");
-        assert_eq!(rows.unwrap().len(), 1);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! How a row stands in fjall: its key is `partition NUL clustering`; its value is a mark (row or
 //! tombstone), the write timestamp, and the body.
 
-use crate::{Change, Row, StoreError, StoreResult, Table, Write};
+use crate::{Change, Row, Scanned, StoreError, StoreResult, Table, Write};
 use bytes::{BufMut, Bytes, BytesMut};
 use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
@@ -61,7 +61,7 @@ pub(super) fn stands_over(new: &[u8], current: &[u8]) -> bool {
 /// `None` for a tombstone.
 pub(super) fn decode(table: &Table, clustering: &[u8], value: Bytes) -> StoreResult<Option<Row>> {
     let corrupt =
-        |detail: &str| StoreError::Corrupt { table: table.to_string(), detail: detail.to_owned() };
+        |detail: &str| StoreError::Corrupt { table: table.to_string(), source: detail.into() };
     let header = value.get(..HEADER).ok_or_else(|| corrupt("value is too short"))?;
     match header[0] {
         TOMBSTONE => Ok(None),
@@ -75,6 +75,16 @@ pub(super) fn decode(table: &Table, clustering: &[u8], value: Bytes) -> StoreRes
         }
         _ => Err(corrupt("unknown mark")),
     }
+}
+
+/// The row under a key, with its partition; `None` for a tombstone.
+pub(super) fn scanned(table: &Table, key: &[u8], value: Bytes) -> StoreResult<Option<Scanned>> {
+    let corrupt =
+        |detail: &str| StoreError::Corrupt { table: table.to_string(), source: detail.into() };
+    let end = key.iter().position(|byte| *byte == 0).ok_or_else(|| corrupt("key has one part"))?;
+    let Some(row) = decode(table, &key[end + 1..], value)? else { return Ok(None) };
+    let partition = std::str::from_utf8(&key[..end]).map_err(|_| corrupt("key is not text"))?;
+    Ok(Some(Scanned { token: 0, partition: partition.to_owned(), row }))
 }
 
 pub(super) fn unix_seconds() -> u64 {

@@ -4,15 +4,20 @@
 //! write timestamp, readable), `body`. All statements are prepared and idempotent, so the driver
 //! may retry them.
 
+mod checkup;
+mod login;
 mod options;
 mod retries;
 mod statements;
 
+pub use checkup::{Checkup, checkup};
 pub use options::{ScyllaOptions, shown};
 
 use crate::{
-    Change, ReadStore, Retry, Row, Slice, StoreError, StoreResult, Table, Write, port::key_fault,
+    Change, Part, ReadStore, Retry, Row, Scanned, Slice, StoreError, StoreResult, Table, Write,
+    port::key_fault,
 };
+use almanac_errors::chain;
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
@@ -26,7 +31,7 @@ use scylla::{
     },
 };
 use statements::Statements;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// Servers warn and refuse by the size of a batch; this stays below the smaller default (50 kB).
@@ -60,12 +65,13 @@ impl ScyllaStore {
     }
 }
 
-fn server_error(what: &str, error: &dyn std::error::Error) -> StoreError {
-    let detail = error.to_string();
-    if detail.contains("unconfigured table") || detail.contains("does not exist") {
+fn server_error(what: &str, error: impl Error + Send + Sync + 'static) -> StoreError {
+    // Of the servers' codes, none is for this alone.
+    let told = error.to_string();
+    if told.contains("unconfigured table") || told.contains("does not exist") {
         return StoreError::UnknownTable { table: what.to_owned() };
     }
-    StoreError::Unavailable { what: format!("table {what}"), detail }
+    StoreError::Unavailable { what: format!("table {what}"), source: error.into() }
 }
 
 impl Inner {
@@ -78,7 +84,7 @@ impl Inner {
             .query_unpaged(cql, ())
             .await
             .map(drop)
-            .map_err(|error| server_error(&table.to_string(), &error))
+            .map_err(|error| server_error(&table.to_string(), error))
     }
 
     /// A server with too much to do takes most of a large write in time, but not all of it. Writing
@@ -91,13 +97,13 @@ impl Inner {
         (|| self.write_run(table, changes))
             .retry(pauses)
             .when(|error| error.retry() == Retry::Later)
-            .notify(|error, pause| tracing::debug!(%error, ?pause, "writing rows again"))
+            .notify(|error, pause| tracing::debug!(error = %chain(&error), ?pause, "writing rows again"))
             .await
     }
 
     /// One batch, or one statement when there is only one change: cheaper for the server.
     async fn write_run(&self, table: &Table, changes: &[Change]) -> StoreResult<()> {
-        let failed = |error: &ExecutionError| server_error(&table.to_string(), error);
+        let failed = |error: ExecutionError| server_error(&table.to_string(), error);
         // A run has two kinds of statements at most.
         let (mut put, mut delete) = (None, None);
         let mut batch = Batch::new(BatchType::Unlogged);
@@ -118,11 +124,37 @@ impl Inner {
             values.push(statements::Values::of(table, change)?);
             if let [_] = changes {
                 let executed = self.session.execute_unpaged(statement, &values[0]).await;
-                return executed.map(drop).map_err(|error| failed(&error));
+                return executed.map(drop).map_err(failed);
             }
             batch.append_statement(statement.as_ref().clone());
         }
-        self.session.batch(&batch, values).await.map(drop).map_err(|error| failed(&error))
+        self.session.batch(&batch, values).await.map(drop).map_err(failed)
+    }
+}
+
+impl Inner {
+    async fn scan(
+        &self,
+        table: &Table,
+        part: Part,
+    ) -> StoreResult<BoxStream<'static, StoreResult<Scanned>>> {
+        let cql = statements::scan_cql(&self.keyspace, table);
+        let mut statement = self.prepare(table, cql).await?.as_ref().clone();
+        statement.set_page_size(statements::SCAN_ROWS);
+        let name = table.to_string();
+        let rows = self
+            .session
+            .execute_iter(statement, statements::token_range(part))
+            .await
+            .map_err(|error| server_error(&name, error))?
+            .rows_stream::<(i64, String, String, i64, String)>()
+            .map_err(|error| unreadable(&name, error))?;
+        let rows = rows.map(move |row| {
+            let (token, partition, clustering, timestamp, body) =
+                row.map_err(|error| server_error(&name, error))?;
+            Ok(Scanned { token, partition, row: to_row((clustering, timestamp, body)) })
+        });
+        Ok(rows.boxed())
     }
 }
 
@@ -146,12 +178,12 @@ impl ReadStore for ScyllaStore {
                 (&self.0.keyspace,),
             )
             .await
-            .map_err(|error| server_error("system_schema.tables", &error))?
+            .map_err(|error| server_error("system_schema.tables", error))?
             .into_rows_result()
-            .map_err(|error| unreadable("system_schema.tables", &error))?;
+            .map_err(|error| unreadable("system_schema.tables", error))?;
         let mut tables = Vec::new();
-        for row in rows.rows::<(String,)>().map_err(|e| unreadable("system_schema.tables", &e))? {
-            let (name,) = row.map_err(|error| unreadable("system_schema.tables", &error))?;
+        for row in rows.rows::<(String,)>().map_err(|e| unreadable("system_schema.tables", e))? {
+            let (name,) = row.map_err(|error| unreadable("system_schema.tables", error))?;
             tables.extend(Table::parse(&name));
         }
         tables.sort();
@@ -164,10 +196,10 @@ impl ReadStore for ScyllaStore {
         let cql = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
         let found = self.0.session.query_unpaged(cql, (&self.0.keyspace, &name)).await;
         let rows = found
-            .map_err(|error| server_error(OF, &error))?
+            .map_err(|error| server_error(OF, error))?
             .into_rows_result()
-            .map_err(|error| unreadable(OF, &error))?;
-        let id = rows.maybe_first_row::<(Uuid,)>().map_err(|error| unreadable(OF, &error))?;
+            .map_err(|error| unreadable(OF, error))?;
+        let id = rows.maybe_first_row::<(Uuid,)>().map_err(|error| unreadable(OF, error))?;
         id.map(|(id,)| id).ok_or(StoreError::UnknownTable { table: name })
     }
 
@@ -226,11 +258,11 @@ impl ReadStore for ScyllaStore {
             .session
             .execute_unpaged(&statement, (partition, clustering))
             .await
-            .map_err(|error| server_error(&name, &error))?
+            .map_err(|error| server_error(&name, error))?
             .into_rows_result()
-            .map_err(|error| unreadable(&name, &error))?
+            .map_err(|error| unreadable(&name, error))?
             .maybe_first_row::<(String, i64, String)>()
-            .map_err(|error| unreadable(&name, &error))?;
+            .map_err(|error| unreadable(&name, error))?;
         Ok(found.map(to_row))
     }
 
@@ -247,15 +279,20 @@ impl ReadStore for ScyllaStore {
             .session
             .execute_iter(statement, statements::Bounds { partition, slice })
             .await
-            .map_err(|error| server_error(&name, &error))?
+            .map_err(|error| server_error(&name, error))?
             .rows_stream::<(String, i64, String)>()
-            .map_err(|error| unreadable(&name, &error))?
+            .map_err(|error| unreadable(&name, error))?
             .take(slice.limit);
         let mut found = Vec::new();
-        while let Some(row) = rows.try_next().await.map_err(|error| server_error(&name, &error))? {
+        while let Some(row) = rows.try_next().await.map_err(|error| server_error(&name, error))? {
             found.push(to_row(row));
         }
         Ok(found)
+    }
+
+    fn scan(&self, table: &Table, part: Part) -> BoxStream<'static, StoreResult<Scanned>> {
+        let (inner, table) = (self.0.clone(), table.clone());
+        futures::stream::once(async move { inner.scan(&table, part).await }).try_flatten().boxed()
     }
 
     async fn bulk_load(
@@ -284,6 +321,6 @@ fn to_row((clustering, timestamp, body): (String, i64, String)) -> Row {
 }
 
 /// The server answered with something that is not of our tables' shape.
-fn unreadable(what: &str, error: &dyn std::error::Error) -> StoreError {
-    StoreError::Refused { what: format!("table {what}"), detail: error.to_string() }
+fn unreadable(what: &str, error: impl Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Refused { what: format!("table {what}"), source: error.into() }
 }

@@ -1,8 +1,8 @@
 //! How to reach the servers.
 
-use super::retries::Patient;
+use super::{login::Login, retries::Patient};
 use crate::{StoreError, StoreResult};
-use almanac_secrets::{Secret, masked};
+use almanac_secrets::{Kept, masked};
 use openssl::ssl::{SslContextBuilder, SslFiletype, SslMethod, SslVerifyMode};
 use scylla::{
     client::{
@@ -23,7 +23,7 @@ pub struct ScyllaOptions {
     /// Prefer nodes of this datacenter.
     pub datacenter: Option<String>,
     pub username: Option<String>,
-    pub password: Option<Secret>,
+    pub password: Option<Kept>,
     pub tls: bool,
     pub ca_file: Option<String>,
     pub certificate_file: Option<String>,
@@ -62,14 +62,25 @@ impl ScyllaOptions {
         }
     }
 
+    /// Makes the keyspace when it is missing.
     pub(super) async fn connect(&self) -> StoreResult<Session> {
+        let session = self.session().await?;
+        self.ensure_keyspace(&session).await.map_err(|error| StoreError::Unavailable {
+            what: format!("read store at {}", shown(&self.nodes)),
+            source: error.into(),
+        })?;
+        Ok(session)
+    }
+
+    /// Makes nothing.
+    pub(super) async fn session(&self) -> StoreResult<Session> {
         let what = format!("read store at {}", shown(&self.nodes));
         let fits = (1..=48).contains(&self.keyspace.len())
             && self.keyspace.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         if !fits {
             return Err(StoreError::Refused {
                 what: format!("keyspace {:?}", self.keyspace),
-                detail: "lowercase letters, digits and _ only, at most 48".to_owned(),
+                source: "lowercase letters, digits and _ only, at most 48".into(),
             });
         }
         let mut policy = DefaultPolicy::builder().token_aware(true);
@@ -89,23 +100,20 @@ impl ScyllaOptions {
             .fetch_full_schema_metadata(false)
             .default_execution_profile_handle(profile.into_handle());
         if let (Some(username), Some(password)) = (&self.username, &self.password) {
-            builder = builder.user(username, password.expose());
+            let (username, password) = (username.clone(), password.clone());
+            builder = builder.authenticator_provider(Arc::new(Login { username, password }));
         }
         if self.tls {
             let context = self.tls_context().map_err(|error| StoreError::Refused {
                 what: "tls settings of the read store".to_owned(),
-                detail: error.to_string(),
+                source: error.into(),
             })?;
             builder = builder.tls_context(Some(context));
         }
-        let session = builder.build().await.map_err(|error| StoreError::Unavailable {
-            what: what.clone(),
-            detail: error.to_string(),
-        })?;
-        self.ensure_keyspace(&session)
+        builder
+            .build()
             .await
-            .map_err(|error| StoreError::Unavailable { what, detail: error.to_string() })?;
-        Ok(session)
+            .map_err(|error| StoreError::Unavailable { what, source: error.into() })
     }
 
     /// Who may only use a keyspace that is there may not even ask for it to be made.

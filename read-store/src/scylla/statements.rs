@@ -1,7 +1,7 @@
 //! The statements, prepared once each.
 
 use super::server_error;
-use crate::{Change, Direction, Slice, StoreError, StoreResult, Table};
+use crate::{Change, Direction, Part, Slice, StoreError, StoreResult, Table};
 use scylla::{
     client::session::Session,
     serialize::{
@@ -44,10 +44,9 @@ impl Statements {
             let prepared = tokio::time::timeout(self.timeout, session.prepare(cql.as_str())).await;
             let prepared = prepared.map_err(|_| StoreError::Unavailable {
                 what: format!("table {table}"),
-                detail: format!("no statement prepared in {} s", self.timeout.as_secs_f32()),
+                source: format!("no statement prepared in {} s", self.timeout.as_secs_f32()).into(),
             })?;
-            let mut prepared =
-                prepared.map_err(|error| server_error(&table.to_string(), &error))?;
+            let mut prepared = prepared.map_err(|error| server_error(&table.to_string(), error))?;
             prepared.set_is_idempotent(true);
             Ok(Arc::new(prepared))
         };
@@ -99,6 +98,26 @@ pub(super) fn slice_cql(keyspace: &str, table: &Table, slice: &Slice) -> String 
         cql.push_str(" LIMIT ?");
     }
     cql
+}
+
+pub(super) fn scan_cql(keyspace: &str, table: &Table) -> String {
+    format!(
+        "SELECT token(bucket), bucket, item, position, body FROM {keyspace}.{table} \
+         WHERE token(bucket) > ? AND token(bucket) <= ?"
+    )
+}
+
+/// Rows that one answer of a server to a scan holds: few, so that it does not hold others up.
+pub(super) const SCAN_ROWS: i32 = 1_000;
+
+/// The tokens of a part of a table: those beyond the first, up to the second. No partition has the least
+/// of all.
+pub(super) fn token_range(part: Part) -> (i64, i64) {
+    let bound = |number: u32| -> i64 {
+        let share = (u128::from(number) << 64) / u128::from(part.of.max(1));
+        (i128::from(i64::MIN) + share as i128).min(i128::from(i64::MAX)) as i64
+    };
+    (bound(part.number), bound(part.number + 1))
 }
 
 /// Rows that one answer of a server holds; the next ones are asked for as they are wanted.

@@ -1,7 +1,7 @@
 //! The public JSON of a recipe.
 
 use super::{
-    server_made::{SERVER_MADE, ServerMade},
+    server_made::ServerMade,
     walk::{NotJson, Object, Part, Walk, merged, parse},
 };
 use almanac_domain::{
@@ -26,7 +26,8 @@ pub fn read_revision(body: &[u8]) -> Result<Result<(Recipe, ServerMade), Vec<Fau
     let raw = parse(body)?;
     let mut walk = Walk::default();
     let Some(object) = walk.object(raw, &ALL_PROPERTIES) else { return Ok(Err(walk.faults)) };
-    let server_made = ServerMade::of(&object);
+    let mut server_made = ServerMade::default();
+    server_made.take(&[], &object, &SERVER_MADE);
     Ok(checked(walk, &object).map(|recipe| (recipe, server_made)))
 }
 
@@ -34,6 +35,8 @@ fn checked(mut walk: Walk, object: &Object<'_>) -> Result<Recipe, Vec<Fault>> {
     let draft = draft(&mut walk, object);
     merged(walk.faults, draft.check())
 }
+
+const SERVER_MADE: [&str; 5] = ["id", "version", "created_at", "updated_at", "thumbnail"];
 
 const ALL_PROPERTIES: [&str; SERVER_MADE.len() + PROPERTIES.len()] = {
     let mut all = [""; SERVER_MADE.len() + PROPERTIES.len()];
@@ -153,6 +156,14 @@ pub fn render(id: &str, known: &Knowledge) -> String {
     out
 }
 
+/// The recipe as a client would send it.
+pub fn body(recipe: &Recipe) -> String {
+    let mut out = String::from("{");
+    put_recipe(&mut out, recipe);
+    out.push('}');
+    out
+}
+
 /// Reads what [`render`] wrote.
 pub fn read_rendered(text: &str) -> Option<Knowledge> {
     let raw = parse(text.as_bytes()).ok()?;
@@ -226,7 +237,7 @@ fn put_quantity(out: &mut String, quantity: &Quantity) {
     let _ = write!(out, ",\"unit\":\"{}\"}}", quantity.unit.as_str());
 }
 
-fn duration(seconds: u32) -> String {
+pub(super) fn duration(seconds: u32) -> String {
     let (hours, minutes, seconds) = (seconds / 3_600, seconds % 3_600 / 60, seconds % 60);
     let mut text = String::from("PT");
     for (number, letter) in [(hours, 'H'), (minutes, 'M'), (seconds, 'S')] {
@@ -329,7 +340,7 @@ mod tests {
         let faults_of = |body: &str| {
             let (recipe, server_made) = read_revision(body.as_bytes()).unwrap().unwrap();
             assert_eq!(recipe, known.recipe);
-            let faults = server_made.differences(ID, &known);
+            let faults = server_made.differences(&render(ID, &known));
             faults.into_iter().map(|fault| fault.place.concat()).collect::<Vec<_>>()
         };
         assert_eq!(faults_of(&got), [""; 0]);

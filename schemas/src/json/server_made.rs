@@ -1,43 +1,52 @@
-//! Properties of a recipe that the server makes, in what clients send.
+//! Properties that the server makes, in what clients send.
 
-use super::{canonical, recipes::render, walk::Object};
-use almanac_domain::{Fault, recipes::Knowledge};
+use super::{canonical, walk::Object};
+use almanac_domain::Fault;
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 use uuid::Uuid;
-
-pub(super) const SERVER_MADE: [&str; 5] =
-    ["id", "version", "created_at", "updated_at", "thumbnail"];
 
 /// What a body says of the properties that the server makes, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerMade(Vec<(&'static str, String)>);
+pub struct ServerMade(Vec<(Vec<String>, String)>);
 
 impl ServerMade {
-    pub(super) fn of(object: &Object<'_>) -> Self {
-        let said = SERVER_MADE.into_iter().filter_map(|name| {
-            let raw = object.get(name)?;
-            Some((name, raw.get().to_owned()))
-        });
-        Self(said.collect())
+    /// What an object at a place says of the properties with these names.
+    pub(super) fn take(&mut self, place: &[&str], object: &Object<'_>, names: &[&str]) {
+        for name in names {
+            if let Some(raw) = object.get(name) {
+                let place = place.iter().chain([name]).map(|part| (*part).to_owned());
+                self.0.push((place.collect(), raw.get().to_owned()));
+            }
+        }
     }
 
-    /// Where it says another thing than what is so: nobody but the server changes that.
-    pub fn differences(&self, id: &str, known: &Knowledge) -> Vec<Fault> {
-        if self.0.is_empty() {
-            return Vec::new();
-        }
-        let rendered = render(id, known);
-        let Ok(so) = serde_json::from_str::<Object<'_>>(&rendered) else { return Vec::new() };
-        let differs = |(name, said): &&(&'static str, String)| {
-            so.get(name).is_none_or(|so| !says_the_same(name, said, so.get()))
-        };
-        let fault = |(name, _): &(&'static str, String)| {
-            let so = so.get(name).map_or("null", RawValue::get);
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where it says another thing than `rendered`, which is what the server says: nobody else changes
+    /// that.
+    pub fn differences(&self, rendered: &str) -> Vec<Fault> {
+        let Ok(so) = serde_json::from_str::<Object<'_>>(rendered) else { return Vec::new() };
+        self.differences_from(|place| match place {
+            [name] => so.get(name).map(|so| so.get().to_owned()),
+            _ => None,
+        })
+    }
+
+    /// The same where `so` says what is so at each place.
+    pub(super) fn differences_from(&self, so: impl Fn(&[String]) -> Option<String>) -> Vec<Fault> {
+        let fault = |(place, said): &(Vec<String>, String)| {
+            let so = so(place);
+            let name = place.last().map(String::as_str).unwrap_or_default();
+            if so.as_ref().is_some_and(|so| says_the_same(name, said, so)) {
+                return None;
+            }
+            let so = so.as_deref().unwrap_or("null");
             let rule = format!("the server makes it, and it is {so}; leave it out or as it is");
-            Fault { place: vec![(*name).to_owned()], rule }
+            Some(Fault { place: place.clone(), rule })
         };
-        self.0.iter().filter(differs).map(fault).collect()
+        self.0.iter().filter_map(fault).collect()
     }
 }
 
@@ -51,7 +60,10 @@ fn says_the_same(name: &str, said: &str, so: &str) -> bool {
     }
     match name {
         "id" => both(said, so, |text| text.parse::<Uuid>().ok()),
-        "created_at" | "updated_at" => both(said, so, |text| text.parse::<Timestamp>().ok()),
+        _ if said == "null" || so == "null" => said == so,
+        "created_at" | "updated_at" | "started_at" | "completed_at" => {
+            both(said, so, |text| text.parse::<Timestamp>().ok())
+        }
         _ => canonical(said.as_bytes()) == canonical(so.as_bytes()),
     }
 }

@@ -3,6 +3,7 @@
 
 use super::number::Number;
 use almanac_domain::Fault;
+use almanac_errors::Cause;
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, de};
@@ -11,10 +12,10 @@ use std::{borrow::Cow, fmt};
 use uuid::Uuid;
 
 /// Refused before any rule is looked at.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum NotJson {
-    #[error("the body is no JSON: {0}")]
-    Syntax(String),
+    #[error("the body is no JSON")]
+    Syntax(#[source] Cause),
     #[error("the body is nested deeper than {limit} levels")]
     TooDeep { limit: usize },
 }
@@ -40,7 +41,7 @@ pub(super) fn parse(body: &[u8]) -> Result<&RawValue, NotJson> {
             _ => {}
         }
     }
-    serde_json::from_slice(body).map_err(|error| NotJson::Syntax(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| NotJson::Syntax(error.into()))
 }
 
 /// The properties of an object. They are few: looking through all beats a map. Of a name that is

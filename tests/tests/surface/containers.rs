@@ -5,9 +5,10 @@ use almanac_tests::{
     address,
     process::{Engine, Installation, Process, binary, free_port},
     python_program, recipe, root,
+    webhooks::SECRET,
 };
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, process::Command};
 
 const COMPOSE: &str = "docker-compose.kafka.yml";
@@ -20,8 +21,7 @@ fn image() -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Almanac's services: the command of each, and its environment.
-fn services() -> BTreeMap<String, BTreeMap<String, String>> {
+fn document() -> Value {
     let output = python_program("python")
         .args([
             "-c",
@@ -30,13 +30,26 @@ fn services() -> BTreeMap<String, BTreeMap<String, String>> {
         .arg(root().join(COMPOSE))
         .output()
         .unwrap();
-    let document: Value = serde_json::from_slice(&output.stdout).expect("YAML");
+    serde_json::from_slice(&output.stdout).expect("YAML")
+}
+
+/// Almanac's services: the command of each, and its environment.
+fn services() -> BTreeMap<String, BTreeMap<String, String>> {
+    let document = document();
     let services = document["services"].as_object().unwrap().values();
-    let ours = services.filter(|service| service.get("build").is_some());
+    // The canary, which has a profile, is a client; what makes a key runs another program.
+    let ours = services.filter(|service| {
+        let lacks = |name: &str| service.get(name).is_none();
+        service.get("build").is_some() && lacks("profiles") && lacks("entrypoint")
+    });
     ours.map(|service| {
         let mut environment = image();
         for (name, value) in service["environment"].as_object().unwrap() {
-            environment.insert(name.clone(), value.as_str().expect("a string").to_owned());
+            let value = value.as_str().expect("a string");
+            // What whoever starts them may set, with its default.
+            let of_caller = value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+            let default = of_caller.map(|of_caller| of_caller.split_once(":-").unwrap().1);
+            environment.insert(name.clone(), default.unwrap_or(value).to_owned());
         }
         (service["command"].as_str().unwrap().to_owned(), environment)
     })
@@ -64,6 +77,11 @@ fn outside(
             "/var/lib/almanac-key/jwks.json",
             path("key/jwks.json"),
         ),
+        (
+            "ALMANAC__NOTIFICATIONS__KEY_FILE",
+            "/var/lib/almanac-key/notifications.key",
+            path("key/notifications.key"),
+        ),
         ("ALMANAC__HTTP__LISTEN", "0.0.0.0:8080", format!("0.0.0.0:{port}")),
         ("ALMANAC__KAFKA__BOOTSTRAP_SERVERS", "kafka:9092", address("ALMANAC_TEST_KAFKA")),
         ("ALMANAC__SCYLLA__NODES", "scylla:9042", address("ALMANAC_TEST_SCYLLA")),
@@ -82,6 +100,50 @@ fn outside(
     environment
 }
 
+/// Runs what makes the key of notifications, twice; the key.
+fn make_key(installation: &Installation) -> Vec<u8> {
+    let document = document();
+    let service = &document["services"]["notifications-key"];
+    let folder = installation.folder().join("key");
+    std::fs::create_dir_all(&folder).unwrap();
+    let run = || {
+        let [command] = service["command"].as_array().unwrap().as_slice() else {
+            panic!("{service}");
+        };
+        let inside = command.as_str().unwrap();
+        let here = inside.replace("/var/lib/almanac-key", &folder.display().to_string());
+        assert_ne!(here, inside);
+        let mut program = service["entrypoint"].as_array().unwrap().iter();
+        let mut command = Command::new(program.next().unwrap().as_str().unwrap());
+        command.args(program.map(|argument| argument.as_str().unwrap()));
+        assert!(command.arg(here).status().unwrap().success());
+        std::fs::read(folder.join("notifications.key")).unwrap()
+    };
+    let made = run();
+    assert_eq!(run(), made, "there already");
+    made
+}
+
+/// Processes of their own share a key that secrets of webhooks are kept under.
+#[test]
+fn roles_on_kubernetes_share_the_key_of_notifications() {
+    let folder = root().join("deploy/kubernetes/base");
+    let config = std::fs::read_to_string(folder.join("almanac.toml")).unwrap();
+    const FILE: &str = "/run/secrets/almanac/notifications.key";
+    assert!(config.contains(&format!("[notifications]\nkey_file = \"{FILE}\"\n")));
+    for role in ["command-api", "worker"] {
+        let manifest = std::fs::read_to_string(folder.join(format!("{role}.yaml"))).unwrap();
+        for line in [
+            "{ name: secrets, mountPath: /run/secrets/almanac, readOnly: true }",
+            "{ name: secrets, secret: { secretName: almanac,",
+        ] {
+            assert!(manifest.contains(line), "{role}: {line}");
+        }
+    }
+    let page = std::fs::read_to_string(root().join("docs/deployment.md")).unwrap();
+    assert!(page.contains("--from-file=notifications.key"), "how the secret is made");
+}
+
 #[test]
 fn the_compose_file_is_one() {
     let output = python_program("check-jsonschema")
@@ -95,6 +157,7 @@ fn the_compose_file_is_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn composed_roles_work_together() {
     let installation = Installation::new(Engine::Cluster);
+    assert_eq!(make_key(&installation).len(), 32);
     let environments: BTreeMap<_, _> = services()
         .into_iter()
         .map(|(role, environment)| {
@@ -117,7 +180,7 @@ async fn composed_roles_work_together() {
         .collect();
     assert_eq!(
         processes.keys().copied().collect::<Vec<_>>(),
-        ["command-api", "ingestor", "projector", "query-api"]
+        ["command-api", "ingestor", "projector", "query-api", "worker"]
     );
     for process in processes.values() {
         process.ready().await;
@@ -128,6 +191,7 @@ async fn composed_roles_work_together() {
         format!("Bearer {}", String::from_utf8(output.stdout).unwrap().trim())
     };
     let (writer, reader) = (mint("recipes:write"), mint("events:read"));
+    let subscriber = mint("subscriptions:write");
 
     let body = || recipe("composed", "salt");
     let writes = &processes["command-api"];
@@ -136,6 +200,13 @@ async fn composed_roles_work_together() {
     let with = [("authorization", writer.as_str())];
     let written = writes.send("POST", "/v1/recipes", &with, body()).await.unwrap();
     assert_eq!(written.status, StatusCode::CREATED, "{written:?}");
+
+    // A secret is kept under the key that was made.
+    let told = json!({"types": ["plan.listed"], "url": "https://example.com/", "secret": SECRET});
+    let with = [("authorization", subscriber.as_str())];
+    let subscribed =
+        writes.send("POST", "/v1/subscriptions", &with, told.to_string()).await.unwrap();
+    assert_eq!(subscribed.status, StatusCode::CREATED, "{subscribed:?}");
 
     // Another process takes the tokens of the same key, and has what was written.
     let reads = &processes["query-api"];

@@ -149,6 +149,7 @@ async fn a_deleted_recipe_is_nobody_elses() {
             format!("{path}?version=1"),
             format!("{path}?version=1&serves=3"),
             format!("{path}/history"),
+            format!("{path}?as_of={}", created.body["created_at"].as_str().unwrap()),
             thumbnail.clone(),
             format!("{thumbnail}?width=64"),
             picture["thumbnail"].as_str().unwrap().to_owned(),
@@ -171,7 +172,7 @@ async fn a_deleted_recipe_is_nobody_elses() {
         let restore = format!("{path}/restore");
         let restored = process.send("POST", &restore, &[mary], "").await.unwrap();
         let token = [("consistency-token", restored.header("consistency-token")), tom];
-        for address in &shown[..3] {
+        for address in &shown[..4] {
             let answer = read(&process, address, &token).await;
             assert_eq!(answer.status, StatusCode::OK, "{address}");
             assert_eq!(answer.header("cache-control"), "public, no-cache", "{address}");

@@ -33,7 +33,8 @@ async fn records(installation: &Installation, topic: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_no_command() {
-    let installation = Installation::new(Engine::Embedded);
+    // What may not have been known in time would become commands.
+    let installation = Installation::new(Engine::Embedded).with("commands.check_wait = \"60s\"");
     let mut process = installation.up().await;
     let mary = bearer(&installation, "recipes:write", "mary");
     let (nothing, picture) =

@@ -4,15 +4,11 @@ use super::observed;
 use almanac_tests::{
     process::{Engine, Installation, PATIENCE, binary},
     provider::{Provider, feed},
+    small_disk::SmallDisk,
 };
 use axum::response::IntoResponse;
 use reqwest::StatusCode;
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{collections::BTreeSet, process::Command, time::Duration};
 
 /// A second process on the same folder is refused with a clear message.
 #[tokio::test(flavor = "multi_thread")]
@@ -20,7 +16,7 @@ async fn a_second_process_is_refused() {
     let installation = Installation::new(Engine::Embedded);
     let _first = installation.up().await;
     let mut second = installation.start("up", "up");
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + PATIENCE;
     while !second.has_ended() {
         assert!(std::time::Instant::now() < deadline, "the second process goes on");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -87,9 +83,22 @@ async fn a_full_disk_loses_nothing() {
         .stderr(log)
         .spawn()
         .unwrap();
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let full = std::fs::read_to_string(installation.folder().join("full.log")).unwrap();
+    let told = || std::fs::read_to_string(installation.folder().join("full.log")).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    // It fetches again after the writes that failed: so it went on.
+    let mut fetched = None;
+    while fetched.is_none_or(|fetched| provider.requests() < fetched + 2)
+        && limited.try_wait().unwrap().is_none()
+        && std::time::Instant::now() < deadline
+    {
+        if fetched.is_none() && told().contains("cannot write") {
+            fetched = Some(provider.requests());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let full = told();
     let still_there = limited.try_wait().unwrap().is_none();
+    assert!(fetched.is_some_and(|fetched| provider.requests() >= fetched + 2), "it stops: {full}");
     let _ = limited.kill();
     let _ = limited.wait();
     assert!(full.contains("cannot write"), "the log says what is wrong: {full}");
@@ -103,63 +112,10 @@ async fn a_full_disk_loses_nothing() {
     almanac_tests::oracle::check_sequences(&process).await;
 }
 
-/// A file system of its own that can be made full.
-struct SmallDisk {
-    folder: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(folder: &Path) -> Self {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::create_dir_all(folder).unwrap();
-        let own = std::fs::metadata(folder).unwrap();
-        let options = format!("size=64m,mode=0700,uid={},gid={}", own.uid(), own.gid());
-        let arguments = ["-t", "tmpfs", "-o", &options, "tmpfs"];
-        let mounted = as_root("mount", |command| command.args(arguments).arg(folder));
-        assert!(
-            mounted,
-            "cannot mount a small disk: this test needs root, or sudo without a password"
-        );
-        Self { folder: folder.to_owned() }
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.folder.join("filler")
-    }
-
-    fn fill(&self) {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(self.filler());
-        let error = std::io::copy(&mut std::io::repeat(1), &mut file.unwrap()).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    }
-
-    /// Leaves room for a page: one small write of somebody.
-    fn leave_little(&self) {
-        let file = std::fs::OpenOptions::new().write(true).open(self.filler()).unwrap();
-        file.set_len(file.metadata().unwrap().len().saturating_sub(4_096)).unwrap();
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        as_root("umount", |command| command.arg("-l").arg(&self.folder));
-    }
-}
-
-fn as_root(program: &str, arguments: impl Fn(&mut Command) -> &mut Command) -> bool {
-    let succeeds = |command: &mut Command| command.status().is_ok_and(|status| status.success());
-    succeeds(arguments(&mut Command::new(program)))
-        || succeeds(arguments(Command::new("sudo").args(["-n", program])))
-}
-
 /// Fills the disk under this folder of `data_dir` while recipes are written, until the process ends.
 /// What was acknowledged is there after a start with room, once.
 async fn ends_and_loses_nothing(part: &str) {
-    let installation = Installation::new(Engine::Embedded).with("demo = false");
+    let installation = Installation::new(Engine::Embedded);
     let disk = SmallDisk::mount(&installation.folder().join("up").join(part));
     let mut process = installation.up().await;
     let json = [("content-type", "application/json")];

@@ -4,13 +4,13 @@
 //! moves generations on before anybody learns that newer rows are there, so that a load which a
 //! change overtook is never served to who waited for that change.
 
-use super::{AHEAD, pages::Page};
-use crate::{state::ApiState, v1::store_problem};
+use super::{AHEAD, Recipes, pages::Page};
+use crate::v1::store_problem;
 use almanac_domain::recipes::Knowledge;
 use almanac_edge::Problem;
-use almanac_projector::recipes::{Question, answer_of, answer_partitions, id_bucket};
 use almanac_read_store::{ReadStore, Slice, Table};
 use almanac_schemas::{json::recipes as json, projections::TableChangeRecord};
+use almanac_tables::recipes::{Question, answer_of, answer_partitions, id_bucket};
 use bytes::Bytes;
 use foldhash::quality::RandomState;
 use futures::TryStreamExt;
@@ -76,6 +76,17 @@ impl Document {
         let version = version.and_then(|rest| rest.split([',', '}']).next()).unwrap_or("0");
         let tag = HeaderValue::try_from(format!("\"{version}\""));
         Self { tag: tag.unwrap_or(HeaderValue::from_static("\"0\"")), body, deleted }
+    }
+
+    /// Nothing of one that is deleted.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.deleted.is_none().then(|| self.newest())
+    }
+
+    /// The number of its newest event, deleted or not.
+    pub(super) fn newest(&self) -> u64 {
+        let tag = self.tag.to_str().unwrap_or_default();
+        tag.trim_matches('"').parse().unwrap_or_default()
     }
 
     /// Hash of its picture. What stands before the name is ours: no text of a user comes earlier.
@@ -224,8 +235,8 @@ impl RecipeCache {
     }
 
     /// A recipe, if it is in memory and fresh.
-    pub(super) fn kept(&self, state: &ApiState, id: Uuid) -> Option<Arc<Document>> {
-        let is_fed = state.feed_alive.load(Ordering::Acquire);
+    pub(super) fn kept(&self, state: &Recipes, id: Uuid) -> Option<Arc<Document>> {
+        let is_fed = state.is_fed();
         let entry = self.documents.get(&id).filter(|_| is_fed)?;
         (entry.generation == self.generation(Slot::of_document(&id))).then_some(entry.value)
     }
@@ -233,7 +244,7 @@ impl RecipeCache {
     /// A recipe, from memory or from its row; `None` when there never was one.
     pub(crate) async fn document(
         &self,
-        state: &ApiState,
+        state: &Recipes,
         id: Uuid,
     ) -> Result<Option<Arc<Document>>, Problem> {
         let generation = self.generation(Slot::of_document(&id));
@@ -241,11 +252,12 @@ impl RecipeCache {
             return Ok(Some(document));
         }
         let text = id.to_string();
-        let found = state.store.get(&state.recipes.recipes, id_bucket(&text), &text).await;
+        let found = state.store.get(&state.tables.recipes, id_bucket(&text), &text).await;
         let Some(row) = found.map_err(|error| store_problem(&error))? else { return Ok(None) };
         // The row may share its memory with others that came along with it, which would all stay.
         let body = Bytes::copy_from_slice(&row.body);
         let value = Arc::new(Document::parse(body));
+        state.index.seen(id, &value);
         self.documents.insert(id, Entry { generation, value: value.clone() });
         Ok(Some(value))
     }
@@ -253,11 +265,11 @@ impl RecipeCache {
     /// Who answers, if that is in memory and fresh.
     pub(super) fn kept_answers(
         &self,
-        state: &ApiState,
+        state: &Recipes,
         question: Question,
         answer: &str,
     ) -> Option<Arc<Answers>> {
-        let is_fed = state.feed_alive.load(Ordering::Acquire);
+        let is_fed = state.is_fed();
         let entry = self.answers.get(&(question, answer.into())).filter(|_| is_fed)?;
         let generation = self.generation(Slot::of_answer(question, answer));
         (entry.generation == generation).then_some(entry.value)
@@ -266,7 +278,7 @@ impl RecipeCache {
     /// Who answers, from memory or from the question's table.
     pub(super) async fn answers(
         &self,
-        state: &ApiState,
+        state: &Recipes,
         question: Question,
         answer: &str,
     ) -> Result<Arc<Answers>, Problem> {
@@ -275,7 +287,7 @@ impl RecipeCache {
             return Ok(kept);
         }
         let key = (question, answer.into());
-        let table = state.recipes.of_question(question);
+        let table = state.tables.of_question(question);
         let value = Arc::new(Answers::read(&*state.store, table, answer, None, KEPT_IDS).await?);
         self.answers.insert(key, Entry { generation, value: value.clone() });
         Ok(value)

@@ -7,8 +7,8 @@
 use super::{AHEAD, cache::Answers};
 use crate::v1::store_problem;
 use almanac_edge::Problem;
-use almanac_projector::recipes::listed_buckets;
 use almanac_read_store::{ReadStore, Slice, Table};
+use almanac_tables::recipes::listed_buckets;
 use futures::TryStreamExt;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -160,15 +160,15 @@ impl<'a> Candidates<'a> {
     }
 }
 
-fn successor(id: Uuid) -> Option<Uuid> {
+pub(super) fn successor(id: Uuid) -> Option<Uuid> {
     id.as_u128().checked_add(1).map(Uuid::from_u128)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use almanac_projector::recipes::answer_partition;
     use almanac_read_store::{Change, Write, embedded::EmbeddedStore};
+    use almanac_tables::recipes::answer_partition;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 

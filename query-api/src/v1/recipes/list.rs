@@ -1,37 +1,38 @@
 //! Recipes that answer several questions at once.
 
 use super::{
-    AHEAD,
-    cache::Slot,
-    candidates::{Candidates, Side},
+    AHEAD, Recipes,
+    cache::{Document, Slot},
+    candidates::{Candidates, Side, successor},
+    index::Search,
     pages::{Page, Sources},
 };
-use crate::{
-    state::ApiState,
-    v1::{cursor, filter::wanted, filters_text, recipes::cache::Document},
-};
+use crate::v1::{cursor, filter::wanted, filters_text};
 use almanac_domain::{
-    recipes::limits,
+    recipes::{Recipe, limits},
     text::{self, Wanted},
 };
 use almanac_edge::{
-    Problem, ProblemType, conditional,
+    Problem, ProblemType, conditional, note_nothing_found,
     query::{Parameters, bad},
 };
-use almanac_projector::recipes::{Question, VERSION};
 use almanac_schemas::json::recipes as json;
+use almanac_tables::recipes::{Question, VERSION};
 use axum::{
     body::{Body, Bytes},
     extract::{Request, State},
     response::Response,
 };
 use futures::TryStreamExt;
+use http::HeaderMap;
 use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Candidates that one page looks at; then it ends, however short, with a cursor to go on.
 const MAX_SCANNED: usize = 5_000;
+/// Rows of the index that a list looks at before others have their turn.
+const LOOKED_AT: usize = 5_000;
 /// Recipes read at once: one may have a quarter of a megabyte.
 const AT_ONCE: usize = 64;
 
@@ -60,13 +61,13 @@ fn answer(name: &'static str, value: &str) -> Result<String, Problem> {
 }
 
 /// What is asked for.
-struct Asked {
+pub(super) struct Asked {
     /// Each must be answered.
-    questions: Vec<(Question, String)>,
-    without: BTreeSet<String>,
-    /// What of the words the tables do not tell.
-    wanted: Wanted,
-    max_total_s: Option<u32>,
+    pub(super) questions: Vec<(Question, String)>,
+    pub(super) without: BTreeSet<String>,
+    /// Words, or beginnings of them, of name and description.
+    pub(super) wanted: Wanted,
+    pub(super) max_total_s: Option<u32>,
 }
 
 impl Asked {
@@ -85,7 +86,6 @@ impl Asked {
             }
         }
         let wanted = wanted(parameters)?;
-        questions.extend(wanted.terms().into_iter().map(|term| (Question::Word, term)));
         // To ask twice for the same is to ask once.
         questions.sort();
         questions.dedup();
@@ -94,7 +94,7 @@ impl Asked {
             .all(without)
             .map(|value| answer(without, value))
             .collect::<Result<_, _>>()?;
-        if questions.len() > MAX_QUESTIONS || without.len() > MAX_QUESTIONS {
+        if questions.len() + wanted.terms().len() > MAX_QUESTIONS || without.len() > MAX_QUESTIONS {
             let detail = format!("at most {MAX_QUESTIONS} questions combine");
             return Err(Problem::new(ProblemType::BadRequest, detail));
         }
@@ -108,36 +108,127 @@ impl Asked {
     }
 
     fn is_answered_by_tables(&self) -> bool {
-        self.without.is_empty() && self.max_total_s.is_none() && !self.wanted.needs_the_texts()
+        self.without.is_empty() && self.max_total_s.is_none() && self.wanted.is_empty()
     }
 
-    /// What the tables of the questions do not tell. Unknown times fail.
-    fn accepts(&self, document: &Document) -> bool {
-        if self.is_answered_by_tables() {
-            return true;
-        }
+    /// Whether a recipe answers everything. Unknown times fail.
+    pub(super) fn accepts(&self, document: &Document) -> bool {
         let Some(known) = document.known() else { return false };
-        let ingredients = Question::Ingredient.answers(&known.recipe);
-        let texts = [Some(&known.recipe.name), known.recipe.description.as_ref()];
-        ingredients.is_disjoint(&self.without)
-            && self.wanted.runs_are_in(texts.into_iter().flatten().map(String::as_str))
-            && self
-                .max_total_s
-                .is_none_or(|most| known.recipe.times.total_s().is_some_and(|total| total <= most))
+        let recipe = &known.recipe;
+        let answers =
+            |(question, answer): &(Question, String)| question.answers(recipe).contains(answer);
+        let total = recipe.times.total_s();
+        self.questions.iter().all(answers)
+            && Question::Ingredient.answers(recipe).is_disjoint(&self.without)
+            && self.max_total_s.is_none_or(|most| total.is_some_and(|total| total <= most))
+            && self.has_words(recipe)
+    }
+
+    fn has_words(&self, recipe: &Recipe) -> bool {
+        let description = recipe.description.as_deref().unwrap_or_default();
+        // No word and no part of one goes on behind the end of a line.
+        self.wanted.begins_in(&format!("{}\n{description}", recipe.name))
+    }
+}
+
+/// Where the recipes of a page come from.
+enum Source<'a> {
+    Index(Indexed<'a>),
+    Tables(Candidates<'a>),
+}
+
+/// What the index finds, and beside it recipes that changed since, whatever they answer.
+struct Indexed<'a> {
+    search: Search<'a>,
+    changed: &'a BTreeSet<Uuid>,
+    /// The least id that was not looked at.
+    next: Option<Uuid>,
+    /// What was found and not taken.
+    found: Option<Option<Uuid>>,
+}
+
+impl Indexed<'_> {
+    async fn find(&mut self, state: &Recipes) -> Option<Uuid> {
+        let mut found = self.found.take().or_else(|| self.search.next(LOOKED_AT));
+        while found.is_none() {
+            found = state.look(|| self.search.next(LOOKED_AT)).await;
+        }
+        found.flatten()
+    }
+
+    /// The next ids; fewer than `wanted` are the last ones.
+    async fn take(&mut self, state: &Recipes, wanted: usize) -> Vec<Uuid> {
+        let mut ids = Vec::new();
+        while let Some(next) = self.next
+            && ids.len() < wanted
+        {
+            let changed = self.changed.range(next..).next().copied();
+            let id = match (self.find(state).await, changed) {
+                (Some(found), Some(changed)) if changed < found => {
+                    self.found = Some(Some(found));
+                    changed
+                }
+                // Of one that changed, the index knows what was.
+                (Some(found), _) => found,
+                (None, Some(changed)) => {
+                    self.found = Some(None);
+                    changed
+                }
+                (None, None) => {
+                    self.next = None;
+                    break;
+                }
+            };
+            ids.push(id);
+            self.next = successor(id);
+        }
+        ids
+    }
+}
+
+impl Source<'_> {
+    async fn take(&mut self, state: &Recipes, wanted: usize) -> Result<Vec<Uuid>, Problem> {
+        match self {
+            Self::Index(indexed) => Ok(indexed.take(state, wanted).await),
+            Self::Tables(candidates) => candidates.take(wanted).await,
+        }
+    }
+
+    /// The id up to which everything was looked at; `None` when nothing comes any more.
+    fn through(&self) -> Option<Uuid> {
+        match self {
+            Self::Index(indexed) => {
+                indexed.next.map(|next| Uuid::from_u128(next.as_u128().saturating_sub(1)))
+            }
+            Self::Tables(candidates) => candidates.through(),
+        }
+    }
+
+    /// Whether the recipe answers what is asked, as far as it was not known before.
+    fn accepts(&self, id: Uuid, document: &Document, asked: &Asked) -> bool {
+        match self {
+            Self::Tables(_) => asked.is_answered_by_tables() || asked.accepts(document),
+            Self::Index(indexed) if indexed.changed.contains(&id) => asked.accepts(document),
+            Self::Index(_) if asked.wanted.needs_the_texts() => {
+                document.known().is_some_and(|known| asked.has_words(&known.recipe))
+            }
+            Self::Index(_) => true,
+        }
     }
 }
 
 pub(crate) async fn list(
-    State(state): State<Arc<ApiState>>,
+    State(state): State<Arc<Recipes>>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let cache = &state.recipe_cache;
+    let cache = &state.cache;
     let query = request.uri().query().unwrap_or_default();
     // Where there is no room for one that is kept, a shorter one is made.
     if let Some(page) = cache.page(&state, query)
         && let Some(body) = state.answers.share(&page.body)
     {
-        return Ok(conditional::tagged(request.headers(), &page.tag, || Body::from(body)));
+        let found_nothing = body[..] == *FOUND_NOTHING;
+        return Ok(answered(request.headers(), &page.tag, body, found_nothing));
     }
     let parameters = Parameters::parse(Some(query), KNOWN)?;
     let limit = parameters.limit()?;
@@ -157,13 +248,21 @@ pub(crate) async fn list(
     if let Some((question, answer)) = single {
         sources.note(cache, Slot::of_answer(*question, answer));
     }
-    let mut candidates = candidates(&state, &asked, after).await?;
+    let at_hand = state.index.at_hand().filter(|_| state.is_fed());
+    let mut source = match &at_hand {
+        Some((snapshot, changed)) => {
+            let next = after.map_or(Some(Uuid::nil()), successor);
+            let search = snapshot.search(&asked, next.unwrap_or(Uuid::max()));
+            Source::Index(Indexed { search, changed, next, found: None })
+        }
+        None => Source::Tables(candidates(&state, &asked, after).await?),
+    };
     let (mut items, mut room, mut scanned) = (Vec::new(), state.answers.page(), 0);
     let mut last = None;
     // Up to where the page goes, if another one follows.
     let through = 'page: loop {
         let wanted = (limit + 1 - items.len()).min(AT_ONCE);
-        let ids = candidates.take(wanted).await?;
+        let ids = source.take(&state, wanted).await?;
         let is_short = ids.len() < wanted;
         scanned += ids.len();
         if single.is_some() {
@@ -171,7 +270,8 @@ pub(crate) async fn list(
         }
         for (id, document) in documents(&state, ids).await? {
             // Deleted between the two reads, perhaps.
-            let document = document.filter(|one| one.deleted.is_none() && asked.accepts(one));
+            let document =
+                document.filter(|one| one.deleted.is_none() && source.accepts(id, one, &asked));
             let bytes = document.as_ref().map_or(0, |document| document.body.len() + 1);
             if items.len() == limit || !room.add(bytes) {
                 break 'page last;
@@ -180,16 +280,17 @@ pub(crate) async fn list(
             items.extend(document.map(|document| (id, document)));
         }
         if is_short || scanned >= MAX_SCANNED {
-            break candidates.through();
+            break source.through();
         }
     };
     let next = cursor::next(&bound, through);
     let tag = tag_of(&items, &next);
     let body = Bytes::from(page(&items, &next));
+    let found_nothing = after.is_none() && body[..] == *FOUND_NOTHING;
     // What was cut short for want of memory is not what others are to be given.
     let is_kept = single.is_some() && !room.is_short();
     let sent = room.hold(body.clone())?;
-    let response = conditional::tagged(request.headers(), &tag, || Body::from(sent));
+    let response = answered(request.headers(), &tag, sent, found_nothing);
     if is_kept {
         cache.keep_page(query, Page { body, tag, sources });
     }
@@ -197,25 +298,25 @@ pub(crate) async fn list(
 }
 
 async fn candidates<'a>(
-    state: &'a ApiState,
+    state: &'a Recipes,
     asked: &'a Asked,
     after: Option<Uuid>,
 ) -> Result<Candidates<'a>, Problem> {
     let mut sides = Vec::with_capacity(asked.questions.len());
     for (question, answer) in &asked.questions {
-        let first = state.recipe_cache.answers(state, *question, answer).await?;
-        sides.push(Side::new(state.recipes.of_question(*question), answer, first));
+        let first = state.cache.answers(state, *question, answer).await?;
+        sides.push(Side::new(state.tables.of_question(*question), answer, first));
     }
-    Ok(Candidates::new(&*state.store, &state.recipes.listed, sides, after))
+    Ok(Candidates::new(&*state.store, &state.tables.listed, sides, after))
 }
 
 /// Those in memory, and the others read together.
 async fn documents(
-    state: &ApiState,
+    state: &Recipes,
     ids: Vec<Uuid>,
 ) -> Result<Vec<(Uuid, Option<Arc<Document>>)>, Problem> {
     let mut found: Vec<(Uuid, Option<Arc<Document>>)> =
-        ids.into_iter().map(|id| (id, state.recipe_cache.kept(state, id))).collect();
+        ids.into_iter().map(|id| (id, state.cache.kept(state, id))).collect();
     if found.iter().all(|(_, document)| document.is_some()) {
         return Ok(found);
     }
@@ -223,7 +324,7 @@ async fn documents(
     let loads = futures::stream::iter(missing.map(Ok::<_, Problem>));
     loads
         .try_for_each_concurrent(AHEAD, async |(id, document)| {
-            *document = state.recipe_cache.document(state, *id).await?;
+            *document = state.cache.document(state, *id).await?;
             Ok(())
         })
         .await?;
@@ -239,6 +340,17 @@ fn tag_of(items: &[(Uuid, Arc<Document>)], next: &str) -> String {
     }
     hash.update(next.as_bytes());
     conditional::tag_of(hash.digest128())
+}
+
+/// A first page of nothing.
+const FOUND_NOTHING: &[u8] = b"{\"items\":[],\"next_cursor\":null}";
+
+fn answered(headers: &HeaderMap, tag: &str, body: Bytes, found_nothing: bool) -> Response {
+    let mut response = conditional::tagged(headers, tag, || Body::from(body));
+    if found_nothing {
+        note_nothing_found(&mut response);
+    }
+    response
 }
 
 fn page(items: &[(Uuid, Arc<Document>)], next: &str) -> Vec<u8> {

@@ -1,35 +1,41 @@
 //! `/v1/recipes`: single recipes, their history, and questions that combine.
 
 mod access;
-pub(crate) mod cache;
+mod cache;
 mod candidates;
+mod index;
 mod list;
+mod model;
 mod pages;
-pub(crate) mod pictures;
+mod pictures;
 mod thumbnail;
 mod vocabulary;
 
-pub(crate) use list::list;
-pub(crate) use thumbnail::thumbnail;
-pub(crate) use vocabulary::vocabulary;
+pub(crate) use model::{MODEL, Recipes};
 
-use super::{cursor, store_problem};
-use crate::{answers::busy, state::ApiState};
+use super::{
+    cursor,
+    history::{self as past, Told},
+    store_problem,
+};
+use crate::answers::busy;
 use access::{Access, allowed};
 use almanac_domain::recipes::{Knowledge, System, limits};
 use almanac_edge::{
     Problem, ProblemType, conditional,
     query::{Parameters, bad},
 };
-use almanac_projector::{history, recipes::history_bucket};
-use almanac_schemas::json::recipes as json;
+use almanac_errors::Words;
+use almanac_schemas::json::{recipes as json, schema_org};
+use almanac_tables::{history, recipes::history_bucket};
 use axum::{
     body::Body,
     extract::{Path, RawQuery, Request, State},
     response::Response,
 };
 use cache::Document;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -57,13 +63,14 @@ fn served(document: Option<Arc<Document>>) -> Result<Arc<Document>, Problem> {
     Ok(document)
 }
 
-pub(crate) async fn one(
-    State(state): State<Arc<ApiState>>,
+async fn one(
+    State(state): State<Arc<Recipes>>,
     Path(id): Path<String>,
     // Extracting its headers would copy them.
     request: Request,
 ) -> Result<Response, Problem> {
-    let parameters = Parameters::parse(request.uri().query(), &["serves", "units", "version"])?;
+    let parameters =
+        Parameters::parse(request.uri().query(), &["serves", "units", "version", "as_of"])?;
     let headers = request.headers();
     let id = parse_id(&id)?;
     let number = |name: &str, most: u64| match parameters.one(name)? {
@@ -82,49 +89,108 @@ pub(crate) async fn one(
         }
     };
     let version: Option<u64> = number("version", u64::MAX)?;
-    let newest = state.recipe_cache.document(&state, id).await?;
-    let (document, access) = match version {
-        None => (served(newest)?, Access::Public),
-        Some(version) => {
-            let access = allowed(&state, &*newest.ok_or_else(missing)?, headers)?;
-            let old = old(&state, &id.to_string(), version).await?;
-            (Arc::new(Document::parse(old.into())), access)
-        }
+    let at = past::as_of(&parameters)?;
+    if version.is_some() && parameters.one("as_of")?.is_some() {
+        return Err(bad("as_of", "it cannot be asked for together with version"));
+    }
+    let newest = state.cache.document(&state, id).await?;
+    let (document, access) = if version.is_none() && at.is_none() {
+        (served(newest)?, Access::Public)
+    } else {
+        let newest = newest.ok_or_else(missing)?;
+        let access = allowed(&state, &newest, headers)?;
+        let id = id.to_string();
+        let old = match (version, at) {
+            (_, Some(at)) => as_of(&state, &id, newest.newest(), at).await?,
+            (version, None) => old(&state, &id, version.unwrap_or_default()).await?,
+        };
+        (Arc::new(Document::parse(old.into())), access)
     };
-    if serves.is_some() || units.is_some() {
-        let damaged = || Problem::internal(&format!("row of recipe {id} cannot be read"));
+    let as_page = wants_schema_org(headers);
+    if as_page || serves.is_some() || units.is_some() {
+        let damaged =
+            || Problem::internal(&Words::from(format!("row of recipe {id} cannot be read")));
         let known = document.known().ok_or_else(damaged)?;
         let serves = serves.map(|people| u32::try_from(people).unwrap_or(u32::MAX));
         let adjusted = known.recipe.adjusted(serves, units);
         let recipe =
             adjusted.map_err(|unfit| Problem::new(ProblemType::Conflict, unfit.to_string()))?;
-        let known = Knowledge { recipe, ..known };
-        let adjusted = conditional::json(headers, json::render(&id.to_string(), &known));
-        return Ok(access.applied(adjusted));
+        let (id, known) = (id.to_string(), Knowledge { recipe, ..known });
+        let answer = match as_page {
+            true => {
+                let mut answer = conditional::json(headers, schema_org::render(&id, &known));
+                let kind = HeaderValue::from_static(schema_org::MEDIA_TYPE);
+                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+                answer
+            }
+            false => conditional::json(headers, json::render(&id, &known)),
+        };
+        return Ok(access.applied(negotiated(answer)));
     }
     let tag = document.tag.to_str().unwrap_or_default();
     let body = state.answers.share(&document.body).ok_or_else(busy)?;
-    Ok(access.applied(conditional::tagged(headers, tag, || Body::from(body))))
+    let answer = conditional::tagged(headers, tag, || Body::from(body));
+    Ok(access.applied(negotiated(answer)))
+}
+
+/// Whether the recipe is wanted as pages carry it.
+fn wants_schema_org(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = accepted
+        .flat_map(|value| value.split(','))
+        .map(|kind| kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    // Whoever takes both has the whole recipe.
+    let is_first = |kind: &String| {
+        kind == schema_org::MEDIA_TYPE || kind == "application/json" || kind == "*/*"
+    };
+    kinds.find(is_first).is_some_and(|kind| kind == schema_org::MEDIA_TYPE)
+}
+
+fn negotiated(mut answer: Response) -> Response {
+    let vary = HeaderValue::from_static("Accept, Accept-Encoding");
+    answer.headers_mut().insert(header::VARY, vary);
+    answer
 }
 
 /// The recipe as it was after one of its events.
-async fn old(state: &ApiState, id: &str, version: u64) -> Result<String, Problem> {
+async fn old(state: &Recipes, id: &str, version: u64) -> Result<String, Problem> {
     let (bucket, key) = (history_bucket(id, version), history::key(id, version));
-    let found = state.store.get(&state.recipes.history, &bucket, &key).await;
+    let found = state.store.get(&state.tables.history, &bucket, &key).await;
     let row = found.map_err(|error| store_problem(&error))?;
     let row = row.ok_or_else(|| {
         Problem::new(ProblemType::NotFound, "there is no such version of a recipe with this id")
     })?;
-    let text = std::str::from_utf8(&row.body).map_err(|error| Problem::internal(&error))?;
-    let recipe = text.split_once(RECIPE).map(|(_, recipe)| &recipe[..recipe.len() - 1]);
-    recipe.map(str::to_owned).ok_or_else(|| Problem::internal(&"a row of history has no recipe"))
+    recipe_in(std::str::from_utf8(&row.body).map_err(|error| Problem::internal(&error))?)
+}
+
+/// The recipe as it was known at an instant. Caches are told to ask again, since who may look at it ends
+/// with its deletion.
+async fn as_of(state: &Recipes, id: &str, newest: u64, at: Timestamp) -> Result<String, Problem> {
+    let bucket = |version| history_bucket(id, version);
+    let time = |row: &str| Told::read(row).map(|told| told.occurred_at);
+    let then = past::then(state, &state.tables.history, bucket, (id, newest), at, time).await?;
+    let (_, row) = then.ok_or_else(|| {
+        Problem::new(ProblemType::NotFound, "the recipe was not known at that time")
+    })?;
+    if Told::read(&row).is_some_and(|told| told.kind == "recipe.deleted") {
+        return Err(gone());
+    }
+    recipe_in(&row)
+}
+
+/// What a row of history has of the recipe.
+fn recipe_in(row: &str) -> Result<String, Problem> {
+    let recipe = row.split_once(RECIPE).map(|(_, recipe)| &recipe[..recipe.len() - 1]);
+    recipe
+        .map(str::to_owned)
+        .ok_or_else(|| Problem::internal(&Words::from("a row of history has no recipe")))
 }
 
 /// What stands before the recipe in a row of history: names of fields hold no such thing.
 const RECIPE: &str = ",\"recipe\":";
 
-pub(crate) async fn history(
-    State(state): State<Arc<ApiState>>,
+async fn history(
+    State(state): State<Arc<Recipes>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -132,7 +198,7 @@ pub(crate) async fn history(
     let parameters = Parameters::parse(query.as_deref(), &["limit", "cursor"])?;
     let limit = parameters.limit()?;
     let id = parse_id(&id)?;
-    let newest = state.recipe_cache.document(&state, id).await?.ok_or_else(missing)?;
+    let newest = state.cache.document(&state, id).await?.ok_or_else(missing)?;
     let access = allowed(&state, &newest, &headers)?;
     let id = id.to_string();
     let first = match parameters.one("cursor")? {
@@ -141,8 +207,8 @@ pub(crate) async fn history(
     };
     let bucket = |version| history_bucket(&id, version);
     let shown = |row: &str| Some(format!("{}}}", row.split_once(RECIPE)?.0));
-    let (table, range) = (&state.recipes.history, (first, limit));
-    let page = super::history::page(&state, table, bucket, &id, range, shown).await?;
+    let (table, range) = (&state.tables.history, (first, limit));
+    let page = past::page(&state, table, bucket, &id, range, shown).await?;
     if page.items.is_empty() && first == 1 {
         return Err(missing());
     }

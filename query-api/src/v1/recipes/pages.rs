@@ -2,10 +2,10 @@
 //!
 //! A page is good while every generation it was made of is still the one.
 
+use super::Recipes;
 use super::cache::{RecipeCache, Slot};
-use crate::state::ApiState;
 use bytes::Bytes;
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 pub(crate) struct Page {
     pub(super) body: Bytes,
@@ -34,8 +34,8 @@ impl Sources {
 
 impl RecipeCache {
     /// The page that answers this query, if it is kept and fresh.
-    pub(super) fn page(&self, state: &ApiState, query: &str) -> Option<Arc<Page>> {
-        let is_fed = state.feed_alive.load(Ordering::Acquire);
+    pub(super) fn page(&self, state: &Recipes, query: &str) -> Option<Arc<Page>> {
+        let is_fed = state.is_fed();
         let page = self.pages.get(query).filter(|_| is_fed)?;
         page.sources.are_unchanged(self).then_some(page)
     }
@@ -48,8 +48,8 @@ impl RecipeCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use almanac_projector::recipes::Question;
     use almanac_schemas::projections::TableChangeRecord;
+    use almanac_tables::recipes::Question;
     use uuid::Uuid;
 
     #[test]

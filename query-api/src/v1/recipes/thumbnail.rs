@@ -1,17 +1,19 @@
 //! A recipe's picture, as it is or smaller.
 
+use super::Recipes;
 use super::{
     access::allowed,
     missing, parse_id,
     pictures::{Key, Small},
 };
-use crate::{state::ApiState, v1::store_problem};
+use crate::v1::store_problem;
 use almanac_edge::{
     Problem, ProblemType, conditional,
     query::{Parameters, bad},
 };
-use almanac_projector::recipes::THUMBNAIL;
+use almanac_errors::Words;
 use almanac_schemas::{json, recipes::Picture};
+use almanac_tables::recipes::THUMBNAIL;
 use axum::{
     body::Body,
     extract::{Path, RawQuery, State},
@@ -26,7 +28,7 @@ const WIDTHS: [u32; 5] = [64, 128, 256, 512, 1_024];
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("image/jpeg");
 
 pub(crate) async fn thumbnail(
-    State(state): State<Arc<ApiState>>,
+    State(state): State<Arc<Recipes>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -40,7 +42,7 @@ pub(crate) async fn thumbnail(
         },
     };
     let id = parse_id(&id)?;
-    let document = state.recipe_cache.document(&state, id).await?.ok_or_else(missing)?;
+    let document = state.cache.document(&state, id).await?.ok_or_else(missing)?;
     let access = allowed(&state, &document, &headers)?;
     let hash = document.thumbnail().ok_or_else(none)?;
     let tag_of = |hash: &str| match width {
@@ -86,10 +88,12 @@ fn none() -> Problem {
     Problem::new(ProblemType::NotFound, "the recipe has no picture")
 }
 
-async fn load(state: Arc<ApiState>, id: String) -> Result<Picture, Problem> {
-    let row = state.store.get(&state.recipes.thumbnails, &id, THUMBNAIL).await;
+async fn load(state: Arc<Recipes>, id: String) -> Result<Picture, Problem> {
+    let row = state.store.get(&state.tables.thumbnails, &id, THUMBNAIL).await;
     // What the recipe says may be a moment older: rows of pictures are written first.
     let row = row.map_err(|error| store_problem(&error))?.ok_or_else(none)?;
     let picture = std::str::from_utf8(&row.body).ok().and_then(json::thumbnail::read);
-    picture.ok_or_else(|| Problem::internal(&format!("the picture of recipe {id} is damaged")))
+    picture.ok_or_else(|| {
+        Problem::internal(&Words::from(format!("the picture of recipe {id} is damaged")))
+    })
 }

@@ -1,7 +1,8 @@
 //! What recipes are written in: units, limits, and the words in use.
 
 use super::AHEAD;
-use crate::{state::ApiState, v1::store_problem};
+use super::Recipes;
+use crate::v1::store_problem;
 use almanac_domain::{
     recipes::{Difficulty, Unit, limits},
     text,
@@ -10,8 +11,8 @@ use almanac_edge::{
     Problem, conditional,
     query::{Parameters, bad},
 };
-use almanac_projector::recipes::{Question, vocabulary};
 use almanac_read_store::{ReadStore, Slice};
+use almanac_tables::recipes::{Question, vocabulary};
 use axum::{
     extract::{RawQuery, State},
     response::Response,
@@ -31,7 +32,7 @@ const ROUNDS: usize = 16;
 const CHECKS: usize = 32;
 
 pub(crate) async fn vocabulary(
-    State(state): State<Arc<ApiState>>,
+    State(state): State<Arc<Recipes>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -63,7 +64,7 @@ pub(crate) async fn vocabulary(
 
 /// The words that some recipe answers with now, and whether there are more.
 async fn in_use(
-    state: &ApiState,
+    state: &Recipes,
     question: Question,
     kind: &str,
     prefix: &str,
@@ -100,7 +101,7 @@ async fn in_use(
 /// Words from `from` on, in order, each with whether some row says that it is in use; and where to
 /// go on when there may be more.
 async fn read(
-    state: &ApiState,
+    state: &Recipes,
     kind: &str,
     prefix: &str,
     from: String,
@@ -110,7 +111,7 @@ async fn read(
     let slice = Slice { from: Some(from), limit: part, ..Slice::prefix(prefix) };
     let partitions = vocabulary::partitions(kind).collect();
     let store: &dyn ReadStore = &*state.store;
-    let runs = store.slices(&state.recipes.vocabulary, partitions, &slice, AHEAD);
+    let runs = store.slices(&state.tables.vocabulary, partitions, &slice, AHEAD);
     let runs: Vec<_> = runs.try_collect().await.map_err(|error| store_problem(&error))?;
     let mut words: BTreeMap<String, bool> = BTreeMap::new();
     let mut next: Option<String> = None;
@@ -137,17 +138,17 @@ async fn read(
 
 /// Whether some recipe has the word; `None` when that is not in memory, and no more may be looked at.
 async fn is_answered(
-    state: &ApiState,
+    state: &Recipes,
     question: Question,
     word: &str,
     checks: &mut usize,
 ) -> Result<Option<bool>, Problem> {
-    let answers = match state.recipe_cache.kept_answers(state, question, word) {
+    let answers = match state.cache.kept_answers(state, question, word) {
         Some(kept) => kept,
         None if *checks == 0 => return Ok(None),
         None => {
             *checks -= 1;
-            state.recipe_cache.answers(state, question, word).await?
+            state.cache.answers(state, question, word).await?
         }
     };
     Ok(Some(!answers.ids.is_empty()))
@@ -167,13 +168,13 @@ mod tests {
         in_use: bool,
     ) {
         let row = vocabulary::row(kind, word, partition, in_use);
-        let table = &installation.state.recipes.vocabulary;
+        let table = &installation.recipes.tables.vocabulary;
         let (partition, key, body) = row;
         installation.store.put(table, &partition, &key, 1, body).await;
     }
 
     async fn ask(installation: &Installation, prefix: &str) -> (Vec<String>, bool) {
-        in_use(&installation.state, Question::Tag, "tag", prefix).await.unwrap()
+        in_use(&installation.recipes, Question::Tag, "tag", prefix).await.unwrap()
     }
 
     #[tokio::test]
@@ -207,8 +208,8 @@ mod tests {
         put(&installation, "tag", "used", 1, true).await;
         // A recipe that nothing tells of here has this one.
         let id = uuid::Uuid::from_u128(1).to_string();
-        let table = installation.state.recipes.of_question(Question::Tag);
-        let partition = almanac_projector::recipes::answer_partition("kept", &id);
+        let table = installation.recipes.tables.of_question(Question::Tag);
+        let partition = almanac_tables::recipes::answer_partition("kept", &id);
         installation.store.put(table, &partition, &id, 1, "{}").await;
         installation.state.feed_alive.store(true, Ordering::Relaxed);
 

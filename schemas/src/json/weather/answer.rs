@@ -22,7 +22,7 @@ impl Serialize for Exact {
 }
 
 /// Seconds as an ISO 8601 duration.
-pub(super) fn iso_duration(seconds: i64) -> String {
+pub fn iso_duration(seconds: i64) -> String {
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
     let mut text = String::from("PT");
     for (count, unit) in [(hours, 'H'), (minutes, 'M'), (seconds % 60, 'S')] {
@@ -176,14 +176,18 @@ struct LongestJson {
 
 impl From<LongestWindow> for LongestJson {
     fn from(longest: LongestWindow) -> Self {
-        let ended_by = match longest.ended_by {
-            None => "end_of_forecast".to_owned(),
-            Some(Decider::Gap) => "gap".to_owned(),
-            Some(Decider::Out(variable)) => variable.to_string(),
-            Some(Decider::Missing(variable)) => format!("missing:{variable}"),
-        };
         let Window { from, to } = longest.window;
-        Self { from, to, ended_by }
+        Self { from, to, ended_by: ended_by(longest.ended_by) }
+    }
+}
+
+/// What ended a window: a variable, `missing:` and a variable, `gap` or `end_of_forecast`.
+pub fn ended_by(decider: Option<Decider>) -> String {
+    match decider {
+        None => "end_of_forecast".to_owned(),
+        Some(Decider::Gap) => "gap".to_owned(),
+        Some(Decider::Out(variable)) => variable.to_string(),
+        Some(Decider::Missing(variable)) => format!("missing:{variable}"),
     }
 }
 
@@ -240,16 +244,8 @@ pub fn render_warnings(warnings: &[Warning]) -> String {
         code: &'static str,
         detail: &'static str,
     }
-    let warning = |warning: &Warning| match warning {
-        Warning::NearHorizon => WarningJson {
-            code: "near_horizon",
-            detail: "a planned span or a longest window ends close to the end of a limited variable",
-        },
-        Warning::InferredStep => WarningJson {
-            code: "inferred_step",
-            detail: "the forecast names neither step nor until: a sample lasts no longer than the smallest distance of two",
-        },
-    };
+    let warning =
+        |warning: &Warning| WarningJson { code: warning.code(), detail: warning.detail() };
     let warnings: Vec<WarningJson> = warnings.iter().map(warning).collect();
     serde_json::to_string(&warnings).unwrap_or_default()
 }

@@ -3,8 +3,11 @@
 //! It may have hundreds of thousands of points. They are read straight into columns; only where
 //! something does not fit are they walked a second time, to name all that is wrong.
 
-use crate::json::walk::{Object, Part, Walk, decimal};
-use almanac_domain::weather::{Series, SeriesDraft, Variable};
+use crate::json::walk::{NotJson, Object, Part, Walk, decimal, parse};
+use almanac_domain::{
+    Fault,
+    weather::{Series, SeriesDraft, Variable},
+};
 use jiff::Timestamp;
 use rust_decimal::Decimal;
 use serde::{
@@ -19,6 +22,14 @@ use std::{borrow::Cow, fmt};
 pub struct InlineForecast {
     pub series: Series,
     pub issued_at: Option<Timestamp>,
+}
+
+/// A forecast alone, such as one that came with a request and was kept, or all that is wrong with it.
+pub fn read_forecast(body: &[u8]) -> Result<Result<InlineForecast, Vec<Fault>>, NotJson> {
+    let raw = parse(body)?;
+    let mut walk = Walk::default();
+    let forecast = forecast(&mut walk, raw);
+    Ok(forecast.filter(|_| walk.faults.is_empty()).ok_or(walk.faults))
 }
 
 const SOURCE: usize = 200;

@@ -1,10 +1,15 @@
 //! The public JSON of a schedule.
 
-use crate::json::walk::{NotJson, Part, Walk, merged, parse};
+use crate::json::{
+    ServerMade,
+    walk::{NotJson, Object, Part, Walk, merged, parse},
+};
 use almanac_domain::{
     Fault,
-    weather::{Limit, LimitDraft, Schedule, ScheduleDraft, Task, TaskDraft},
+    schedules::Knowledge,
+    weather::{Limit, LimitDraft, Schedule, ScheduleDraft, Task, TaskDraft, TaskState},
 };
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -18,21 +23,99 @@ pub fn read_schedule(body: &[u8]) -> Result<Result<Schedule, Vec<Fault>>, NotJso
     Ok(merged(walk.faults, draft.check()))
 }
 
+/// What somebody sends of a schedule that there is: what a client got may be sent back whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleRevision {
+    pub schedule: Schedule,
+    server_made: ServerMade,
+}
+
+pub fn read_schedule_revision(
+    body: &[u8],
+) -> Result<Result<ScheduleRevision, Vec<Fault>>, NotJson> {
+    let raw = parse(body)?;
+    let mut walk = Walk::default();
+    let known: Vec<&str> = MADE_OF_SCHEDULES.into_iter().chain(PROPERTIES).collect();
+    let Some(object) = walk.object(raw, &known) else { return Ok(Err(walk.faults)) };
+    let mut server_made = ServerMade::default();
+    server_made.take(&[], &object, &MADE_OF_SCHEDULES);
+    for (number, task) in tasks_of(&object).iter().enumerate() {
+        server_made.take(&["tasks", &number.to_string()], task, &MADE_OF_TASKS);
+    }
+    let draft = draft_of(&mut walk, &object);
+    let schedule = merged(walk.faults, draft.check());
+    Ok(schedule.map(|schedule| ScheduleRevision { schedule, server_made }))
+}
+
+impl ScheduleRevision {
+    /// Where it says another thing of what the server makes than what is so.
+    pub fn differences(&self, id: &str, known: &Knowledge) -> Vec<Fault> {
+        if self.server_made.is_empty() {
+            return Vec::new();
+        }
+        // A task that is new is planned.
+        let state_of = |id: &str| {
+            let known = known.schedule.tasks.iter().zip(&known.states);
+            known.into_iter().find(|(task, _)| task.id == id).map(|(_, state)| *state)
+        };
+        let tasks = &self.schedule.tasks;
+        let states = tasks.iter().map(|task| state_of(&task.id).unwrap_or_default());
+        let states: Vec<TaskState> = states.collect();
+        let so = Knowledge { schedule: self.schedule.clone(), states, ..known.clone() };
+        let rendered = render_known_schedule(id, &so);
+        let Ok(so) = serde_json::from_str::<Object<'_>>(&rendered) else { return Vec::new() };
+        let tasks = tasks_of(&so);
+        self.server_made.differences_from(|place| {
+            let so = match place {
+                [name] => so.get(name),
+                [_, number, name] => tasks.get(number.parse::<usize>().ok()?)?.get(name),
+                _ => None,
+            };
+            so.map(|so| so.get().to_owned())
+        })
+    }
+}
+
+fn tasks_of<'a>(schedule: &Object<'a>) -> Vec<Object<'a>> {
+    let tasks = schedule.get("tasks").map(RawValue::get).unwrap_or_default();
+    serde_json::from_str(tasks).unwrap_or_default()
+}
+
+/// When something was done: the body of a task's start or completion, which may be empty.
+pub fn read_moment(body: &[u8]) -> Result<Result<Option<Timestamp>, Vec<Fault>>, NotJson> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Ok(None));
+    }
+    let raw = parse(body)?;
+    let mut walk = Walk::default();
+    let object = walk.object(raw, &["at"]);
+    let at = object.and_then(|object| walk.property(&object, "at", Walk::instant));
+    Ok(if walk.faults.is_empty() { Ok(at) } else { Err(walk.faults) })
+}
+
+const PROPERTIES: [&str; 4] = ["name", "location", "repeat_every", "tasks"];
+const MADE_OF_SCHEDULES: [&str; 4] = ["id", "version", "created_at", "updated_at"];
+const MADE_OF_TASKS: [&str; 3] = ["state", "started_at", "completed_at"];
+
 pub(super) fn draft(walk: &mut Walk, raw: &RawValue) -> Option<ScheduleDraft> {
-    let body = walk.object(raw, &["name", "location", "repeat_every", "tasks"])?;
-    let location = walk.property(&body, "location", |walk, raw| {
+    let body = walk.object(raw, &PROPERTIES)?;
+    Some(draft_of(walk, &body))
+}
+
+fn draft_of(walk: &mut Walk, body: &Object<'_>) -> ScheduleDraft {
+    let location = walk.property(body, "location", |walk, raw| {
         let location = walk.object(raw, &["lat", "lon"])?;
         let mut coordinate = |name| walk.property(&location, name, Walk::decimal);
         Some((coordinate("lat"), coordinate("lon")))
     });
     let (lat, lon) = location.unwrap_or_default();
-    Some(ScheduleDraft {
-        name: walk.property(&body, "name", Walk::text),
+    ScheduleDraft {
+        name: walk.property(body, "name", Walk::text),
         lat,
         lon,
-        repeat_every_s: walk.property(&body, "repeat_every", Walk::seconds),
-        tasks: walk.property(&body, "tasks", |walk, raw| walk.list(raw, task)).unwrap_or_default(),
-    })
+        repeat_every_s: walk.property(body, "repeat_every", Walk::seconds),
+        tasks: walk.property(body, "tasks", |walk, raw| walk.list(raw, task)).unwrap_or_default(),
+    }
 }
 
 /// An item is handed on even where parts of it could not be read, so that the places of the others
@@ -83,15 +166,64 @@ fn limit(walk: &mut Walk, raw: &RawValue) -> Option<LimitDraft> {
 
 /// What a client would send to make this schedule.
 pub fn render_schedule(schedule: &Schedule) -> String {
-    serde_json::to_string(&ScheduleJson::from(schedule)).unwrap_or_default()
+    let tasks: Vec<TaskJson<'_>> = schedule.tasks.iter().map(TaskJson::from).collect();
+    serde_json::to_string(&ScheduleJson::with_tasks(schedule, tasks)).unwrap_or_default()
+}
+
+/// A stored schedule as it is answered.
+pub fn render_known_schedule(id: &str, known: &Knowledge) -> String {
+    let tasks = known.schedule.tasks.iter().zip(&known.states);
+    let json = KnownJson {
+        id,
+        version: known.version,
+        created_at: format!("{:.3}", known.created_at),
+        updated_at: format!("{:.3}", known.updated_at),
+        schedule: ScheduleJson::with_tasks(
+            &known.schedule,
+            tasks.map(|(task, state)| KnownTaskJson::new(task, *state)).collect(),
+        ),
+    };
+    serde_json::to_string(&json).unwrap_or_default()
 }
 
 #[derive(Serialize)]
-struct ScheduleJson<'a> {
+struct KnownJson<'a> {
+    id: &'a str,
+    version: u64,
+    created_at: String,
+    updated_at: String,
+    #[serde(flatten)]
+    schedule: ScheduleJson<'a, KnownTaskJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct KnownTaskJson<'a> {
+    #[serde(flatten)]
+    task: TaskJson<'a>,
+    state: &'static str,
+    started_at: Option<String>,
+    completed_at: Option<String>,
+}
+
+impl<'a> KnownTaskJson<'a> {
+    fn new(task: &'a Task, state: TaskState) -> Self {
+        let (state, started_at, completed_at) = match state {
+            TaskState::Planned => ("planned", None, None),
+            TaskState::Started { at } => ("started", Some(at), None),
+            TaskState::Completed { started_at, at } => ("completed", Some(started_at), Some(at)),
+        };
+        let time = |time: Option<Timestamp>| time.map(|time| format!("{time:.3}"));
+        let (started_at, completed_at) = (time(started_at), time(completed_at));
+        Self { task: task.into(), state, started_at, completed_at }
+    }
+}
+
+#[derive(Serialize)]
+struct ScheduleJson<'a, T> {
     name: &'a str,
     location: LocationJson,
     repeat_every: Option<String>,
-    tasks: Vec<TaskJson<'a>>,
+    tasks: Vec<T>,
 }
 
 #[derive(Serialize)]
@@ -119,14 +251,14 @@ struct LimitJson {
     max: Option<Exact>,
 }
 
-impl<'a> From<&'a Schedule> for ScheduleJson<'a> {
-    fn from(schedule: &'a Schedule) -> Self {
+impl<'a, T> ScheduleJson<'a, T> {
+    fn with_tasks(schedule: &'a Schedule, tasks: Vec<T>) -> Self {
         let location = &schedule.location;
         Self {
             name: &schedule.name,
             location: LocationJson { lat: Exact(location.lat), lon: Exact(location.lon) },
             repeat_every: schedule.repeat_every_s.map(iso_duration),
-            tasks: schedule.tasks.iter().map(TaskJson::from).collect(),
+            tasks,
         }
     }
 }

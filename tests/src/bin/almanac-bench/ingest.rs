@@ -1,7 +1,7 @@
 //! From a feed to visible plans, beside bare loops.
 
 use crate::{feeds, line, median, search::count};
-use almanac_projector::plans;
+use almanac_tables::plans;
 use almanac_tests::{
     bare_tables, baseline,
     process::{Engine, Installation},

@@ -20,17 +20,30 @@ pub(crate) enum Starts {
 
 /// A script that asks for windows of so many seconds.
 pub(crate) fn script(seconds: u64, starts: Starts) -> PathBuf {
+    script_in(seconds, starts, None)
+}
+
+/// The same, for answers in an encoding.
+pub(crate) fn script_in(seconds: u64, starts: Starts, encoding: Option<&str>) -> PathBuf {
+    let headers = encoding.map_or_else(String::new, |encoding| {
+        format!("wrk.headers['Accept-Encoding'] = '{encoding}'\n")
+    });
+    script_with(encoding.unwrap_or("plain"), seconds, starts, &headers)
+}
+
+/// The same with headers, as lines of Lua.
+pub(crate) fn script_with(what: &str, seconds: u64, starts: Starts, headers: &str) -> PathBuf {
     let (name, start) = match starts {
         Starts::Random => ("random", "math.random(0, 23 * 30 * 86400)"),
         Starts::Same => ("same", "8640000"),
     };
     let text = format!(
-        "math.randomseed(os.time())\nlocal base = os.time{{year=2031, month=1, day=1, hour=0}}\n\
+        "{headers}math.randomseed(os.time())\nlocal base = os.time{{year=2031, month=1, day=1, hour=0}}\n\
          local function at(t) return os.date('!%Y-%m-%dT%H:%M:%SZ', t) end\n\
          request = function()\n local s = base + {start}\n\
          return wrk.format('GET', '/search?starts_at=' .. at(s) .. '&ends_at=' .. at(s + {seconds}))\nend\n"
     );
-    write(&format!("{name}-{seconds}"), &text)
+    write(&format!("{name}-{seconds}-{what}"), &text)
 }
 
 /// A script that creates the same recipe again and again.

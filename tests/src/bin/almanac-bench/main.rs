@@ -5,11 +5,15 @@
 //!   almanac-bench bare-writes PORT  the same for writes: reads a recipe, appends it, syncs
 //!   almanac-bench write-path transactional|plain PORT  command API and deciders on Kafka
 
+mod analyses;
 mod bare;
+mod edge;
 mod feeds;
 mod ingest;
+mod lists;
 mod load;
 mod reads;
+mod rebuild;
 mod search;
 mod start;
 mod takeover;
@@ -19,8 +23,9 @@ mod writes;
 
 use almanac_tests::process::Engine;
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 17] = [
     "search",
+    "lists",
     "ingest-embedded",
     "ingest-cluster",
     "visible-embedded",
@@ -31,6 +36,11 @@ const SECTIONS: [&str; 11] = [
     "writes-cluster",
     "reads",
     "take-over",
+    "edge",
+    "rebuild-embedded",
+    "rebuild-cluster",
+    "analyses-embedded",
+    "analyses-cluster",
 ];
 
 #[tokio::main]
@@ -61,6 +71,7 @@ async fn report(wanted: &[&str]) {
         }
         let mut out = String::new();
         match section {
+            "lists" => lists::report(&mut out).await,
             "search" => search::report(&mut out).await,
             "ingest-embedded" => ingest::report(&mut out, Engine::Embedded).await,
             "ingest-cluster" => ingest::report(&mut out, Engine::Cluster).await,
@@ -70,6 +81,11 @@ async fn report(wanted: &[&str]) {
             "writes-embedded" => writes::embedded(&mut out).await,
             "writes-cluster" => writes::cluster(&mut out).await,
             "reads" => reads::report(&mut out).await,
+            "analyses-embedded" => analyses::report(&mut out, Engine::Embedded).await,
+            "analyses-cluster" => analyses::report(&mut out, Engine::Cluster).await,
+            "edge" => edge::report(&mut out).await,
+            "rebuild-embedded" => rebuild::report(&mut out, Engine::Embedded).await,
+            "rebuild-cluster" => rebuild::report(&mut out, Engine::Cluster).await,
             "take-over" => takeover::report(&mut out).await,
             _ => start::report(&mut out).await,
         }

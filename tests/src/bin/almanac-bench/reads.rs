@@ -17,7 +17,7 @@ const INGREDIENTS: usize = 500;
 const RECIPE: &str = include_str!("../../../data/recipe.json");
 
 pub(crate) async fn report(out: &mut String) {
-    let installation = Installation::new(Engine::Embedded).with("demo = false");
+    let installation = Installation::new(Engine::Embedded);
     let process = installation.up().await;
     let client = reqwest::Client::builder().tcp_nodelay(true).build().unwrap();
     let (mut ids, mut token) = (Vec::new(), String::new());
@@ -48,11 +48,19 @@ pub(crate) async fn report(out: &mut String) {
     let by_id: Vec<String> = ids.iter().take(5_000).map(|id| format!("/v1/recipes/{id}")).collect();
     let by_ingredient: Vec<String> =
         (0..INGREDIENTS).map(|n| format!("/v1/recipes?ingredient=spice_{n}")).collect();
+    let by_four: Vec<String> = by_ingredient
+        .iter()
+        .map(|path| format!("{path}&difficulty=easy&author=mary&tool=instant_pot"))
+        .collect();
     line!(
         out,
         "## Reads of recipes\n`wrk -t1 -c64`, {RECIPES} recipes, embedded, beside a bare axum server that answers as many bytes from memory, in turns, medians of {ROUNDS} rounds.\n\n| by | bytes | Almanac | bare | ratio | p99 | p99 bare |\n|---|---|---|---|---|---|---|"
     );
-    for (what, paths) in [("id", &by_id), ("ingredient, 20 recipes each", &by_ingredient)] {
+    for (what, paths) in [
+        ("id", &by_id),
+        ("ingredient, 20 recipes each", &by_ingredient),
+        ("ingredient, difficulty, author and tool", &by_four),
+    ] {
         let script = choosing_script(what, paths);
         let sample = client.get(process.url(&paths[0])).send().await.unwrap();
         let bare = Bare::start(&sample.bytes().await.unwrap());

@@ -4,7 +4,7 @@ use crate::{
     bare::Bare,
     feeds::feed,
     line,
-    load::{Load, Starts, script, wrk},
+    load::{Load, Starts, script, script_in, wrk},
     median,
 };
 use almanac_tests::{
@@ -24,11 +24,12 @@ pub(crate) async fn count(process: &Process) -> usize {
     text.matches("\"id\":").count()
 }
 
-/// An installation that has read a feed of so many plans and is left alone from then on.
-async fn serving(engine: Engine, plans: u64) -> (Installation, Process) {
+/// An installation, with lines of configuration, that has read a feed of so many plans and is left alone from then on.
+pub(crate) async fn serving(engine: Engine, plans: u64, lines: &str) -> (Installation, Process) {
     let provider = Provider::start().await;
     provider.serve(feed(plans, 0));
     let installation = Installation::new(engine).with_provider("feed", &provider.url());
+    let installation = installation.with(lines);
     let process = installation.up().await;
     let all = usize::try_from(plans).unwrap();
     process.until("all plans", || async { (count(&process).await >= all).then_some(()) }).await;
@@ -37,8 +38,8 @@ async fn serving(engine: Engine, plans: u64) -> (Installation, Process) {
 }
 
 pub(crate) async fn report(out: &mut String) {
-    let (_kept, embedded) = serving(Engine::Embedded, 10_000).await;
-    let (_kept_too, cluster) = serving(Engine::Cluster, 10_000).await;
+    let (_kept, embedded) = serving(Engine::Embedded, 10_000, "").await;
+    let (_kept_too, cluster) = serving(Engine::Cluster, 10_000, "").await;
     line!(
         out,
         "## Search\n`wrk -t1 -c64`, 10,000 plans in 24 months, beside a bare axum server that answers as many bytes from memory, in turns, medians of {ROUNDS} rounds.\n"
@@ -66,6 +67,49 @@ pub(crate) async fn report(out: &mut String) {
             other.p99_ms,
         );
     }
+    compressed(out, &embedded);
+}
+
+/// What browsers get, beside the same windows as they are.
+fn compressed(out: &mut String, process: &Process) {
+    line!(
+        out,
+        "\nThe same windows in gzip, beside plain ones in turns, embedded, medians of {ROUNDS} rounds.\n\n| windows | bytes plain | bytes in gzip | plain | gzip | gzip / plain | p99 plain | p99 gzip |\n|---|---|---|---|---|---|---|---|"
+    );
+    for (what, seconds) in [("one day", DAY), ("thirty days", 30 * DAY)] {
+        let scripts =
+            [None, Some("gzip")].map(|encoding| script_in(seconds, Starts::Random, encoding));
+        // Blocks are compressed as they are asked for.
+        wrk(&process.url(""), &scripts[1], 2);
+        let mut loads: [Vec<Load>; 2] = Default::default();
+        for _ in 0..ROUNDS {
+            for (script, loads) in scripts.iter().zip(&mut loads) {
+                loads.push(wrk(&process.url(""), script, SECONDS));
+            }
+        }
+        let [plain, gzip] = loads.map(medians);
+        line!(
+            out,
+            "| {what}, random starts | {:.0} | {:.0} | {:.0}/s | {:.0}/s | {:.2} | {:.1} ms | {:.1} ms |",
+            plain.bytes,
+            gzip.bytes,
+            plain.rate,
+            gzip.rate,
+            gzip.rate / plain.rate,
+            plain.p99_ms,
+            gzip.p99_ms,
+        );
+    }
+}
+
+pub(crate) fn medians(loads: Vec<Load>) -> Load {
+    let of = |part: fn(&Load) -> f64| median(loads.iter().map(part).collect());
+    Load {
+        rate: of(|load| load.rate),
+        p50_ms: of(|load| load.p50_ms),
+        p99_ms: of(|load| load.p99_ms),
+        bytes: of(|load| load.bytes),
+    }
 }
 
 /// Medians of two processes and a bare server, measured in turns.
@@ -82,12 +126,7 @@ pub(crate) async fn in_turns(processes: &[&Process; 2], seconds: u64, starts: St
             loads.push(wrk(url, &script, SECONDS));
         }
     }
-    loads.map(|loads| Load {
-        rate: median(loads.iter().map(|load| load.rate).collect()),
-        p50_ms: median(loads.iter().map(|load| load.p50_ms).collect()),
-        p99_ms: median(loads.iter().map(|load| load.p99_ms).collect()),
-        bytes: median(loads.iter().map(|load| load.bytes).collect()),
-    })
+    loads.map(medians)
 }
 
 /// A window's answer whose size is near the average.

@@ -2,7 +2,10 @@
 
 use crate::line;
 use almanac_command_api::{DeciderOptions, Topics};
-use almanac_domain::recipes::{Caller, Command, Expected, decide};
+use almanac_domain::{
+    aggregate::{Caller, Expected},
+    recipes::{Command, decide},
+};
 use almanac_event_log::{
     Append, EventLog, Headers, Isolation, ReadLimit, Record,
     embedded::{EmbeddedLog, EmbeddedOptions},

@@ -2,7 +2,7 @@
 //! without: what they cost Almanac.
 
 use almanac_command_api::{
-    CommandApi, CommandApiOptions, DeciderOptions, Follower, Replies, Topics, router,
+    CommandApi, CommandApiOptions, DeciderOptions, Follower, Replies, Topics, routes,
 };
 use almanac_edge::{Identity, identity::IdentityOptions};
 use almanac_event_log::{EventLog, kafka::KafkaLog};
@@ -43,7 +43,7 @@ pub(crate) async fn serve(is_transactional: bool, port: &str) {
     let identity = Arc::new(Identity::new(identity).expect("no key is needed"));
     let options = CommandApiOptions::default();
     let api = CommandApi::new(log, codec, topics, replies, identity, options);
-    let router = router(api.await.expect("the topics are there"));
+    let router = routes(api.await.expect("the topics are there")).into_router();
     let (listener, _) = almanac_edge::bind(&format!("127.0.0.1:{port}")).await.expect("a port");
     almanac_edge::serve(listener, router, Default::default(), stop).await;
 }

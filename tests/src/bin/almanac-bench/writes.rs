@@ -7,7 +7,7 @@ use crate::{
     median,
 };
 use almanac_event_log::{EventLog, kafka::KafkaLog};
-use almanac_projector::recipes;
+use almanac_tables::recipes;
 use almanac_tests::{
     bare_tables,
     bare_writes::{Sizes, hops},
@@ -39,7 +39,7 @@ fn middle(loads: &[Load]) -> Load {
 }
 
 pub(crate) async fn embedded(out: &mut String) {
-    let installation = Installation::new(Engine::Embedded).with(QUIET);
+    let installation = Installation::new(Engine::Embedded);
     let mut process = installation.up().await;
     let bare = Bare::start_writes();
     let script = write_script(RECIPE);
@@ -87,11 +87,8 @@ pub(crate) async fn embedded(out: &mut String) {
     );
 }
 
-/// No provider: the demonstration feed would run beside the writes.
-const QUIET: &str = "demo = false";
-
 pub(crate) async fn cluster(out: &mut String) {
-    let installation = Installation::new(Engine::Cluster).with(QUIET);
+    let installation = Installation::new(Engine::Cluster);
     let process = installation.start("command-api", "command-api");
     process.ready().await;
     let log: Arc<dyn EventLog> = Arc::new(KafkaLog::connect(kafka()).unwrap());
@@ -157,7 +154,7 @@ pub(crate) async fn cluster(out: &mut String) {
     );
     drop((process, paths));
     // Of its own: what was written above would first have to be folded.
-    let installation = Installation::new(Engine::Cluster).with(QUIET);
+    let installation = Installation::new(Engine::Cluster);
     let process = installation.up().await;
     let _ = wrk_with(&process.url("/v1/recipes"), &script, 1, 64);
     let all = wrk_with(&process.url("/v1/recipes"), &script, SECONDS, 64);

@@ -1,0 +1,83 @@
+//! Topics: what they keep, and from where to where.
+
+use super::{list, log_problem, page};
+use crate::state::ApiState;
+use almanac_edge::{Problem, Scope};
+use almanac_event_log::{Isolation, LogResult, Offset, Retention, TopicSpec};
+use axum::{
+    extract::{RawQuery, State},
+    response::Response,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use http::HeaderMap;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Partitions that are asked about at once.
+const AT_ONCE: usize = 16;
+
+struct Kept {
+    start: Offset,
+    /// What readers reach.
+    stable_end: Offset,
+    /// What is written, transactions that are open included.
+    end: Offset,
+}
+
+pub(super) async fn topics(
+    State(state): State<Arc<ApiState>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    state.identity.require(&headers, Scope::OperatorRead)?;
+    let all = state.options.installation.topics.iter().map(|spec| (spec.name.clone(), spec));
+    let (some, next) = page("topics", query.as_deref(), all)?;
+    let mut items = Vec::with_capacity(some.len());
+    for spec in some {
+        items.push(described(&state, spec).await.map_err(|error| log_problem(&error))?);
+    }
+    Ok(list(&headers, &items, &next))
+}
+
+pub(super) async fn described(state: &ApiState, spec: &TopicSpec) -> LogResult<Value> {
+    let partitions: Vec<Kept> = stream::iter(0..spec.partitions)
+        .map(|partition| kept(state, spec, partition))
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let offsets: u64 = partitions.iter().map(|kept| kept.end - kept.start.min(kept.end)).sum();
+    let partitions: Vec<Value> = (0..)
+        .zip(&partitions)
+        .map(|(partition, kept): (u32, _)| {
+            json!({
+                "partition": partition,
+                "start": kept.start,
+                "stable_end": kept.stable_end,
+                "end": kept.end,
+            })
+        })
+        .collect();
+    let name = spec.name.strip_prefix(&state.options.prefix).unwrap_or(&spec.name);
+    let (keeps, keeps_s) = match spec.retention {
+        Retention::Forever => ("forever", None),
+        Retention::Compacted => ("newest_of_key", None),
+        Retention::For(time) => ("for", Some(time.as_secs())),
+    };
+    Ok(json!({
+        "topic": name,
+        "keeps": keeps,
+        "keeps_s": keeps_s,
+        // Marks of transactions and what was compacted away count as well.
+        "offsets": offsets,
+        "partitions": partitions,
+    }))
+}
+
+async fn kept(state: &ApiState, spec: &TopicSpec, partition: u32) -> LogResult<Kept> {
+    let (log, topic) = (&state.log, &*spec.name);
+    let start = log.start(topic, partition).await?;
+    let stable_end = log.end(topic, partition, Isolation::Committed).await?;
+    // Asked last, it is never below the other.
+    let end = log.end(topic, partition, Isolation::Uncommitted).await?;
+    Ok(Kept { start, stable_end, end: end.max(stable_end) })
+}

@@ -31,17 +31,7 @@ fn open_with(
             what: "a thread for a kafka reader".to_owned(),
             source: error.into(),
         })?;
-    Ok(Box::new(KafkaReader {
-        batches,
-        left: VecDeque::new(),
-        at_end: Vec::new(),
-        ends: vec![None; from.len()],
-        positions: vec![None; from.len()],
-        failed: None,
-        is_bounded,
-        is_over: false,
-        signs,
-    }))
+    Ok(Box::new(KafkaReader::new(batches, from.len(), is_bounded, signs)))
 }
 
 struct KafkaReader {
@@ -60,6 +50,30 @@ struct KafkaReader {
 }
 
 impl KafkaReader {
+    fn new(
+        batches: mpsc::Receiver<LogResult<HandOver>>,
+        partitions: usize,
+        is_bounded: bool,
+        signs: Arc<Signs>,
+    ) -> Self {
+        Self {
+            batches,
+            left: VecDeque::new(),
+            at_end: Vec::new(),
+            ends: vec![None; partitions],
+            positions: vec![None; partitions],
+            failed: None,
+            is_bounded,
+            is_over: false,
+            signs,
+        }
+    }
+
+    /// Whether all that arrived has been handed out.
+    fn has_nothing(&self) -> bool {
+        self.left.is_empty() && self.at_end.is_empty() && !self.is_over
+    }
+
     fn take(&mut self, HandOver { batch, ends }: HandOver) {
         self.left.extend(batch.records);
         for (place, position) in ends {
@@ -84,7 +98,7 @@ impl Drop for KafkaReader {
 #[async_trait]
 impl LogReader for KafkaReader {
     async fn next(&mut self, limit: ReadLimit, wait: Duration) -> LogResult<ReadBatch> {
-        if self.left.is_empty() && self.at_end.is_empty() && !self.is_over {
+        if self.has_nothing() && self.failed.is_none() {
             match tokio::time::timeout(wait, self.batches.recv()).await {
                 Err(_) => return Ok(ReadBatch::default()),
                 Ok(None) => return Err(LogError::Closed),
@@ -100,9 +114,7 @@ impl LogReader for KafkaReader {
                 Err(_) => break,
             }
         }
-        if self.left.is_empty()
-            && self.at_end.is_empty()
-            && !self.is_over
+        if self.has_nothing()
             && let Some(error) = self.failed.take()
         {
             return Err(error);
@@ -205,6 +217,22 @@ mod tests {
             found.extend(batch.records.iter().map(text));
         }
         found
+    }
+
+    /// An error that arrived together with what came before it waits for the next call.
+    #[tokio::test]
+    async fn an_error_is_told_after_what_came_before_it() {
+        let (sender, batches) = mpsc::channel(2);
+        let end = ReadBatch { records: Vec::new(), at_end: vec![0] };
+        sender.send(Ok(HandOver { batch: end, ends: vec![(0, 7)] })).await.unwrap();
+        let gone = LogError::UnknownTopic { topic: "facts".to_owned() };
+        sender.send(Err(gone)).await.unwrap();
+        drop(sender);
+        let mut reader = KafkaReader::new(batches, 1, false, Arc::default());
+        assert_eq!(reader.next(LIMIT, PATIENCE).await.unwrap().at_end, [0]);
+        assert_eq!(reader.position(0), Some(7));
+        let error = reader.next(LIMIT, PATIENCE).await.unwrap_err();
+        assert!(matches!(error, LogError::UnknownTopic { .. }), "{error}");
     }
 
     /// A broker that has just become leader may say that a partition ends below what another one said

@@ -41,10 +41,10 @@ openapi-baseline: ## At a release: the OpenAPI document becomes the one that lat
 	$(CARGO) build --release --workspace --bin almanac
 	@tests/clients/contracts/baseline.sh
 
-test: build clients ## Every test, on real servers
+test: build clients ## Every test, on real servers; what fails is run once more, alone
 	@set -euo pipefail; $(STACK) up >/dev/null; set -a; . <($(STACK) env); set +a; \
 	trap '$(STACK) down' EXIT; \
-	RUST_BACKTRACE=0 $(CARGO) test --profile quick --workspace --no-fail-fast
+	RUST_BACKTRACE=0 CARGO=$(CARGO) tests/run.py --profile quick
 
 faults: build ## Hundreds of faults: kills on both engines, all kinds on the embedded one, under the oracles
 	@set -euo pipefail; $(STACK) up >/dev/null; set -a; . <($(STACK) env); set +a; \

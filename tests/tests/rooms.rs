@@ -174,3 +174,44 @@ fn the_quick_profile_lists_every_crate() {
     });
     assert_eq!(listed.collect::<Vec<_>>(), names.collect::<Vec<_>>());
 }
+
+/// What `tests/run.py` makes of a run whose tests fail once, twice, too often, or not at all to their end.
+#[test]
+fn what_fails_is_run_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let cargo = folder.path().join("cargo");
+    // Stands for cargo: `$FAILING` fails in the first run, `$TWICE` in the second as well.
+    let script = r#"#!/bin/sh
+echo "     Running tests/some.rs (target/quick/deps/some-1)" >&2
+case "$*" in *--no-fail-fast*) failing=$FAILING ;; *) failing=$TWICE; echo "again: $*" ;; esac
+for name in one two three four; do
+  case " $failing " in *" $name "*) echo "test $name ... FAILED" ;; *) echo "test $name ... ok" ;; esac
+done
+[ -z "$KILLED" ] || { echo 'error: test failed, to rerun pass `-p almanac-tests --test some`' >&2; exit 101; }
+[ -n "$failing" ] || { echo "test result: ok. 4 passed; 0 failed; 0 ignored"; exit 0; }
+echo "test result: FAILED. 3 passed; 1 failed; 0 ignored"
+echo 'error: test failed, to rerun pass `-p almanac-tests --test some`' >&2
+exit 101
+"#;
+    std::fs::write(&cargo, script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&cargo, executable).unwrap();
+    let run = |failing: &str, twice: &str, killed: &str| {
+        let mut command = Command::new(almanac_tests::root().join("tests/run.py"));
+        let command = command.args(["--profile", "quick"]).env("CARGO", &cargo);
+        let command = command.env("FAILING", failing).env("TWICE", twice).env("KILLED", killed);
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(run("", "", "").0, 0);
+    let (status, told) = run("two three", "", "");
+    let second = "again: test --profile quick --workspace --test some -- --exact --test-threads=1";
+    assert!(told.contains(&format!("{second} two three")), "{told}");
+    assert!(status == 0 && told.ends_with("passed the second time only: two, three\n"), "{told}");
+    let (status, told) = run("two", "two", "");
+    assert!(status == 1 && told.ends_with("failed twice: two\n"), "{told}");
+    let (status, told) = run("one two three four", "", "");
+    assert!(status == 1 && told.ends_with("more than 3 tests are unstable\n"), "{told}");
+    let (status, told) = run("two", "", "killed");
+    assert!(status == 101 && told.ends_with("tests did not run to their end\n"), "{told}");
+}

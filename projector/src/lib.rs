@@ -24,7 +24,7 @@ mod testing;
 
 pub use metrics::ProjectorMetrics;
 pub use projection::{Event, FoldError, Folded, Projection, Rows};
-pub use rebuild::Rebuilding;
+pub use rebuild::{Rebuilding, chained};
 pub use role::{Projector, ProjectorOptions, Recovery, Topics, changes};
 
 use almanac_read_store::StoreResult;

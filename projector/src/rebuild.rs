@@ -371,12 +371,18 @@ fn fold_hash(projection: &dyn Projected) -> String {
 /// Bytes before the datum: a mark, and the id of the schema in the registry of the installation.
 const HEADER: usize = 5;
 
-/// The digest of all events up to one, from that of all before it.
-pub(crate) fn chained(before: Option<&str>, key: &[u8], value: &[u8]) -> String {
+/// An event's body as every installation has it.
+pub(crate) fn datum(value: &[u8]) -> &[u8] {
+    value.get(HEADER..).unwrap_or(value)
+}
+
+/// The digest of all events up to one, from that of all before it. A certificate names it, and an export
+/// is held against it.
+pub fn chained(before: Option<&str>, key: &[u8], datum: &[u8]) -> String {
     let mut hash = Sha256::new();
     hash.update(before.unwrap_or_default().as_bytes());
     hash.update((key.len() as u64).to_be_bytes());
     hash.update(key);
-    hash.update(value.get(HEADER..).unwrap_or(value));
+    hash.update(datum);
     hex(&hash.finalize())
 }

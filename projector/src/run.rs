@@ -375,8 +375,8 @@ impl Run<'_> {
     fn took(&mut self, record: &StoredRecord) {
         if self.projector.rebuilding.is_some() {
             let (key, value) = (&record.record.key, record.record.value.as_deref());
-            let digest = self.digest.as_deref();
-            self.digest = Some(rebuild::chained(digest, key, value.unwrap_or_default()));
+            let datum = rebuild::datum(value.unwrap_or_default());
+            self.digest = Some(rebuild::chained(self.digest.as_deref(), key, datum));
         }
         if record.record.key.is_empty() {
             return;

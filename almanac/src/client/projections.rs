@@ -1,12 +1,14 @@
 //! `almanac projections …` and `almanac audit`: the tables of projections, rebuilt, verified and switched
 //! between, and who did it. What a command says at its end comes from the outcome that the server stored.
 
+mod verify;
+
 use super::{
-    Client, Exit, Target, read,
+    Client, Exit, Target,
     show::{items, text},
 };
 use crate::{config::Config, say::say};
-use anyhow::{Context, bail};
+use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
@@ -27,6 +29,7 @@ const TELL: Duration = Duration::from_secs(2);
 ///   almanac projections rebuild plans --reason 'a fold was mended'
 ///   almanac projections activate plans --reason 'verified'
 ///   almanac projections rebuild recipes --key 0198c5a0-0000-7000-8000-000000000001 --reason 'a row is damaged'
+///   almanac projections verify --certificate plans.json --export /backup/almanac
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Projections {
@@ -121,6 +124,10 @@ enum Command {
         /// File with the certificate; - is the standard input
         #[arg(long, value_name = "FILE")]
         certificate: PathBuf,
+        /// The export that came in here, where the certificate is of the installation before: offsets
+        /// are others since
+        #[arg(long, value_name = "FOLDER")]
+        export: Option<PathBuf>,
         #[command(flatten)]
         why: Why,
     },
@@ -252,8 +259,9 @@ pub(crate) async fn run(projections: &Projections, config: &Config) -> anyhow::R
         Command::Pause(of) => act(&client, "pause", of, json).await,
         Command::Resume(of) => act(&client, "resume", of, json).await,
         Command::Drop(of) => act(&client, "drop", of, json).await,
-        Command::Verify { certificate, why } => {
-            verify(&client, certificate, &why.reason, json).await
+        Command::Verify { certificate, export, why } => {
+            let certificate = verify::Certificate::read(certificate)?;
+            certificate.verify(&client, export.as_deref(), &why.reason, json).await
         }
         Command::Diff { rebuild } => {
             let id = id_of(&client, rebuild).await?;
@@ -425,54 +433,6 @@ fn told(rebuild: &Value, json: bool) -> anyhow::Result<()> {
         }
         Some("cancelled") => bail!("the rebuild was cancelled"),
         _ => Ok(()),
-    }
-}
-
-async fn verify(
-    client: &Client,
-    file: &std::path::Path,
-    reason: &str,
-    json: bool,
-) -> anyhow::Result<()> {
-    let certificate: Value =
-        serde_json::from_slice(&read(file)?).context("the certificate is no JSON")?;
-    // A rebuild as it is answered holds its certificate.
-    let certificate = match &certificate["certificate"] {
-        Value::Null => &certificate,
-        within => within,
-    };
-    let name = certificate["projection"].as_str().context("it is no certificate")?;
-    let positions = certificate["positions"].as_object().context("it is no certificate")?;
-    let until: serde_json::Map<String, Value> =
-        positions.iter().map(|(place, at)| (place.clone(), at["position"].clone())).collect();
-    let body = json!({ "reason": reason, "dry_run": true, "events_per_s": 0, "until": until });
-    let begun = begin(client, name, &body).await?;
-    let id = text(&begun, "id");
-    let found = wait(client, id, None).await?;
-    if found["state"] != "ready" {
-        return told(&found, json);
-    }
-    let now = &found["certificate"];
-    let mut wrong = Vec::new();
-    for (place, at) in positions {
-        if now["positions"][place]["events"] != at["events"] {
-            wrong.push(format!("the events of {place}"));
-        }
-    }
-    for part in ["rows", "digest"] {
-        if now["rebuilt"][part] != certificate["rebuilt"][part] {
-            wrong.push(format!("the {part} of the tables"));
-        }
-    }
-    if json {
-        say!("{now}");
-    }
-    match wrong.is_empty() {
-        true => {
-            tell(&format!("{name}: {} rows, as certified", now["rebuilt"]["rows"]));
-            Ok(())
-        }
-        false => bail!("{name} is not as certified: {}", wrong.join(", ")),
     }
 }
 

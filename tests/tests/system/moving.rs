@@ -49,6 +49,41 @@ fn digests(installation: &Installation) -> BTreeMap<&'static str, Value> {
     PROJECTIONS.into_iter().map(of).collect()
 }
 
+/// The certificate of a projection as it is now, in a file.
+fn certificate(installation: &Installation, name: &str) -> PathBuf {
+    let rebuild = ["projections", "rebuild", name, "--dry-run", "--json", "--events-per-s", "0"];
+    let output = installation.command("up", &rebuild);
+    assert!(output.status.success(), "{name}: {}", text(&output));
+    let file = installation.folder().join(format!("{name}.json"));
+    std::fs::write(&file, output.stdout).unwrap();
+    file
+}
+
+/// What was certified before an installation moved is verified after it, on whichever engine.
+fn certificates_hold(installation: &Installation, files: &[PathBuf], export: &Path) {
+    let export = export.to_str().unwrap();
+    let verify = ["projections", "verify", "--certificate"];
+    for file in files {
+        let arguments = [&verify[..], &[file.to_str().unwrap()]].concat();
+        let told = run(installation, &[&arguments[..], &["--export", export]].concat(), 0);
+        assert!(told.contains("as certified"), "{told}");
+        // Offsets and topics are others here.
+        let told = run(installation, &arguments, 1);
+        assert!(told.contains("imported (--export)"), "{told}");
+    }
+    // An event that the certificate does not speak of.
+    let mut changed: Value = serde_json::from_slice(&std::fs::read(&files[0]).unwrap()).unwrap();
+    let positions = changed["certificate"]["positions"].as_object_mut().unwrap();
+    let (place, at) = positions.iter_mut().find(|(_, at)| at["events"].is_string()).unwrap();
+    let place = place.clone();
+    at["events"] = json!("00");
+    let file = installation.folder().join("changed.json");
+    std::fs::write(&file, changed.to_string()).unwrap();
+    let arguments = [&verify[..], &[file.to_str().unwrap(), "--export", export]].concat();
+    let told = run(installation, &arguments, 1);
+    assert!(told.contains(&format!("the events of {place} in the export")), "{told}");
+}
+
 /// Passes requests on, until it has passed on so many; whoever asks then gets no answer.
 struct Stuck {
     url: String,
@@ -229,12 +264,15 @@ async fn moves(engine: Engine) {
     let (process, filled) = filled(&first).await;
     let before = digests(&first);
     assert!(before.values().all(|of| of["rows"].is_u64()), "{before:?}");
+    let certificates = ["plans", "analyses"].map(|name| certificate(&first, name));
     let there = exported(&first, &process, "there").await;
     drop(process);
     let (second, process) = imported(engine, &there, &filled).await;
     assert_eq!(digests(&second), before, "on the way there");
     clients_go_on(&process, &filled, 2).await;
+    certificates_hold(&second, &certificates, &there);
     let changed = digests(&second);
+    let of_second = certificate(&second, "recipes");
     assert_ne!(changed["recipes"], before["recipes"]);
     let back = exported(&second, &process, "back").await;
     drop(process);
@@ -244,6 +282,7 @@ async fn moves(engine: Engine) {
     process.ready().await;
     process.recipe_at(&filled.recipe, 3).await;
     assert_eq!(digests(&again), changed, "on the way back");
+    certificates_hold(&again, &[of_second], &back);
     clients_go_on(&process, &filled, 3).await;
 }
 

@@ -86,7 +86,8 @@ impl Form {
         }
     }
 
-    fn write_body(&self, value: Value) -> anyhow::Result<Option<Vec<u8>>> {
+    /// As it stood in the topic, behind the id of its schema.
+    pub(crate) fn write_body(&self, value: Value) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(file) = self.file else { return Ok(None) };
         let schema = bodies::schema(file).map_err(anyhow::Error::msg)?;
         let writer = GenericDatumWriter::builder(schema).build()?;
@@ -156,7 +157,7 @@ fn record(form: &Form, partition: u32, moved: &Moved) -> anyhow::Result<Value> {
 pub(crate) struct Unpacked {
     pub(crate) offset: u64,
     timestamp: i64,
-    key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) body: Option<Value>,
 }

@@ -34,6 +34,9 @@ pub(super) struct Mapping {
 /// Topics whose positions stand in events, and that come before these.
 pub(super) const NAMED: [&str; 2] = [analyses::INPUTS, forecasts::TOPIC];
 
+/// The topic whose events name them: its bodies are others after an import.
+pub(crate) const NAMING: &str = analyses::TOPIC;
+
 impl Mapping {
     pub(super) fn topic(&mut self, was: &str, is: &str) {
         self.ids.insert(was.to_owned(), is.to_owned());

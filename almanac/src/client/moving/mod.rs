@@ -1,10 +1,12 @@
 //! `almanac export` and `almanac import`: an installation as files, and back.
 
+pub(super) mod certified;
 mod container;
 pub(crate) mod export;
 pub(crate) mod import;
 mod manifest;
 mod mapping;
+mod parts;
 
 use super::Exit;
 use reqwest::StatusCode;

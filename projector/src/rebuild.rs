@@ -45,6 +45,8 @@ pub(crate) struct Orders {
     /// Events a second of all partitions together.
     pub(crate) events_per_s: u32,
     pub(crate) is_paused: bool,
+    /// It is to be as fast as it can, into tables that nobody reads.
+    pub(crate) is_loading: bool,
     /// Other orders may come at any moment.
     pub(crate) is_under_way: bool,
     /// It may be told to stand still.
@@ -90,6 +92,7 @@ impl Rebuilding {
                 _ => 0,
             },
             is_paused: state == State::Paused,
+            is_loading: state == State::Hydrating && known.rebuild.request.events_per_s == 0,
             is_under_way: known.rebuild.is_under_way(),
             is_verifying: state == State::Verifying,
             until: until(&known, source.topic, partition),
@@ -163,7 +166,7 @@ impl Leader<'_> {
         let rebuild = &known.rebuild;
         match rebuild.state {
             State::Hydrating => {
-                let ends = self.ends(&known).await?;
+                let Some(ends) = self.ends(&known).await? else { return Ok(()) };
                 let reached = self.positions().await?;
                 let is_there = ends.iter().all(|(place, end)| {
                     *end == 0 || reached.get(place).is_some_and(|at| at.next_offset >= *end)
@@ -212,21 +215,33 @@ impl Leader<'_> {
         Ok(())
     }
 
-    /// Where to fold to before the rebuild counts as hydrated.
-    async fn ends(&mut self, known: &Knowledge) -> Result<BTreeMap<(String, u32), Offset>, Failed> {
+    /// Where to fold to before the rebuild counts as hydrated. `None` where that would be never.
+    async fn ends(
+        &mut self,
+        known: &Knowledge,
+    ) -> Result<Option<BTreeMap<(String, u32), Offset>>, Failed> {
         if let Some(ends) = &self.ends {
-            return Ok(ends.clone());
+            return Ok(Some(ends.clone()));
         }
         let mut ends = BTreeMap::new();
         for topic in self.projection().topics() {
             let name = format!("{}{topic}", self.projector.prefix());
             let (_, all) = positions::ends(self.log, &name).await?;
             for (partition, end) in (0..).zip(all) {
-                let end = until(known, topic, partition).unwrap_or(end);
-                ends.insert(((*topic).to_owned(), partition), end);
+                let until = until(known, topic, partition).unwrap_or(end);
+                if until > end {
+                    let detail = format!(
+                        "{name}/{partition} ends at {end}, before {until}, which the rebuild is to reach: these are \
+                         positions of another installation, or of a topic that was made anew since"
+                    );
+                    self.rebuilding.fail(&self.projector.source, "log", &detail).await;
+                    self.sent = Some((known.version, Instant::now()));
+                    return Ok(None);
+                }
+                ends.insert(((*topic).to_owned(), partition), until);
             }
         }
-        Ok(self.ends.insert(ends).clone())
+        Ok(Some(self.ends.insert(ends).clone()))
     }
 
     async fn positions(&self) -> Result<Positions, StoreError> {

@@ -42,9 +42,9 @@ pub(crate) fn certified(
         let exported = exported.with_context(|| format!("the export holds nothing of {topic}"))?;
         let reached = exported.partitions.get(partition as usize);
         if at["topic_id"].as_str() != Some(&exported.id) {
-            certified.wrong.push(format!("the topic {topic}, of another installation,"));
+            certified.wrong.push(format!("the topic {topic} (another installation's)"));
         } else if reached.is_none_or(|reached| reached.end < position) {
-            certified.wrong.push(format!("the end of {place}, before offset {position},"));
+            certified.wrong.push(format!("{place} (the export ends before offset {position})"));
         }
         let files = parts.get(&(topic, partition)).map(Vec::as_slice).unwrap_or_default();
         let mut merged = Merged::new(folder, files);

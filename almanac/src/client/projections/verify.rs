@@ -57,8 +57,8 @@ impl Certificate {
         for place in until.keys() {
             let (was, is) = (&self.0["positions"][place], &now["positions"][place]);
             if export.is_none() && was["topic_id"] != is["topic_id"] {
-                wrong
-                    .push(format!("the topic of {place}, made anew since or imported (--export),"));
+                let why = "another installation's, or made anew since; see --export";
+                wrong.push(format!("the topic of {place} ({why})"));
             } else if (export.is_none() || stays(place)) && was["events"] != is["events"] {
                 wrong.push(format!("the events of {place}"));
             }

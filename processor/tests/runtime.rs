@@ -250,8 +250,17 @@ async fn what_has_gathered_stands_over_what_goes_with_it() {
 
 /// A thread that serves does not wait for the disk: what memory has is there at once, the rest comes
 /// from elsewhere.
-#[tokio::test]
-async fn what_is_on_disk_is_read_elsewhere() {
+#[test]
+fn what_is_on_disk_is_read_elsewhere() {
+    // The only thread that may block is busy.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.max_blocking_threads(1).build().unwrap();
+    let (release, busy) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || busy.recv());
+    runtime.block_on(reads_elsewhere(release));
+}
+
+async fn reads_elsewhere(release: std::sync::mpsc::Sender<()>) {
     let (_folder, states) = folder();
     let (state, _) = states.partition(0, TOPIC, 100).unwrap();
     state.apply([("old", Some("1")), ("both", Some("1"))], Some(1)).unwrap();
@@ -266,6 +275,7 @@ async fn what_is_on_disk_is_read_elsewhere() {
     assert_eq!(found.unwrap().len(), 2);
     let mut reading = std::pin::pin!(all(&["new", "old", "both", "absent"]));
     assert!(futures::poll!(&mut reading).is_pending(), "it reads on the thread that asks");
+    release.send(()).unwrap();
     let found = reading.await.unwrap();
     assert_eq!((&found[&b"old"[..]], &found[&b"both"[..]]), (&value("1"), &value("2")));
     assert_eq!((&found[&b"new"[..]], &found[&b"absent"[..]]), (&value("2"), &None));

@@ -189,7 +189,18 @@ async fn a_certificate_is_verified_from_the_command_line() {
         ["projections", "rebuild", "recipes", "--dry-run", "--json", "--events-per-s", "0"];
     let (code, text, json) = run(&rebuild);
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("reads up to"), "{text}");
+    assert!(text.contains("reads up to") && text.contains(" hydrating, "), "{text}");
+    assert!(!text.contains('\u{1b}'), "a bar is for terminals: {text}");
+    // On a terminal there is a bar, which is gone at the end.
+    let almanac = almanac_tests::process::binary().display().to_string();
+    let file = installation.folder().join("up.toml").display().to_string();
+    let line = format!("{almanac} --config {file} projections rebuild recipes --dry-run");
+    let mut on_terminal = std::process::Command::new("script");
+    on_terminal.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    let on_terminal = on_terminal.output().unwrap();
+    let shown = String::from_utf8_lossy(&on_terminal.stdout).into_owned();
+    assert!(on_terminal.status.success(), "{shown}");
+    assert!(shown.contains('█') || shown.contains('░'), "{shown}");
     let mut outcome: Value = serde_json::from_slice(&json).unwrap();
     assert_eq!((&outcome["state"], &outcome["dropped"]), (&json!("ready"), &json!(true)));
     // More happens; the certificate is of what was.

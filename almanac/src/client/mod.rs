@@ -9,6 +9,7 @@ pub(crate) mod ingest;
 pub(crate) mod moving;
 pub(crate) mod parked;
 pub(crate) mod plans;
+pub(crate) mod progress;
 pub(crate) mod projections;
 pub(crate) mod recipes;
 pub(crate) mod schedules;

@@ -5,6 +5,7 @@ mod verify;
 
 use super::{
     Client, Exit, Target,
+    progress::Progress,
     show::{items, text},
 };
 use crate::{config::Config, say::say};
@@ -18,8 +19,6 @@ use std::{
 
 /// Between two looks at a rebuild.
 const LOOK: Duration = Duration::from_millis(500);
-/// Between two lines about its progress.
-const TELL: Duration = Duration::from_secs(2);
 
 /// Rebuild the tables of projections, compare, switch and roll back
 ///
@@ -401,17 +400,16 @@ fn rests(rebuild: &Value) -> bool {
 }
 
 async fn wait(client: &Client, id: &str, at_most: Option<Duration>) -> anyhow::Result<Value> {
-    let (began, mut told) = (Instant::now(), (Instant::now(), String::new()));
+    let (began, mut progress, mut last) = (Instant::now(), Progress::new(), String::new());
     loop {
         let rebuild = one(client, id).await?;
         if rests(&rebuild) {
             return Ok(rebuild);
         }
         let state = text(&rebuild, "state").to_owned();
-        if state != told.1 || told.0.elapsed() > TELL {
-            tell(&line(&rebuild));
-            told = (Instant::now(), state);
-        }
+        let share = rebuild["progress"]["share"].as_f64().unwrap_or_default();
+        progress.at((share * 1_000.0) as u64, 1_000, state != last, || line(&rebuild));
+        last = state;
         if at_most.is_some_and(|at_most| began.elapsed() > at_most) {
             return Err(Exit::NotInTime(format!("not in time: {}", line(&rebuild))).into());
         }

@@ -6,7 +6,7 @@ use super::{
     manifest::{Filed, Manifest, digest, sync_folder},
 };
 use crate::{
-    client::{Client, Exit, Target},
+    client::{Client, Exit, Target, progress::Progress},
     config::Config,
     moving::{Line, Moved, Outline, Place},
     say::say,
@@ -20,7 +20,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A file ends behind so many bytes of records, so that a killed export repeats no more than that.
@@ -28,8 +28,6 @@ const SEGMENT: u64 = 64 << 20;
 /// Times that a page is asked for before it is given up.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
-/// Between two lines about progress.
-const TELL: Duration = Duration::from_secs(2);
 /// A line holds one record, which is a megabyte at most.
 const MAX_LINE: usize = 8 << 20;
 /// A page takes no longer.
@@ -72,7 +70,7 @@ pub(crate) async fn run(export: &Export, config: &Config) -> anyhow::Result<()> 
     let outline = client.send_json(client.request(Method::GET, &path, &[])).await?;
     let outline: Outline = serde_json::from_value(outline).context("the answer is no outline")?;
     let manifest = begin(export, folder, &outline)?;
-    let mut under_way = UnderWay { client, folder, manifest, told: Instant::now() };
+    let mut under_way = UnderWay { client, folder, manifest, progress: Progress::new() };
     under_way.manifest.save_progress(folder)?;
     for topic in crate::moving::topics() {
         let partitions = under_way.manifest.topics.get(topic).map_or(0, |one| one.partitions.len());
@@ -161,7 +159,7 @@ struct UnderWay<'a> {
     client: Client,
     folder: &'a Path,
     manifest: Manifest,
-    told: Instant,
+    progress: Progress,
 }
 
 /// Files of one segment, by their names.
@@ -196,7 +194,7 @@ impl UnderWay<'_> {
                     if reached == after {
                         failures += 1;
                     }
-                    super::tell(&format!("asking again: {}", chain(error.as_ref())));
+                    self.progress.tell(&format!("asking again: {}", chain(error.as_ref())));
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -319,7 +317,8 @@ impl Taken<'_, '_> {
 
     fn skip(&mut self, offset: u64, why: &str) {
         let (topic, partition) = (self.topic, self.partition);
-        super::tell(&format!("passing over {topic}/{partition}, offset {offset}: {why}"));
+        let line = format!("passing over {topic}/{partition}, offset {offset}: {why}");
+        self.under_way.progress.tell(&line);
         if let Some(exported) = self.under_way.manifest.topics.get_mut(topic) {
             exported.partitions[partition as usize].skipped += 1;
         }
@@ -358,12 +357,10 @@ impl Taken<'_, '_> {
         file.records += 1;
         file.last = moved.offset;
         self.segment.bytes += moved.body.as_ref().map_or(0, |body| body.len() as u64);
-        let told = &mut self.under_way.told;
-        if told.elapsed() > TELL {
-            *told = Instant::now();
-            let end = self.under_way.manifest.topics[topic].partitions[partition as usize].end;
-            super::tell(&format!("{topic}/{partition}: {} of {end}", moved.offset + 1));
-        }
+        let end = self.under_way.manifest.topics[topic].partitions[partition as usize].end;
+        let done = moved.offset + 1;
+        let line = || format!("{topic}/{partition}: {done} of {end}");
+        self.under_way.progress.at(done, end, false, line);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::{
     parts::{Merged, parts},
 };
 use crate::{
-    client::{Client, Exit, Target},
+    client::{Client, Exit, Target, progress::Progress},
     config::Config,
     moving::{
         Line, Moved,
@@ -25,7 +25,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Records that are sent at once, and bytes.
@@ -35,8 +35,6 @@ const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Another number of records than expected says that an answer was lost.
 const AGAIN: [StatusCode; 2] = [StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
-/// Between two lines about progress.
-const TELL: Duration = Duration::from_secs(2);
 /// An installation that was started a moment ago comes up within it.
 const STARTING: Duration = Duration::from_secs(30);
 
@@ -94,8 +92,15 @@ pub(crate) async fn run(import: &Import, config: &Config) -> anyhow::Result<()> 
     let begin = client.request(Method::POST, &path, &[]).body(serde_json::to_vec(&asked)?);
     let state: State = serde_json::from_value(client.send_json(begin).await?)?;
     let id = state.id.clone().context("the import has no id")?;
-    let mut under_way =
-        UnderWay { client, folder, id, mapping: Mapping::default(), told: Instant::now() };
+    let mut under_way = UnderWay {
+        client,
+        folder,
+        id,
+        mapping: Mapping::default(),
+        all: manifest.records(),
+        records: 0,
+        progress: Progress::new(),
+    };
     for coming in &state.topics {
         if let Some(exported) = manifest.topics.get(&coming.topic) {
             under_way.mapping.topic(&exported.id, &coming.id);
@@ -141,7 +146,10 @@ struct UnderWay<'a> {
     folder: &'a Path,
     id: String,
     mapping: Mapping,
-    told: Instant,
+    /// Records of the export, and those of partitions that are there.
+    all: u64,
+    records: u64,
+    progress: Progress,
 }
 
 impl UnderWay<'_> {
@@ -181,12 +189,11 @@ impl UnderWay<'_> {
                 let lines = std::mem::take(&mut batch).join(&b'\n');
                 self.send((topic, partition), there, count, lines).await?;
                 (there, bytes) = (there + count, 0);
-                if self.told.elapsed() > TELL {
-                    self.told = Instant::now();
-                    super::tell(&format!("{topic}/{partition}: {there} records"));
-                }
+                let line = || format!("{topic}/{partition}: {there} records");
+                self.progress.at(self.records + there, self.all, false, line);
             }
             if is_over {
+                self.records += there;
                 return Ok(());
             }
         }
@@ -215,7 +222,7 @@ impl UnderWay<'_> {
                 return Err(error);
             }
             failures += 1;
-            super::tell(&format!("sending again: {}", chain(error.as_ref())));
+            self.progress.tell(&format!("sending again: {}", chain(error.as_ref())));
             tokio::time::sleep(PAUSE).await;
             let Ok(state) = self.state().await else { continue };
             let of_topic = state.topics.iter().find(|one| one.topic == topic);

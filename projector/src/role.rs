@@ -37,6 +37,9 @@ pub struct ProjectorOptions {
     /// Events and bytes folded at once.
     pub batch_events: usize,
     pub batch_bytes: usize,
+    /// The same of a rebuild without a limit, until it has caught up.
+    pub load_events: usize,
+    pub load_bytes: usize,
     /// What becomes of an event that cannot be folded.
     pub recovery: Recovery,
     /// The same for single projections, by name.
@@ -80,6 +83,8 @@ impl Default for ProjectorOptions {
         Self {
             batch_events: 2_000,
             batch_bytes: 2 << 20,
+            load_events: 10_000,
+            load_bytes: 8 << 20,
             recovery: Recovery::Park,
             recovery_of: BTreeMap::new(),
             schema_attempts: 3,
@@ -248,6 +253,7 @@ impl Projector {
             repairs,
             down,
             stopped: None,
+            is_loading: false,
             mender: Mender::new(self.operations.as_ref()),
         };
         let leads = partition == 0 && self.projection.topics().first() == Some(&topic);

@@ -71,6 +71,8 @@ pub(crate) struct Run<'a> {
     /// What was read and is not folded because its first event stopped the projection.
     pub(crate) stopped: Option<Stopped>,
     pub(crate) mender: Mender,
+    /// Whether a rebuild is to be as fast as it can.
+    pub(crate) is_loading: bool,
     /// Generation of the newest partial rebuild of this partition.
     pub(crate) repairs: u16,
 }
@@ -107,7 +109,10 @@ const MINUTE_MS: i64 = 60_000;
 impl Run<'_> {
     pub(crate) fn limit(&self) -> ReadLimit {
         let options = &self.projector.options;
-        ReadLimit { records: options.batch_events, bytes: options.batch_bytes }
+        match self.is_loading {
+            true => ReadLimit { records: options.load_events, bytes: options.load_bytes },
+            false => ReadLimit { records: options.batch_events, bytes: options.batch_bytes },
+        }
     }
 
     pub(crate) async fn run(mut self, mut reader: Box<dyn LogReader>) -> Result<(), Failed> {
@@ -128,6 +133,7 @@ impl Run<'_> {
             if may_mend(&orders) {
                 self.mend().await?;
             }
+            self.is_loading = orders.is_loading;
             let mut limit = self.limit();
             if orders.events_per_s > 0 {
                 limit.records = limit.records.min(orders.events_per_s as usize / 5).max(1);
@@ -410,8 +416,12 @@ impl Run<'_> {
             }
         };
         let store = &self.projector.store;
-        store.write(folded.index).await?;
-        store.write(folded.own).await?;
+        for writes in [folded.index, folded.own] {
+            match self.is_loading {
+                true => store.load(writes).await?,
+                false => store.write(writes).await?,
+            }
+        }
         self.announce(&announcements, parent).await?;
         self.told.clone_from(&self.token);
         Ok(())

@@ -153,14 +153,6 @@ impl ReadStore for Failing {
     fn scan(&self, table: &Table, part: Part) -> BoxStream<'static, StoreResult<Scanned>> {
         self.inner.scan(table, part)
     }
-
-    async fn bulk_load(
-        &self,
-        table: &Table,
-        rows: BoxStream<'static, StoreResult<(String, Row)>>,
-    ) -> StoreResult<u64> {
-        self.inner.bulk_load(table, rows).await
-    }
 }
 
 /// Knows the schemas of this program, and is away when asked for any other.

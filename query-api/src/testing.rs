@@ -117,14 +117,6 @@ impl ReadStore for Watched {
     fn scan(&self, table: &Table, part: Part) -> BoxStream<'static, StoreResult<Scanned>> {
         self.inner.scan(table, part)
     }
-
-    async fn bulk_load(
-        &self,
-        table: &Table,
-        rows: BoxStream<'static, StoreResult<(String, Row)>>,
-    ) -> StoreResult<u64> {
-        self.inner.bulk_load(table, rows).await
-    }
 }
 
 pub(crate) struct Installation {

@@ -6,7 +6,7 @@ use crate::{
     StoreError, Table, Write, timestamp,
 };
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Makes a test of every check, so that one failure hides no other. `$open` is an asynchronous function
@@ -26,7 +26,7 @@ macro_rules! read_store_conformance {
             a_stale_owner_moves_no_row_back
             changes_of_one_call_meet_their_own
             large_writes_are_split
-            bulk_loads_fill_empty_tables
+            loads_are_writes_of_many_rows
             scans_come_upon_every_row_in_one_order
             bad_input_is_refused
             what_cannot_be_a_row_is_refused
@@ -244,22 +244,38 @@ pub async fn large_writes_are_split(store: &dyn ReadStore) {
     assert_eq!(body(store, &table, "q", "k").await.map(|text| text.len()), Some(900_000));
 }
 
-pub async fn bulk_loads_fill_empty_tables(store: &dyn ReadStore) {
-    let table = fresh(store, "bulk").await;
-    let row = |n: usize| Row {
-        clustering: format!("{n:05}"),
-        timestamp: timestamp(n as u64, 0, true),
-        body: Bytes::from(n.to_string()),
+/// In whatever order, beside rows that are there, and with all rules of a write.
+pub async fn loads_are_writes_of_many_rows(store: &dyn ReadStore) {
+    let table = fresh(store, "load").await;
+    let of = |n: u64| (format!("p{}", n / 1_000), format!("{n:05}"));
+    let row = |n: u64, position: u64| {
+        let (partition, key) = of(n);
+        put(&table, &partition, &key, timestamp(position, 0, true), &position.to_string())
     };
-    let rows = (0..5_000).map(move |n| Ok((format!("p{}", n / 1_000), row(n))));
-    let loaded = store.bulk_load(&table, futures::stream::iter(rows).boxed()).await.unwrap();
-    assert_eq!(loaded, 5_000);
-    assert_eq!(store.slice(&table, "p3", &Slice::all()).await.unwrap().len(), 1_000);
+    store.write(vec![row(3_500, 9_000)]).await.unwrap();
+    // Every row twice, the later one first; the last thousand is deleted again.
+    let rows = (0..5_000).rev().flat_map(|n| [row(n, n + 1), row(n, n)]);
+    let deletes = (4_000..5_000).map(|n| {
+        let (partition, key) = of(n);
+        delete(&table, &partition, &key, timestamp(6_000, 0, false))
+    });
+    store.load(rows.chain(deletes).collect()).await.unwrap();
+    for (partition, rows) in [("p0", 1_000), ("p3", 1_000), ("p4", 0)] {
+        let found = store.slice(&table, partition, &Slice::all()).await.unwrap();
+        assert_eq!(found.len(), rows, "{partition}");
+    }
+    assert_eq!(body(store, &table, "p3", "03499").await.as_deref(), Some("3500"));
+    assert_eq!(body(store, &table, "p3", "03500").await.as_deref(), Some("9000"));
+    // Once more, and older.
+    store.load((0..100).map(|n| row(n, n)).collect()).await.unwrap();
+    assert_eq!(body(store, &table, "p0", "00050").await.as_deref(), Some("51"));
     // What comes after a load competes with it by timestamp as usual.
-    store.write(vec![put(&table, "p3", "03500", timestamp(3_499, 0, true), "old")]).await.unwrap();
-    assert_eq!(body(store, &table, "p3", "03500").await.as_deref(), Some("3500"));
-    store.write(vec![put(&table, "p3", "03500", timestamp(9_000, 0, true), "new")]).await.unwrap();
-    assert_eq!(body(store, &table, "p3", "03500").await.as_deref(), Some("new"));
+    store.write(vec![row(2_000, 1_999), row(4_500, 4_500)]).await.unwrap();
+    assert_eq!(body(store, &table, "p2", "02000").await.as_deref(), Some("2001"));
+    assert_eq!(body(store, &table, "p4", "04500").await, None);
+    store.write(vec![row(2_000, 7_000)]).await.unwrap();
+    assert_eq!(body(store, &table, "p2", "02000").await.as_deref(), Some("7000"));
+    store.load(Vec::new()).await.unwrap();
 }
 
 pub async fn bad_input_is_refused(store: &dyn ReadStore) {

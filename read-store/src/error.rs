@@ -25,10 +25,6 @@ pub enum StoreError {
     RowTooLarge { table: String, size: usize, limit: usize },
     #[error("body of a row of table {table} is not UTF-8")]
     NotText { table: String },
-    #[error("bulk load into table {table} is not in key order at row {row}")]
-    NotSorted { table: String, row: usize },
-    #[error("bulk load into table {table}, which is not empty")]
-    NotEmpty { table: String },
     #[error("{what} is unavailable")]
     Unavailable { what: String, source: Cause },
     #[error("{what} is refused")]
@@ -54,8 +50,6 @@ impl StoreError {
             | Self::BadKey { .. }
             | Self::RowTooLarge { .. }
             | Self::NotText { .. }
-            | Self::NotSorted { .. }
-            | Self::NotEmpty { .. }
             | Self::Refused { .. }
             | Self::Stopped { .. }
             | Self::Corrupt { .. } => Retry::Never,

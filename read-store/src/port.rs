@@ -255,6 +255,12 @@ pub trait ReadStore: Send + Sync + 'static {
 
     async fn write(&self, writes: Vec<Write>) -> StoreResult<()>;
 
+    /// The same for rebuilds: many rows at once, of tables that nobody reads yet. After an error some of
+    /// them may be there.
+    async fn load(&self, writes: Vec<Write>) -> StoreResult<()> {
+        self.write(writes).await
+    }
+
     async fn get(
         &self,
         table: &Table,
@@ -268,14 +274,6 @@ pub trait ReadStore: Send + Sync + 'static {
     /// answers: few rows are read ahead, and readers of single rows go before. A row that changes
     /// meanwhile comes as it was or as it is.
     fn scan(&self, table: &Table, part: Part) -> BoxStream<'static, StoreResult<Scanned>>;
-
-    /// For rebuilds: fills an empty table that nobody else writes to, from rows in the order of partition and
-    /// clustering key.
-    async fn bulk_load(
-        &self,
-        table: &Table,
-        rows: BoxStream<'static, StoreResult<(String, Row)>>,
-    ) -> StoreResult<u64>;
 }
 
 impl dyn ReadStore {

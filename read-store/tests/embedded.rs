@@ -44,11 +44,13 @@ async fn rows_and_tombstones_survive_reopening() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Any writes in any grouping end in what a map with the port's rules holds.
+    /// Any writes in any grouping, some of them loads, end in what a map with the port's rules holds,
+    /// also after the store was opened again.
     #[test]
     fn behaves_like_a_map(
         writes in prop::collection::vec((0..3_u8, 0..4_u8, 0..6_i64, prop::option::of(0..3_u8)), 1..60),
         group in 1..7_usize,
+        loads in prop::collection::vec(any::<bool>(), 60),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
@@ -58,7 +60,7 @@ proptest! {
             store.create_table(&table).await.unwrap();
             // A delete beats a write at a tie, then the greater body wins: the order of this key.
             let mut model: BTreeMap<(u8, u8), (i64, bool, u8)> = BTreeMap::new();
-            for chunk in writes.chunks(group) {
+            for (chunk, is_load) in writes.chunks(group).zip(loads) {
                 let mut call = Vec::new();
                 for (partition, key, timestamp, body) in chunk {
                     let rank = (*timestamp, body.is_none(), body.unwrap_or(0));
@@ -74,8 +76,13 @@ proptest! {
                     };
                     call.push(Write { table: table.clone(), change });
                 }
-                store.write(call).await.unwrap();
+                match is_load {
+                    true => store.load(call).await.unwrap(),
+                    false => store.write(call).await.unwrap(),
+                }
             }
+            drop(store);
+            let store = EmbeddedStore::open(folder.path(), 16 << 20).unwrap();
             for partition in 0..3_u8 {
                 let rows = store.slice(&table, &partition.to_string(), &Slice::all()).await.unwrap();
                 let found: Vec<(String, i64, String)> = rows

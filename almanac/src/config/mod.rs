@@ -157,8 +157,9 @@ impl Config {
             bail!("commands.batch_commands, batch_bytes, max_waiting and pictures must not be 0");
         }
         let projector = &self.projector;
-        if projector.batch_events == 0 || projector.batch_bytes == 0 {
-            bail!("projector.batch_events and batch_bytes must not be 0");
+        let batches = [projector.batch_events, projector.load_events];
+        if batches.contains(&0) || projector.batch_bytes == 0 || projector.load_bytes == 0 {
+            bail!("projector.batch_events, load_events and their bytes must not be 0");
         }
         if projector.schema_attempts == 0 || projector.stopped_retry.is_zero() {
             bail!("projector.schema_attempts and stopped_retry must not be 0");
@@ -399,6 +400,7 @@ mod tests {
             ("[schema_registry]\nurl = \"http://x\"\nca_file = \"a\"", "https"),
             ("[schema_registry]\npassword = \"a\"", "schema_registry.username"),
             ("[projector]\nbatch_events = 0", "projector.batch_events"),
+            ("[projector]\nload_events = 0", "load_events"),
             ("[worker]\nconcurrency = 0", "worker.concurrency"),
             ("[worker]\nask_again = \"0s\"", "worker.ask_again"),
             ("[scylla]\npassword = 20211231", "text in quotes, not a number"),

@@ -8,10 +8,11 @@ mod row;
 pub use row::TOMBSTONE_GRACE;
 
 use crate::{
-    Change, Direction, Part, ReadStore, Row, Scanned, Slice, StoreError, StoreResult, Table, Write,
+    Direction, Part, ReadStore, Row, Scanned, Slice, StoreError, StoreResult, Table, Write,
     port::key_fault,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions,
     compaction::{Leveled, filter::Factory},
@@ -35,12 +36,18 @@ const WRITE_BUFFER_BYTES: u64 = 64 << 20;
 /// reads out of most of them; fjall slows writers down from twenty on.
 const L0_TABLES: u8 = 12;
 const MAX_FLUSH_WAIT: Duration = Duration::from_millis(500);
+/// Loads wait for merges from here on, as fjall lets other writers wait, but not longer than this.
+const MAX_L0_TABLES: usize = 20;
+const MAX_MERGE_WAIT: Duration = Duration::from_secs(5);
 /// Each read under way has a thread, and each thread keeps some of the memory that it used: as many
 /// as clients want would be slower together, and cost gigabytes. More wait their turn.
 const READS_PER_CORE: usize = 2;
 /// Rows of a scan that are handed out at once.
 const SCANNED: usize = 512;
 const KEYSPACE_PREFIX: &str = "t_";
+
+/// A row as the database has it: its key, and its value.
+type Encoded = (Vec<u8>, Bytes);
 
 /// Clones share the open database.
 #[derive(Clone)]
@@ -159,43 +166,81 @@ impl Inner {
         Ok(keyspace)
     }
 
-    fn write(&self, writes: Vec<Write>) -> StoreResult<()> {
+    /// By table, the rows that these writes lead to, in the order of keys: neighbours are found where the
+    /// one before was, and changes of the same row meet.
+    fn rows(&self, writes: Vec<Write>) -> StoreResult<Vec<(Keyspace, Vec<Encoded>)>> {
         let now_s = unix_seconds();
-        let mut open: Vec<(Table, Keyspace)> = Vec::new();
-        let mut rows = Vec::with_capacity(writes.len());
+        let mut tables: Vec<(Table, Keyspace, Vec<Encoded>)> = Vec::new();
         for write in writes {
-            let place = match open.iter().position(|(table, _)| *table == write.table) {
+            let place = match tables.iter().position(|(table, ..)| *table == write.table) {
                 Some(place) => place,
                 None => {
-                    open.push((write.table.clone(), self.open_table(&write.table)?));
-                    open.len() - 1
+                    let keyspace = self.open_table(&write.table)?;
+                    tables.push((write.table.clone(), keyspace, Vec::new()));
+                    tables.len() - 1
                 }
             };
-            let (key, value) = encode(&write, now_s)?;
-            rows.push((place, key, value));
+            tables[place].2.push(encode(&write, now_s)?);
         }
-        // In the order of keys, neighbours are found where the one before was; and changes of the
-        // same row come together.
-        rows.sort_by(|left, right| (left.0, &left.1).cmp(&(right.0, &right.1)));
-        rows.dedup_by(|later, kept| {
-            let same = (later.0, &later.1) == (kept.0, &kept.1);
-            if same && stands_over(&later.2, &kept.2) {
-                std::mem::swap(&mut kept.2, &mut later.2);
-            }
-            same
+        let sorted = tables.into_iter().map(|(_, keyspace, mut rows)| {
+            rows.sort_by(|left, right| left.0.cmp(&right.0));
+            rows.dedup_by(|later, kept| {
+                let same = later.0 == kept.0;
+                if same && stands_over(&later.1, &kept.1) {
+                    std::mem::swap(&mut kept.1, &mut later.1);
+                }
+                same
+            });
+            (keyspace, rows)
         });
+        Ok(sorted.collect())
+    }
+
+    /// Whether a row is to be written over what is there.
+    fn stands(&self, keyspace: &Keyspace, (key, value): &Encoded) -> StoreResult<bool> {
+        let current =
+            keyspace.get(key).map_err(|error| storage_error("read", &self.folder, error))?;
+        Ok(current.is_none_or(|current| stands_over(value, &current)))
+    }
+
+    fn write(&self, writes: Vec<Write>) -> StoreResult<()> {
+        let tables = self.rows(writes)?;
         let mut batch = self.database.batch();
         let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        for (place, key, value) in rows {
-            let keyspace = &open[place].1;
-            let current =
-                keyspace.get(&key).map_err(|error| storage_error("read", &self.folder, error))?;
-            if current.is_none_or(|current| stands_over(&value, &current)) {
-                batch.insert(keyspace, key, value);
+        for (keyspace, rows) in tables {
+            for row in rows {
+                if self.stands(&keyspace, &row)? {
+                    batch.insert(&keyspace, row.0, row.1);
+                }
             }
         }
         batch.commit().map_err(|error| stopped("write", &self.folder, error))?;
         self.bound_memtables()
+    }
+
+    /// Sorted files of their own take the place of the journal and of memtables.
+    fn load(&self, writes: Vec<Write>) -> StoreResult<()> {
+        let failed = |error: fjall::Error| storage_error("load", &self.folder, error);
+        let tables = self.rows(writes)?;
+        {
+            let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            for (keyspace, rows) in &tables {
+                let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
+                for row in rows {
+                    if self.stands(keyspace, row)? {
+                        ingestion.write(row.0.as_slice(), row.1.clone()).map_err(failed)?;
+                    }
+                }
+                ingestion.finish().map_err(failed)?;
+            }
+        }
+        // Nothing else slows down whoever loads faster than files are merged.
+        let until = Instant::now() + MAX_MERGE_WAIT;
+        let is_behind = || tables.iter().any(|(table, _)| table.l0_table_count() > MAX_L0_TABLES);
+        while is_behind() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// fjall knows a bound for each memtable, not for all of them, and writes on while a full one
@@ -344,6 +389,10 @@ impl ReadStore for EmbeddedStore {
         self.blocking(move |inner| inner.write(writes)).await
     }
 
+    async fn load(&self, writes: Vec<Write>) -> StoreResult<()> {
+        self.blocking(move |inner| inner.load(writes)).await
+    }
+
     async fn get(
         &self,
         table: &Table,
@@ -390,57 +439,6 @@ impl ReadStore for EmbeddedStore {
             Some((batch, receiver))
         });
         batches.map_ok(|rows| futures::stream::iter(rows.into_iter().map(Ok))).try_flatten().boxed()
-    }
-
-    async fn bulk_load(
-        &self,
-        table: &Table,
-        mut rows: BoxStream<'static, StoreResult<(String, Row)>>,
-    ) -> StoreResult<u64> {
-        // Batches cross to the loading thread over a short channel, so that memory is bounded.
-        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Vec<(String, Row)>>(2);
-        let table = table.clone();
-        let loading = self.blocking(move |inner| {
-            let keyspace = inner.open_table(&table)?;
-            let failed = |error: fjall::Error| storage_error("load", &inner.folder, error);
-            if !keyspace.is_empty().map_err(failed)? {
-                return Err(StoreError::NotEmpty { table: table.to_string() });
-            }
-            let mut ingestion = keyspace.start_ingestion().map_err(failed)?;
-            let mut count = 0;
-            let mut last = Vec::new();
-            while let Some(batch) = receiver.blocking_recv() {
-                for (partition, row) in batch {
-                    let Row { clustering, timestamp, body } = row;
-                    let change = Change::Put { partition, clustering, timestamp, body };
-                    let (key, value) = encode(&Write { table: table.clone(), change }, 0)?;
-                    if key <= last {
-                        let (table, row) = (table.to_string(), count as usize);
-                        return Err(StoreError::NotSorted { table, row });
-                    }
-                    ingestion.write(key.as_slice(), value).map_err(failed)?;
-                    last = key;
-                    count += 1;
-                }
-            }
-            ingestion.finish().map_err(failed)?;
-            Ok(count)
-        });
-        let feeding = async move {
-            let mut batch = Vec::with_capacity(1024);
-            while let Some(row) = rows.next().await {
-                batch.push(row?);
-                if batch.len() == 1024 && sender.send(std::mem::take(&mut batch)).await.is_err() {
-                    // The loader stopped; its own error says why.
-                    return Ok(());
-                }
-            }
-            let _ = sender.send(batch).await;
-            StoreResult::Ok(())
-        };
-        let (loaded, fed) = tokio::join!(loading, feeding);
-        fed?;
-        loaded
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Change;
 use std::error::Error;
 
 #[test]

@@ -294,26 +294,6 @@ impl ReadStore for ScyllaStore {
         let (inner, table) = (self.0.clone(), table.clone());
         futures::stream::once(async move { inner.scan(&table, part).await }).try_flatten().boxed()
     }
-
-    async fn bulk_load(
-        &self,
-        table: &Table,
-        rows: BoxStream<'static, StoreResult<(String, Row)>>,
-    ) -> StoreResult<u64> {
-        let mut count = 0;
-        let mut chunks = rows.chunks(20_000);
-        while let Some(chunk) = chunks.next().await {
-            let mut writes = Vec::with_capacity(chunk.len());
-            for row in chunk {
-                let (partition, Row { clustering, timestamp, body }) = row?;
-                let change = Change::Put { partition, clustering, timestamp, body };
-                writes.push(Write { table: table.clone(), change });
-            }
-            count += writes.len() as u64;
-            self.write(writes).await?;
-        }
-        Ok(count)
-    }
 }
 
 fn to_row((clustering, timestamp, body): (String, i64, String)) -> Row {

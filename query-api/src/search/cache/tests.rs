@@ -71,14 +71,6 @@ impl ReadStore for Gated {
     fn scan(&self, _: &Table, _: Part) -> BoxStream<'static, StoreResult<Scanned>> {
         unreachable!("the cache reads whole days")
     }
-
-    async fn bulk_load(
-        &self,
-        _: &Table,
-        _: BoxStream<'static, StoreResult<(String, Row)>>,
-    ) -> StoreResult<u64> {
-        unreachable!("the cache only reads")
-    }
 }
 
 /// What the store was asked, and at most at once, by these requests for days that exist.

@@ -6,7 +6,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=${ALMANAC_STACK_DIR:-$root/.stack}/deploy
 mkdir -p "$tools/bin"
-PATH=$tools/bin:$tools/debian/usr/bin:$tools/debian/usr/sbin:$PATH
+PATH=$tools/bin:$tools/debian/usr/bin:$tools/debian/usr/sbin:$PATH:/usr/sbin
 cd "$root"
 
 # Programs of Debian's packages, without their services.
@@ -46,7 +46,7 @@ proxy() { # What Caddy counts is what the objectives are made of: a read, a writ
   debian caddy caddy
   XDG_DATA_HOME=$tools/caddy XDG_CONFIG_HOME=$tools/caddy python3 deploy/check/proxy.py
 }
-cache() { # The caching proxy of docs/caching.md, as nginx reads it.
+cache() { # The caching proxies of docs/caching.md, as nginx and Varnish read them.
   debian nginx nginx
   local here=$tools/nginx
   mkdir -p "$here"
@@ -57,6 +57,11 @@ cache() { # The caching proxy of docs/caching.md, as nginx reads it.
     echo "}"
   } >"$here/nginx.conf"
   nginx -t -q -p "$here" -c "$here/nginx.conf" -e stderr
+  # It comes with libraries of its own, and a compiler.
+  command -v varnishd >/dev/null || { echo "varnishd is missing; install varnish and varnish-modules" >&2; exit 1; }
+  mkdir -p "$tools/varnish"
+  varnishd -C -n "$tools/varnish" -f "$root/deploy/varnish/almanac.vcl" >/dev/null 2>"$tools/varnish.log" ||
+    { cat "$tools/varnish.log" >&2; exit 1; }
 }
 compose() {
   python

@@ -4,6 +4,7 @@
 //! under the address of their content, problems (`no-store`). All others come here as
 //! [`REVALIDATE`], and get what their address allows.
 
+use crate::surrogates::{Key, Surrogates};
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct CachingOptions {
     pub stale_if_error: Duration,
     /// Whether what is public to read needs a token.
     pub closed_reads: bool,
+    /// How answers say what they are about, if they do.
+    pub surrogates: Option<Surrogates>,
 }
 
 impl Default for CachingOptions {
@@ -42,6 +45,7 @@ impl Default for CachingOptions {
             stale_while_revalidate: Duration::from_secs(10),
             stale_if_error: Duration::from_secs(300),
             closed_reads: false,
+            surrogates: None,
         }
     }
 }
@@ -102,6 +106,7 @@ pub struct Caching {
     facts: HeaderValue,
     vocabulary: HeaderValue,
     closed_reads: bool,
+    surrogates: Option<Surrogates>,
 }
 
 /// What is known of an answer before it is there.
@@ -110,6 +115,7 @@ pub(crate) struct Asked {
     kind: Kind,
     has_identity: bool,
     has_token: bool,
+    about: Option<Key>,
 }
 
 impl Caching {
@@ -130,6 +136,7 @@ impl Caching {
             facts: value(options.shared_max_age),
             vocabulary: value(options.shared_max_age.max(Duration::from_secs(60))),
             closed_reads: options.closed_reads,
+            surrogates: options.surrogates.clone(),
         }
     }
 
@@ -138,12 +145,22 @@ impl Caching {
             kind: Kind::of(path),
             has_identity: headers.contains_key(header::AUTHORIZATION),
             has_token: headers.contains_key(CONSISTENCY_TOKEN),
+            about: self.surrogates.as_ref().and_then(|_| Key::of(path)),
         })
     }
 
-    /// Says on an answer what its address allows.
+    /// Says on an answer what its address allows; and what it is about where that lets others keep it.
     pub(crate) fn tell(&self, asked: Asked, answer: &mut Response) {
         let headers = answer.headers_mut();
+        self.allow(asked, headers);
+        if let Some((surrogates, key)) = self.surrogates.as_ref().zip(asked.about)
+            && headers.get(header::CACHE_CONTROL).is_some_and(is_kept)
+        {
+            surrogates.tell(key, headers);
+        }
+    }
+
+    fn allow(&self, asked: Asked, headers: &mut HeaderMap) {
         if self.closed_reads && headers.get(header::CACHE_CONTROL) == Some(&SETTLED) {
             headers.insert(header::CACHE_CONTROL, PRIVATELY_SETTLED);
         }
@@ -176,6 +193,11 @@ impl Caching {
             headers.append(header::VARY, HeaderValue::from_static("Consistency-Token"));
         }
     }
+}
+
+/// Whether shared caches give such an answer without asking.
+fn is_kept(control: &HeaderValue) -> bool {
+    control != REVALIDATE && control.as_bytes().starts_with(b"public, ")
 }
 
 #[cfg(test)]
@@ -254,5 +276,35 @@ mod tests {
         );
         let none = CachingOptions { shared_max_age: Duration::ZERO, ..Default::default() };
         assert_eq!(told(&Caching::new(&none), "/search", &[], &[]).0, "public, no-cache");
+    }
+
+    #[test]
+    fn what_shared_caches_keep_has_surrogate_keys() {
+        let surrogates = Surrogates::new("surrogate-key", "").unwrap();
+        let keys = |options: CachingOptions, asked: &[&'static str], answered: &'static str| {
+            let caching =
+                Caching::new(&CachingOptions { surrogates: surrogates.clone(), ..options });
+            let asked =
+                asked.iter().map(|name| (name.parse().unwrap(), HeaderValue::from_static("x")));
+            let asked = caching.asked(&Method::GET, "/v1/plans", &asked.collect()).unwrap();
+            let mut answer = Response::new(Body::empty());
+            let answered = HeaderValue::from_static(answered);
+            answer.headers_mut().insert(header::CACHE_CONTROL, answered);
+            caching.tell(asked, &mut answer);
+            let told = answer.headers().get("surrogate-key");
+            told.map_or("", |keys| keys.to_str().unwrap()).to_owned()
+        };
+        let open = CachingOptions::default;
+        for kept in ["public, no-cache", "public, max-age=86400, immutable"] {
+            assert_eq!(keys(open(), &[], kept), "plans:lists plans", "{kept}");
+        }
+        for other in ["no-store", "no-cache", "private, no-store"] {
+            assert_eq!(keys(open(), &[], other), "", "{other}");
+        }
+        assert_eq!(keys(open(), &["authorization"], "public, no-cache"), "");
+        let closed = CachingOptions { closed_reads: true, ..open() };
+        assert_eq!(keys(closed, &[], "public, no-cache"), "");
+        let none = CachingOptions { shared_max_age: Duration::ZERO, ..open() };
+        assert_eq!(keys(none, &[], "public, no-cache"), "");
     }
 }

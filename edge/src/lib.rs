@@ -19,10 +19,12 @@ pub mod openapi;
 mod party;
 pub mod prefer;
 mod problem;
+pub mod purge;
 pub mod query;
 pub mod request;
 mod routes;
 mod serve;
+pub mod surrogates;
 mod turns;
 
 pub use body::{Bodies, BodyOptions, Held, discard};

@@ -1,6 +1,6 @@
 //! Follows `projections.changes` and hands what changed to the caches.
 
-use crate::{state::ApiState, switch};
+use crate::{purging, state::ApiState, switch};
 use almanac_errors::Cause;
 use almanac_event_log::{Isolation, LogError, LogReader, ReadLimit};
 use almanac_processor::traced;
@@ -49,6 +49,7 @@ async fn follow_once(state: &ApiState) -> Result<(), LogError> {
     let mut feed = Feed { tables_id: resume(state).await.map_err(unread)?, is_told: false };
     warm(state).await?;
     state.feed_alive.store(true, Ordering::Relaxed);
+    state.slots.iter().for_each(|slot| purging::all(state, slot));
     while state.unready.read().is_some() {
         let missing = state.readiness.missing(&*state.store).await.map_err(unread)?;
         let is_missing = missing.is_some();
@@ -203,6 +204,7 @@ impl Feed {
                 served.raise(changed.consistency_token.as_deref());
                 if Arc::ptr_eq(&served, &live) {
                     state.progress.raise(changed.consistency_token.as_deref());
+                    purging::changed(state, slot, &**model, &changed.tables);
                 }
             }
         }

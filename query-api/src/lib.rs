@@ -15,6 +15,7 @@ mod models;
 mod packing;
 mod parked;
 mod progress;
+mod purging;
 mod readiness;
 mod rss;
 mod search;
@@ -31,6 +32,7 @@ mod v1;
 pub use metrics::QueryMetrics;
 pub use models::{Declared, MODELS};
 pub use packing::PackingOptions;
+pub use purging::purge;
 pub use state::{
     ApiState, InspectOptions, Installation, PageOptions, ProjectionNames, QueryOptions, Shared,
     Sign, SignIn, StateError,

@@ -8,7 +8,11 @@ use crate::{
     uncached::{Tables, Uncached},
     v1,
 };
-use almanac_edge::{Routes, openapi::Fragment};
+use almanac_edge::{
+    Routes,
+    openapi::Fragment,
+    surrogates::{Collection, Key},
+};
 use almanac_read_store::StoreResult;
 use almanac_schemas::projections::TableChangeRecord;
 use almanac_tables::{Edition, Projected};
@@ -66,6 +70,21 @@ pub(crate) trait ReadModel: Send + Sync + 'static {
 
     /// A table changed: what is kept of it ends. Nobody has been told yet how far the tables are.
     fn changed(&self, _change: &TableChangeRecord) {}
+
+    /// What caches before this process keep its answers as, if they may.
+    fn collections(&self) -> &'static [Collection] {
+        &[]
+    }
+
+    /// Which answers are others than before, of those that such caches keep. Where tables do not say which
+    /// of their rows changed, all of them are.
+    fn outdated(&self, _tables: &[TableChangeRecord]) -> Vec<Key> {
+        self.collections().iter().copied().map(Key::all).collect()
+    }
+
+    /// Resolves once answers made of several rows show all that `changed` told before. Those made of a
+    /// single one do at once.
+    async fn shown(&self) {}
 
     /// Changes may have been missed: everything that is kept ends.
     fn missed(&self) {}

@@ -1,7 +1,10 @@
 //! Where each read model stands: the one that answers, on the live tables of its projections, and while a
 //! switch is under way the one that is to answer next, which follows the change feed already.
 
-use crate::models::{Declared, ReadModel};
+use crate::{
+    models::{Declared, ReadModel},
+    purging::Outdated,
+};
 use almanac_edge::cors;
 use almanac_event_log::Offset;
 use almanac_schemas::Token;
@@ -30,6 +33,7 @@ pub(crate) struct Slot {
     routes: ArcSwapOption<Router>,
     /// Odd while a switch is made, and another number after each.
     epoch: AtomicU64,
+    pub(crate) outdated: Outdated,
 }
 
 /// A read model, and how far its tables are.
@@ -61,7 +65,8 @@ impl Slot {
     pub(crate) fn new(declared: &'static Declared, model: Arc<dyn ReadModel>) -> Arc<Self> {
         let live = ArcSwap::new(Served::new(model));
         let (next, routes) = (ArcSwapOption::empty(), ArcSwapOption::empty());
-        Arc::new(Self { declared, live, next, routes, epoch: AtomicU64::new(0) })
+        let (epoch, outdated) = (AtomicU64::new(0), Outdated::default());
+        Arc::new(Self { declared, live, next, routes, epoch, outdated })
     }
 
     pub(crate) fn live(&self) -> Arc<Served> {

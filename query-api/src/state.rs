@@ -12,7 +12,7 @@ use crate::{
     streams::Streams,
     v1::notifications::Tickets,
 };
-use almanac_edge::{Identity, Problem};
+use almanac_edge::{Identity, Problem, purge::Purges};
 use almanac_event_log::{EventLog, LogError, TopicSpec};
 use almanac_operations::Operations;
 use almanac_processor::{Foreign, Supervisor};
@@ -62,6 +62,8 @@ pub struct QueryOptions {
     /// After so long a stream ends, and its client goes on with another from where it was.
     pub event_stream_time: Duration,
     pub packing: PackingOptions,
+    /// Caches before this process that are told what is out of date.
+    pub purges: Option<Purges>,
     /// Topic prefix of the installation.
     pub prefix: String,
     /// The document at `/openapi.json`.
@@ -261,6 +263,11 @@ impl ApiState {
         let mut told = vec![("change_feed", if is_fed { Ok("followed") } else { Err("silent") })];
         told.extend(self.signs.read().iter().map(|(name, sign)| (*name, sign())));
         told
+    }
+
+    /// Whether caches before this process are told what is out of date.
+    pub fn has_purges(&self) -> bool {
+        self.options.purges.is_some()
     }
 
     /// Whether caches are warm and the change feed is followed.

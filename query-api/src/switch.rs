@@ -3,6 +3,7 @@
 //! far as those before, in every partition. Each request is answered by one of the two.
 
 use crate::{
+    purging,
     slots::{Served, Slot},
     state::ApiState,
 };
@@ -70,6 +71,7 @@ async fn switch(state: &ApiState, slot: &Slot) -> StoreResult<()> {
             state.progress.replace(context, &next.folded());
         }
     });
+    purging::all(state, slot);
     tracing::info!(projection, edition = %next.model.projection().edition(), "switched");
     Ok(())
 }

@@ -174,6 +174,7 @@ pub(crate) async fn installation() -> Installation {
             brotli_answers: 4,
             background: tokio::runtime::Handle::current(),
         },
+        purges: None,
         prefix: String::new(),
         openapi: Bytes::new(),
         models: MODELS,

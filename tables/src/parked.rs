@@ -34,8 +34,10 @@ fn hashed(key: &[u8]) -> String {
 }
 
 /// The table of all projections.
+pub const TABLE: &str = "projection_parked";
+
 pub fn table() -> StoreResult<Table> {
-    Table::new("projection_parked", 1)
+    Table::new(TABLE, 1)
 }
 
 /// What kind of fault keeps an event from being folded.

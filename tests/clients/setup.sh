@@ -9,6 +9,8 @@ tools=${ALMANAC_STACK_DIR:-$root/.stack}
 venv=$tools/venv
 command -v npm >/dev/null || { echo "npm is missing; install nodejs (20 or newer) and npm" >&2; exit 1; }
 command -v chromium >/dev/null || { echo "chromium is missing; install it" >&2; exit 1; }
+PATH=$PATH:/usr/sbin command -v varnishd >/dev/null ||
+  { echo "varnishd is missing; install varnish and varnish-modules" >&2; exit 1; }
 for folder in "$root/tests/console" "$root/tests/clients/contracts"; do
   if ! cmp -s "$folder/package-lock.json" "$folder/node_modules/installed"; then
     npm ci --prefix "$folder" --silent

@@ -54,6 +54,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("almanac/src/up.rs", "shows a newcomer the first addresses"),
     ("schemas/src/notifications/mod.rs", "lists the topics that subscribers are told of"),
     ("edge/src/caching.rs", "the one table of what caches may keep of each address"),
+    ("edge/src/surrogates.rs", "the one list of what shared caches keep answers about"),
     ("edge/src/identity.rs", "lists the scopes"),
 ];
 

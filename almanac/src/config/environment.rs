@@ -9,9 +9,10 @@ use std::ffi::OsString;
 const PREFIX: &str = "ALMANAC";
 const SEPARATOR: &str = "__";
 /// Settings that are lists, with commas between.
-const LISTS: [&str; 5] = [
+const LISTS: [&str; 6] = [
     "scylla.nodes",
     "http.origins",
+    "http.purge.caches",
     "http.trusted_proxies",
     "identity.algorithms",
     "console.oidc.origins",

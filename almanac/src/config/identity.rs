@@ -129,8 +129,9 @@ impl Config {
     }
 
     /// What caches may keep.
-    pub(crate) fn caching(&self) -> Caching {
-        Caching::new(&self.http.caching_options(self.identity.reads == Reads::Token))
+    pub(crate) fn caching(&self) -> anyhow::Result<Caching> {
+        let closed_reads = self.identity.reads == Reads::Token;
+        Ok(Caching::new(&self.http.caching_options(closed_reads, self.surrogates()?)))
     }
 
     /// Whose tokens are taken. The local user needs none, while nobody else is configured.

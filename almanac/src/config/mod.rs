@@ -6,6 +6,7 @@ mod identity;
 mod limits;
 mod notifications;
 mod properties;
+mod purge;
 mod roles;
 mod servers;
 mod telemetry;
@@ -28,6 +29,7 @@ pub(crate) use console::ConsoleConfig;
 pub(crate) use identity::IdentityConfig;
 pub(crate) use limits::LimitsConfig;
 pub(crate) use notifications::NotificationsConfig;
+pub(crate) use purge::PurgeConfig;
 pub(crate) use roles::{CommandsConfig, HttpConfig, SupervisionConfig};
 pub(crate) use servers::{KafkaConfig, RegistryConfig, ScyllaConfig};
 pub(crate) use telemetry::{OtlpConfig, TelemetryConfig};
@@ -207,6 +209,7 @@ impl Config {
         self.identity.validate()?;
         self.limits.validate()?;
         http.trusted_proxies()?;
+        self.validate_purge()?;
         servers::validate(&self.kafka, &self.scylla, &self.schema_registry)?;
         if self.engine == Engine::Cluster {
             let needed = [
@@ -422,6 +425,8 @@ mod tests {
             ("[http]\nevent_stream_time = \"0s\"", "http.event_stream_time"),
             ("[http]\nprofile_time = \"11m\"", "http.profile_time"),
             ("[http]\nwrite_timeout = \"0s\"", "write_timeout"),
+            ("[http]\nsurrogate_key_header = \"a b\"", "http.surrogate_key_header"),
+            ("[http.purge]\ncaches = [\"varnish\"]", "http.purge.caches"),
             ("[[providers]]\nname = \"A b\"\nkind = \"fever-plans\"\nurl = \"http://x/\"", "A b"),
             (
                 "[[providers]]\nname = \"a\"\nkind = \"fever-plans\"\nurl = \"ftp://x/\"",
@@ -483,6 +488,8 @@ mod tests {
             kind = "fever-plans"
             url = "https://u:hunter2@provider.example/plans.xml?apikey=hunter2"
             headers = { Authorization = "Basic hunter2", X-Api-Key = "hunter2" }
+            [http.purge]
+            caches = ["https://u:hunter2@cache.example/purge?key=hunter2"]
             [telemetry.otlp]
             endpoint = "https://u:hunter2@otel.example/v1/traces?key=hunter2"
             headers = { Authorization = "Bearer hunter2" }

@@ -1,7 +1,11 @@
 //! What the roles may be told.
 
+use super::PurgeConfig;
 use almanac_command_api::{CommandApiOptions, DeciderOptions, ForecastSource, Notifications};
-use almanac_edge::{BodyOptions, CachingOptions, ServeOptions, TrustedProxies, request::Before};
+use almanac_edge::{
+    BodyOptions, CachingOptions, ServeOptions, TrustedProxies, request::Before,
+    surrogates::Surrogates,
+};
 use almanac_processor::{GatherLimits, RestartLimits};
 use almanac_query_api::InspectOptions;
 use anyhow::Context;
@@ -38,6 +42,8 @@ pub(crate) struct HttpConfig {
     pub(crate) stale_while_revalidate: Duration,
     #[serde(with = "humantime_serde")]
     pub(crate) stale_if_error: Duration,
+    /// Where answers that shared caches may keep say what they are about; empty: they do not.
+    pub(crate) surrogate_key_header: String,
     /// Where people reach this, such as "https://almanac.example": for links in feeds. When absent, what
     /// each request was sent to.
     pub(crate) public_url: Option<String>,
@@ -89,6 +95,7 @@ pub(crate) struct HttpConfig {
     pub(crate) gzip_answers: usize,
     /// Answers that are sent in brotli at once; others are offered gzip.
     pub(crate) brotli_answers: usize,
+    pub(crate) purge: PurgeConfig,
 }
 
 impl Default for HttpConfig {
@@ -108,6 +115,7 @@ impl Default for HttpConfig {
             shared_max_age: caching.shared_max_age,
             stale_while_revalidate: caching.stale_while_revalidate,
             stale_if_error: caching.stale_if_error,
+            surrogate_key_header: "surrogate-key".to_owned(),
             public_url: None,
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -130,6 +138,7 @@ impl Default for HttpConfig {
             trace_records: inspect.trace_records,
             gzip_answers: 16,
             brotli_answers: 8,
+            purge: PurgeConfig::default(),
         }
     }
 }
@@ -144,12 +153,17 @@ impl HttpConfig {
         }
     }
 
-    pub(super) fn caching_options(&self, closed_reads: bool) -> CachingOptions {
+    pub(super) fn caching_options(
+        &self,
+        closed_reads: bool,
+        surrogates: Option<Surrogates>,
+    ) -> CachingOptions {
         CachingOptions {
             shared_max_age: self.shared_max_age,
             stale_while_revalidate: self.stale_while_revalidate,
             stale_if_error: self.stale_if_error,
             closed_reads,
+            surrogates,
         }
     }
 

@@ -212,7 +212,7 @@ pub(crate) async fn start(
         prepared.push(role.prepare(&process, &mut metrics).await?);
     }
     let query_metrics = QueryMetrics::register(&mut metrics);
-    let api = surface::state(&process, query_metrics, Arc::new(metrics)).await?;
+    let api = surface::state(&process, query_metrics, metrics).await?;
     process.api = Some(api.clone());
     watch_log(&mut process, Arc::new(incarnations));
     let routes = surface::routes(&process, &api)?;
@@ -225,7 +225,7 @@ pub(crate) async fn start(
     }
     let followed = api.clone();
     process.ready.push(Arc::new(move || followed.is_ready()));
-    surface::listen(&mut process, listener);
+    surface::listen(&mut process, listener)?;
     Ok(Running { address, process, _claims: claims })
 }
 

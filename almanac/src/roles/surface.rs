@@ -14,6 +14,7 @@ use almanac_edge::{
     Gate, Identity, Routes, ServeOptions,
     limits::{self, Documented, Limits},
     openapi::{self, Fragment},
+    purge::{PurgeMetrics, Purges},
     request::Before,
 };
 use almanac_processor::{Ending, Foreign, Supervisor};
@@ -31,7 +32,7 @@ fn fragments() -> impl Iterator<Item = Fragment> {
     apis.chain([admin::OPENAPI, moving::OPENAPI, profile::OPENAPI, limits::OPENAPI])
 }
 
-fn query_options(process: &Process) -> anyhow::Result<QueryOptions> {
+fn query_options(process: &Process, purges: Option<Purges>) -> anyhow::Result<QueryOptions> {
     let config: &Config = &process.config;
     // Of places, nobody is asked before somebody asks.
     let feeds = config.providers.iter().filter(|provider| !provider.kind.gives_forecasts());
@@ -59,6 +60,7 @@ fn query_options(process: &Process) -> anyhow::Result<QueryOptions> {
             brotli_answers: config.http.brotli_answers,
             background: process.background.clone(),
         },
+        purges,
         prefix: config.topic_prefix.clone(),
         models: MODELS,
         openapi: openapi::document(fragments())?,
@@ -92,11 +94,13 @@ fn query_options(process: &Process) -> anyhow::Result<QueryOptions> {
 pub(super) async fn state(
     process: &Process,
     metrics: QueryMetrics,
-    registry: Arc<Registry>,
+    mut registry: Registry,
 ) -> anyhow::Result<Arc<ApiState>> {
     let opened = process.opened.clone();
     let (log, store, codec) = (opened.log, opened.store, opened.codec);
-    let (identity, options) = (process.identity.clone(), query_options(process)?);
+    let purges = process.config.purges(|| PurgeMetrics::register(&mut registry))?;
+    let registry = Arc::new(registry);
+    let (identity, options) = (process.identity.clone(), query_options(process, purges)?);
     let open = || {
         let (log, store, codec) = (log.clone(), store.clone(), codec.clone());
         let (identity, options) = (identity.clone(), options.clone());
@@ -146,6 +150,11 @@ pub(super) fn follow(process: &mut Process, api: &Arc<ApiState>) {
     let followed = api.clone();
     let follow = move || almanac_query_api::follow(followed.clone());
     process.serve("change feed", &background, follow);
+    if api.has_purges() {
+        let purging = api.clone();
+        let purge = move || almanac_query_api::purge(purging.clone());
+        process.serve("purges", &background, purge);
+    }
     let operations = process.operations.clone();
     process.serve("operations", &background, move || {
         let operations = operations.clone();
@@ -165,19 +174,20 @@ pub(super) fn follow(process: &mut Process, api: &Arc<ApiState>) {
 }
 
 /// Takes connections: everything that answers is there.
-pub(super) fn listen(process: &mut Process, listener: TcpListener) {
+pub(super) fn listen(process: &mut Process, listener: TcpListener) -> anyhow::Result<()> {
     let config = process.config.clone();
     let limited = Limits::new(config.limit_options()).map(Arc::new);
     let documented = Documented { identity: process.identity.clone(), limits: limited.clone() };
     process.answer(limits::routes(documented));
     let before = Before {
         gate: Gate::new(process.identity.clone(), limited),
-        caching: Some(Arc::new(config.caching())),
+        caching: Some(Arc::new(config.caching()?)),
         ..Before::default()
     };
     let max_connections = open_files::connections(config.http.max_connections);
     let options = ServeOptions { max_connections, before, ..config.http.serve_options() };
     process.serve_http(listener, options);
+    Ok(())
 }
 
 #[cfg(test)]

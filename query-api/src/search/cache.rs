@@ -33,6 +33,8 @@ const MAX_REST: Duration = Duration::from_millis(500);
 const RESTS: u32 = 7;
 /// Without changes for so long, it follows as fast as it can.
 const QUIET: Duration = Duration::from_millis(500);
+/// Between two looks at whether a change is shown.
+const LOOK: Duration = Duration::from_millis(20);
 /// Days loaded at once by one who wants many, and by all together.
 const TOGETHER: usize = 16;
 const LOADS: u32 = 2 * TOGETHER as u32;
@@ -89,6 +91,8 @@ struct Day {
     changes: AtomicU64,
     /// One more than that count when it was read for the index; 0 before.
     indexed: AtomicU64,
+    /// The same of the shelves.
+    shelved: AtomicU64,
     loading: tokio::sync::Mutex<()>,
 }
 
@@ -97,6 +101,13 @@ impl Day {
     fn is_behind(&self) -> bool {
         self.indexed.load(Ordering::Acquire) != self.changes.load(Ordering::Acquire) + 1
     }
+}
+
+/// A day that was behind, and what the change feed had said of it by then.
+struct Awaited {
+    number: i32,
+    day: Arc<Day>,
+    changes: u64,
 }
 
 /// What a day is read for.
@@ -257,7 +268,13 @@ impl SearchCache {
                 }
             }
         }
+        let is_there: Vec<bool> = partitions.iter().map(Option::is_some).collect();
         let blocks = self.install(partitions.into_iter().flatten().collect());
+        for ((day, before), is_there) in days.iter().zip(&before).zip(is_there) {
+            if is_there {
+                day.shelved.store(before + 1, Ordering::Release);
+            }
+        }
         // The feed may have passed a load; then its rows may be older than it said. What was
         // loaded is newer than what was there, so it is served meanwhile.
         // Where only the index was filled, it is behind, which is found in between.
@@ -422,6 +439,42 @@ impl SearchCache {
             self.indexed_to.store(*last, Ordering::Relaxed);
         }
         Ok(true)
+    }
+
+    /// Resolves once searches and lists show all that the change feed has named.
+    pub(crate) async fn shown(&self) {
+        let mut awaited: Vec<Awaited> = {
+            let days = self.days.lock();
+            let awaited = days.iter().map(|(number, day)| Awaited {
+                number: *number,
+                changes: day.changes.load(Ordering::Acquire),
+                day: day.clone(),
+            });
+            awaited.collect()
+        };
+        loop {
+            awaited.retain(|awaited| !self.shows(awaited));
+            if awaited.is_empty() {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn shows(&self, Awaited { number, day, changes }: &Awaited) -> bool {
+        let is_shelved = || {
+            if day.shelved.load(Ordering::Acquire) > *changes {
+                return true;
+            }
+            // Where nobody loads it, whoever wants it reads it anew.
+            let is_loading = day.loading.try_lock().is_err();
+            !is_loading && self.shelves.load().block_of(*number).is_none()
+        };
+        // Without the index, lists are made of rows. One that becomes ready in this moment may have a day of
+        // before for another, which the repetition of a purge is for.
+        let is_indexed =
+            day.indexed.load(Ordering::Acquire) > *changes || self.index.snapshot().is_none();
+        is_indexed && is_shelved()
     }
 
     pub(crate) fn used_bytes(&self) -> usize {

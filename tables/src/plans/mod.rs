@@ -38,7 +38,7 @@ pub struct Tables {
 
 impl Tables {
     pub fn of(edition: impl Into<Edition>) -> StoreResult<Self> {
-        use Announced::{Nothing, Partitions};
+        use Announced::{Nothing, Partitions, Rows};
         let mut declare = Layout::new(PROJECTION, edition, &[almanac_schemas::plans::TOPIC]);
         let start = Keys("UTC day of the start", "start, id, end, offsets");
         let day = Keys("`days`", "day, source partition");
@@ -49,8 +49,8 @@ impl Tables {
         Ok(Self {
             by_start: declare.table("plans_by_start", start, Partitions)?,
             days: declare.repeated("plan_days", day, Partitions)?,
-            // Single plans and their history are read by key.
-            plans: declare.table("plans", id, Nothing)?,
+            // Single plans and their history are read by key: only caches before readers keep them.
+            plans: declare.table("plans", id, Rows)?,
             history: declare.table("plan_history", event, Nothing)?,
             providers: declare.table("providers", provider, Partitions)?,
             layout: declare,

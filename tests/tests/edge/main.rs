@@ -5,6 +5,7 @@ mod hostile;
 mod identity;
 mod key_server;
 mod limits;
+mod varnish;
 
 use almanac_tests::process::Installation;
 

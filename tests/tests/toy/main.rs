@@ -178,6 +178,7 @@ impl Installation {
                 brotli_answers: 4,
                 background: tokio::runtime::Handle::current(),
             },
+            purges: None,
             prefix: String::new(),
             openapi: openapi::document([read_model::MODEL.openapi, context::Greetings.openapi()])
                 .unwrap(),

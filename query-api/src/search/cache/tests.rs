@@ -111,3 +111,47 @@ async fn a_day_that_many_want_is_loaded_once() {
 async fn a_bounded_number_of_days_is_loaded_at_once() {
     assert_eq!(asked_for(0..100).await, (100, LOADS as usize));
 }
+
+/// Whoever tells others that a change is shown waits until searches and lists do.
+#[tokio::test]
+async fn a_change_is_shown_once_its_day_is_loaded_again() {
+    let store = Arc::new(Gated {
+        gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        asked: AtomicUsize::new(0),
+        under_way: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+    });
+    let tables = Tables::of(almanac_tables::plans::VERSION).unwrap();
+    let index = PlanIndex::new(1 << 20, tokio::runtime::Handle::current());
+    let cache = SearchCache::new(store.clone(), tables, 1 << 20, index);
+    let is_shown = async || {
+        let shown = tokio::time::timeout(Duration::from_millis(1), cache.shown());
+        shown.await.is_ok()
+    };
+    assert!(is_shown().await, "nothing has changed");
+    cache.get(7).await.unwrap();
+    cache.changed(&day_name(7));
+    assert!(!is_shown().await);
+    cache.changed(&day_name(8));
+    cache.refresh_once().await.unwrap();
+    // The other is in nobody's memory.
+    assert!(is_shown().await, "lists are made of rows as long as there is no index");
+    cache.load_days().await.unwrap();
+    while !cache.index.is_ready() {
+        cache.index_some().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cache.changed(&day_name(8));
+    assert!(!is_shown().await, "it is indexed");
+    let (is_some, ()) = tokio::join!(cache.index_some(), cache.shown());
+    assert!(is_some.unwrap());
+    // What comes meanwhile is waited for by who asks then.
+    cache.changed(&day_name(7));
+    let awaiting = cache.shown();
+    tokio::pin!(awaiting);
+    assert!(futures::poll!(&mut awaiting).is_pending());
+    cache.refresh_once().await.unwrap();
+    cache.index_some().await.unwrap();
+    cache.changed(&day_name(8));
+    awaiting.await;
+}

@@ -8,7 +8,10 @@ use crate::{
     parked::Parked,
     state::Shared,
 };
-use almanac_edge::{Routes, openapi_fragment};
+use almanac_edge::{
+    Routes, openapi_fragment,
+    surrogates::{Collection, FORECASTS},
+};
 use almanac_read_store::StoreResult;
 use almanac_tables::{
     Projected,
@@ -60,6 +63,10 @@ impl ReadModel for Forecasts {
 
     fn parked(&self) -> &Arc<Parked> {
         &self.parked
+    }
+
+    fn collections(&self) -> &'static [Collection] {
+        &[FORECASTS]
     }
 
     fn routes(self: Arc<Self>) -> Routes {

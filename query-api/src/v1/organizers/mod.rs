@@ -11,7 +11,9 @@ use crate::{
     state::Shared,
 };
 use almanac_edge::{
-    Problem, ProblemType, Routes, conditional, openapi_fragment, query::Parameters,
+    Problem, ProblemType, Routes, conditional, openapi_fragment,
+    query::Parameters,
+    surrogates::{Collection, ORGANIZERS},
 };
 use almanac_read_store::{Row, Slice, StoreResult};
 use almanac_tables::{
@@ -73,6 +75,10 @@ impl ReadModel for Organizers {
 
     fn parked(&self) -> &Arc<Parked> {
         &self.parked
+    }
+
+    fn collections(&self) -> &'static [Collection] {
+        &[ORGANIZERS]
     }
 
     fn routes(self: Arc<Self>) -> Routes {

@@ -10,7 +10,10 @@ use crate::{
     state::Shared,
     trouble::Account,
 };
-use almanac_edge::{Routes, cors, openapi_fragment};
+use almanac_edge::{
+    Routes, cors, openapi_fragment,
+    surrogates::{Collection, Key, PLANS, PROVIDERS},
+};
 use almanac_read_store::StoreResult;
 use almanac_schemas::projections::TableChangeRecord;
 use almanac_tables::{
@@ -111,6 +114,28 @@ impl ReadModel for Plans {
         } else if change.table == self.tables.providers.name() {
             self.seen.end();
         }
+    }
+
+    fn collections(&self) -> &'static [Collection] {
+        &[PLANS, PROVIDERS]
+    }
+
+    fn outdated(&self, tables: &[TableChangeRecord]) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for change in tables {
+            if change.table == self.tables.plans.name() {
+                keys.extend(change.keys.iter().filter_map(|id| Key::one(PLANS, id)));
+            } else if change.table == self.tables.by_start.name() {
+                keys.push(Key::lists(PLANS));
+            } else if change.table == self.tables.providers.name() {
+                keys.push(Key::all(PROVIDERS));
+            }
+        }
+        keys
+    }
+
+    async fn shown(&self) {
+        self.search.shown().await;
     }
 
     async fn account(&self) -> StoreResult<Option<Account>> {

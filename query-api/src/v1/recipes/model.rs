@@ -10,7 +10,10 @@ use crate::{
     parked::Parked,
     state::Shared,
 };
-use almanac_edge::{Routes, openapi_fragment};
+use almanac_edge::{
+    Routes, openapi_fragment,
+    surrogates::{Collection, Key, RECIPES},
+};
 use almanac_read_store::StoreResult;
 use almanac_schemas::{projections::TableChangeRecord, recipes::CONTEXT};
 use almanac_tables::{
@@ -83,6 +86,16 @@ impl ReadModel for Recipes {
         // Whoever keeps a page made of the index notes first how far the cache is.
         self.index.changed(change.keys.iter());
         self.cache.changed(change);
+    }
+
+    fn collections(&self) -> &'static [Collection] {
+        &[RECIPES]
+    }
+
+    fn outdated(&self, tables: &[TableChangeRecord]) -> Vec<Key> {
+        let ids = tables.iter().flat_map(|change| &change.keys);
+        let single = ids.filter_map(|id| Key::one(RECIPES, id));
+        single.chain((!tables.is_empty()).then_some(Key::lists(RECIPES))).collect()
     }
 
     fn missed(&self) {

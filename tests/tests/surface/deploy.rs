@@ -16,10 +16,11 @@ use std::{
 
 /// Counters that `/metrics` shows from their first event on, and where that is rare: their names and
 /// labels are looked for where they are registered.
-const RARE: [(&str, &str); 3] = [
+const RARE: [(&str, &str); 4] = [
     ("almanac_task_deaths_total", "processor/src/supervise.rs"),
     ("almanac_foreign_records_total", "processor/src/foreign.rs"),
     ("almanac_notification_attempts_total", "worker/src/notifications/metrics.rs"),
+    ("almanac_purge_failing", "edge/src/purge.rs"),
 ];
 
 fn files(folder: &str) -> Vec<(PathBuf, String)> {

@@ -32,6 +32,11 @@ impl Changing {
         Self { provider, version, frozen }
     }
 
+    /// The newest version that somebody was given.
+    pub fn served(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
     /// No new versions from here on; returns the last.
     pub fn freeze(&self) -> u64 {
         self.frozen.store(true, Ordering::SeqCst);

@@ -5,6 +5,7 @@ use reqwest::StatusCode;
 use scylla::client::session_builder::SessionBuilder;
 use serde_json::Value;
 use std::{
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -264,6 +265,20 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// The same, of one that must be alive until then.
+    pub fn kill_alive(&mut self) {
+        self.kill();
+        let ended = self.child.try_wait().unwrap().expect("its end was awaited");
+        assert_eq!(ended.signal(), Some(9), "it had ended before, {ended}:\n{}", self.log());
+    }
+
+    /// Stops all its threads, and returns once they stand still.
+    pub async fn pause(&self) {
+        self.signal("STOP");
+        let stands = async || (self.state() == Some('T')).then_some(());
+        self.until("standstill", stands).await;
+    }
+
     /// A signal by name, to this process.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
@@ -290,8 +305,13 @@ impl Process {
 
     /// What ended is a zombie until its end is awaited.
     fn is_alive(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
-        stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+        self.state().is_some_and(|state| state != 'Z')
+    }
+
+    /// The letter that the system has for it, such as R, S, or T while it is stopped.
+    fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).ok()?;
+        stat.rsplit(") ").next()?.chars().next()
     }
 
     pub async fn ready(&self) {

@@ -11,11 +11,11 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    pub fn mount(folder: &Path) -> Self {
+    pub fn mount(folder: &Path, megabytes: u64) -> Self {
         use std::os::unix::fs::MetadataExt;
         std::fs::create_dir_all(folder).unwrap();
         let own = std::fs::metadata(folder).unwrap();
-        let options = format!("size=64m,mode=0700,uid={},gid={}", own.uid(), own.gid());
+        let options = format!("size={megabytes}m,mode=0700,uid={},gid={}", own.uid(), own.gid());
         let arguments = ["-t", "tmpfs", "-o", &options, "tmpfs"];
         let mounted = as_root("mount", |command| command.args(arguments).arg(folder));
         assert!(

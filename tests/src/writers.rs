@@ -18,6 +18,8 @@ use std::{
 const WRITERS: u64 = 6;
 /// Writes of each, at least.
 const LEAST: usize = 10;
+/// Every so many writes of one there is a new recipe.
+const CREATES: usize = 4;
 
 fn recipe(name: &str) -> String {
     crate::recipe(name, "salt")
@@ -58,6 +60,32 @@ pub struct Written {
     token: String,
 }
 
+/// How far the writers are.
+#[derive(Default)]
+struct Progress {
+    /// Answers that each of them was given.
+    answered: [usize; WRITERS as usize],
+    /// The newest that was acknowledged.
+    newest: Option<Written>,
+    /// The recipe that was created last.
+    created: String,
+    /// The longest wait for an answer for good.
+    longest: Duration,
+}
+
+impl Progress {
+    fn note(&mut self, writer: u64, write: &Written, took: Duration) {
+        self.answered[writer as usize] += 1;
+        self.longest = self.longest.max(took);
+        if write.status == StatusCode::CREATED {
+            self.created = write.answer["id"].as_str().unwrap().to_owned();
+        }
+        if write.status.is_success() {
+            self.newest = Some(write.clone());
+        }
+    }
+}
+
 async fn attempt(base: &str, write: &Written) -> Option<Answer> {
     let client = crate::process::client();
     let method = reqwest::Method::from_bytes(write.method.as_bytes()).unwrap();
@@ -92,7 +120,12 @@ async fn until_answered(addresses: &Addresses, random: &mut StdRng, mut write: W
 }
 
 /// Creates and revises recipes of its own until told to stop; now and then with a stale version.
-async fn writer(number: u64, addresses: Addresses, stop: Arc<AtomicBool>) -> Vec<Written> {
+async fn writer(
+    number: u64,
+    addresses: Addresses,
+    stop: Arc<AtomicBool>,
+    progress: Arc<Mutex<Progress>>,
+) -> Vec<Written> {
     let mut random = StdRng::seed_from_u64(number);
     let mut written: Vec<Written> = Vec::new();
     let mut versions: Vec<(String, u64)> = Vec::new();
@@ -110,7 +143,7 @@ async fn writer(number: u64, addresses: Addresses, stop: Arc<AtomicBool>) -> Vec
             answer: Value::Null,
             token: String::new(),
         };
-        let which = (!versions.is_empty() && !count.is_multiple_of(4))
+        let which = (!versions.is_empty() && !count.is_multiple_of(CREATES))
             .then(|| random.random_range(0..versions.len()));
         let is_stale = which.is_some() && count % 7 == 3;
         if let Some(which) = which {
@@ -119,7 +152,9 @@ async fn writer(number: u64, addresses: Addresses, stop: Arc<AtomicBool>) -> Vec
             write.path = format!("/v1/recipes/{id}");
             write.expected = Some(format!("\"{}\"", version + u64::from(is_stale)));
         }
+        let begun = Instant::now();
         let write = until_answered(&addresses, &mut random, write).await;
+        progress.lock().note(number, &write, begun.elapsed());
         match (which, is_stale) {
             (_, true) => assert_eq!(write.status, StatusCode::PRECONDITION_FAILED, "{write:?}"),
             (None, _) => {
@@ -210,16 +245,41 @@ pub async fn check(process: &Process, written: &[Written]) {
 
 pub struct Writers {
     stop: Arc<AtomicBool>,
+    progress: Arc<Mutex<Progress>>,
     tasks: Vec<tokio::task::JoinHandle<Vec<Written>>>,
 }
 
 impl Writers {
     pub fn start(addresses: &Addresses) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let tasks = (0..WRITERS)
-            .map(|number| tokio::spawn(writer(number, addresses.clone(), stop.clone())))
-            .collect();
-        Self { stop, tasks }
+        let (stop, progress) = <(Arc<AtomicBool>, Arc<Mutex<Progress>>)>::default();
+        let start = |number| writer(number, addresses.clone(), stop.clone(), progress.clone());
+        let tasks = (0..WRITERS).map(|number| tokio::spawn(start(number))).collect();
+        Self { stop, progress, tasks }
+    }
+
+    /// Waits until each of them has made a recipe and changed some since now, and until this process shows the newest
+    /// of that; the id of a recipe that was created meanwhile.
+    pub async fn go_on(&self, process: &Process) -> String {
+        let before = self.progress.lock().answered;
+        process
+            .until("writes of every writer", || async {
+                let now = self.progress.lock().answered;
+                // The first may have been decided before.
+                now.iter().zip(before).all(|(now, before)| *now > before + CREATES).then_some(())
+            })
+            .await;
+        let (newest, created) = {
+            let progress = self.progress.lock();
+            (progress.newest.clone().expect("a write"), progress.created.clone())
+        };
+        let is_shown = async || shows_own_write(&process.url(""), &newest).await.then_some(());
+        process.until("the newest write in the tables", is_shown).await;
+        created
+    }
+
+    /// The longest wait for an answer since this was asked last.
+    pub fn longest(&self) -> Duration {
+        std::mem::take(&mut self.progress.lock().longest)
     }
 
     pub async fn finish(self) -> Vec<Written> {

@@ -1,6 +1,10 @@
 //! The embedded engine: one process, its folder, and a disk.
 
-use super::{Kind, rebuilds::killed_in_each_state, stage::Stage};
+use super::{
+    Kind, kind,
+    rebuilds::killed_in_each_state,
+    stage::{Ground, HOUR, Stage},
+};
 use almanac_tests::process::PATIENCE;
 use futures::FutureExt;
 use rand::RngExt;
@@ -13,26 +17,21 @@ use std::{
 
 pub(crate) const ROLES: &[&str] = &["up"];
 
-pub(crate) const KINDS: [Kind; 6] = [
+pub(crate) const KINDS: [Kind; 7] = [
     kind("kill -9 of all roles", 4, 100, |stage, times| killed(stage, times).boxed()),
     kind("SIGSTOP", 1, 8, |stage, times| stopped(stage, times).boxed()),
     kind("torn last write", 2, 20, |stage, times| torn(stage, times).boxed()),
     kind("changed byte of the log", 2, 20, |stage, times| damaged(stage, times).boxed()),
+    Kind {
+        ground: Ground { clock: true, small_disk: false },
+        ..kind("jump of the clock", 4, 16, |stage, times| jumped(stage, times).boxed())
+    },
     kind("kill -9 in each state of a rebuild", 1, 3, |stage, times| rebuilt(stage, times).boxed()),
     Kind {
-        on_a_small_disk: true,
+        ground: Ground { clock: false, small_disk: true },
         ..kind("full disk", 1, 6, |stage, times| full(stage, times).boxed())
     },
 ];
-
-const fn kind(
-    name: &'static str,
-    few: u64,
-    full: u64,
-    inflict: for<'a> fn(&'a mut Stage, u64) -> futures::future::BoxFuture<'a, ()>,
-) -> Kind {
-    Kind { name, few, full, inflict, on_a_small_disk: false }
-}
 
 async fn killed(stage: &mut Stage, times: u64) {
     for number in 0..times {
@@ -49,7 +48,7 @@ async fn stopped(stage: &mut Stage, times: u64) {
     for _ in 0..times {
         stage.processes[0].ready().await;
         stage.work(50..500).await;
-        stage.processes[0].signal("STOP");
+        stage.processes[0].pause().await;
         tokio::time::sleep(Duration::from_secs(3)).await;
         stage.processes[0].signal("CONT");
         stage.faults += 1;
@@ -70,7 +69,7 @@ async fn torn(stage: &mut Stage, times: u64) {
     for _ in 0..times {
         stage.processes[0].ready().await;
         stage.work(50..500).await;
-        stage.processes[0].kill();
+        stage.processes[0].kill_alive();
         let path = segment(stage);
         let bytes = fs::read(&path).unwrap();
         let payload = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
@@ -92,7 +91,7 @@ async fn damaged(stage: &mut Stage, times: u64) {
     for _ in 0..times {
         stage.processes[0].ready().await;
         stage.work(50..500).await;
-        stage.processes[0].kill();
+        stage.processes[0].kill_alive();
         let path = segment(stage);
         let half = fs::metadata(&path).unwrap().len() as usize / 2;
         let at = stage.random.random_range(0..half);
@@ -130,7 +129,33 @@ async fn full(stage: &mut Stage, times: u64) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         disk.free();
-        stage.kill_and_start(0);
+        stage.faults += 1;
+        // It may have ended by itself, or do so now.
+        stage.processes[0].kill();
+        stage.start(0);
+    }
+}
+
+/// An hour ahead, back, an hour behind, back: in turn under a process that runs, and between two.
+async fn jumped(stage: &mut Stage, times: u64) {
+    for number in 0..times {
+        stage.processes[0].ready().await;
+        stage.work(50..500).await;
+        let hours = [1, 0, -1, 0][number as usize % 4];
+        let is_between_two = (number + number / 4) % 2 == 1;
+        if is_between_two {
+            stage.processes[0].kill_alive();
+        }
+        let clock = stage.clock.as_ref().expect("a clock");
+        clock.set(hours * HOUR);
+        if is_between_two {
+            stage.start(0);
+        }
+        stage.goes_on().await;
+        let clock = stage.clock.as_ref().expect("a clock");
+        let at = stage.observed_at().await.expect("news of the feed");
+        assert!(clock.is_of(at.parse().unwrap()), "{hours} h ahead, and the feed was read at {at}");
+        stage.faults += 1;
     }
 }
 

@@ -1,8 +1,11 @@
 //! Kills in every state of a rebuild, while others write.
 
 use super::stage::Stage;
-use reqwest::StatusCode;
+use almanac_tests::process::Answer;
+use rand::RngExt;
 use serde_json::{Value, json};
+
+const REASON: &str = "the campaign";
 
 /// What dies in each state: places of processes.
 pub(crate) async fn killed_in_each_state(stage: &mut Stage, victims: &[usize]) {
@@ -54,20 +57,29 @@ async fn kill(stage: &mut Stage, victims: &[usize]) {
     }
 }
 
-async fn begin(stage: &Stage, events_per_s: u32) -> String {
-    let body = json!({"reason": "the campaign", "events_per_s": events_per_s}).to_string();
+/// Asks until there is an answer for good: whoever was to decide may have died meanwhile.
+async fn ask(stage: &mut Stage, path: &str, body: Value) -> Answer {
+    let key = format!("rebuild-{}", stage.random.random::<u64>());
+    let headers = [("prefer", "wait=30"), ("idempotency-key", &*key)];
+    let api = stage.api();
+    api.until(path, || async {
+        let answer = api.send("POST", path, &headers, body.to_string()).await.ok()?;
+        assert!(!answer.status.is_client_error(), "{path}: {}", answer.body);
+        // What is accepted without a version is not decided yet.
+        let is_decided = answer.status.is_success() && !answer.header("etag").is_empty();
+        is_decided.then_some(answer)
+    })
+    .await
+}
+
+async fn begin(stage: &mut Stage, events_per_s: u32) -> String {
     let path = "/v1/admin/projections/recipes/rebuilds";
-    let headers = [("prefer", "wait=30")];
-    let begun = stage.api().send("POST", path, &headers, body).await.unwrap();
-    assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.body);
+    let begun = ask(stage, path, json!({"reason": REASON, "events_per_s": events_per_s})).await;
     begun.body["id"].as_str().unwrap().to_owned()
 }
 
-async fn act(stage: &Stage, id: &str, verb: &str) {
-    let path = format!("/v1/admin/rebuilds/{id}/{verb}");
-    let body = json!({"reason": "the campaign"}).to_string();
-    let answer = stage.api().send("POST", &path, &[("prefer", "wait=30")], body).await.unwrap();
-    assert_eq!(answer.status, StatusCode::OK, "{verb}: {}", answer.body);
+async fn act(stage: &mut Stage, id: &str, verb: &str) {
+    ask(stage, &format!("/v1/admin/rebuilds/{id}/{verb}"), json!({"reason": REASON})).await;
 }
 
 async fn until(stage: &Stage, id: &str, states: &[&str]) -> Value {

@@ -2,12 +2,14 @@
 
 use almanac_tests::{
     changing::{Changing, settled},
+    clock::Clock,
     oracle,
     process::{Engine, Installation, PATIENCE, Process, client},
     small_disk::SmallDisk,
     webhooks::{Receiver, subscribe},
     writers::{Addresses, Writers, check},
 };
+use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -28,27 +30,52 @@ const PLANS: u64 = 60;
 const REBUILT: [&str; 2] = ["plans", "recipes"];
 /// Analyses that are asked for, at least.
 const ANALYSES: usize = 3;
+/// More than a stage writes before its disk is made full.
+const DISK_MB: u64 = 256;
+/// In seconds.
+pub(crate) const HOUR: i64 = 3_600;
 
 /// Webhooks are tried again at once, to receivers on this machine.
 const QUICK: &str = "notifications.private_addresses = true\n\
                      notifications.first_pause = \"100ms\"\n\
                      notifications.longest_pause = \"500ms\"";
 
+/// What an installation stands on, beside its servers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ground {
+    /// The folder of the first process is a small disk.
+    pub(crate) small_disk: bool,
+    /// The time of day is one that jumps.
+    pub(crate) clock: bool,
+}
+
 pub(crate) struct Stage {
     pub(crate) roles: &'static [&'static str],
     pub(crate) processes: Vec<Process>,
     /// Under the folder of the first process.
     pub(crate) disk: Option<SmallDisk>,
+    pub(crate) clock: Option<Clock>,
     pub(crate) random: StdRng,
     /// So far.
     pub(crate) faults: u64,
     counted: u64,
+    /// Of those that take writes.
     addresses: Addresses,
+    /// Of those that only answer reads.
+    pub(crate) reads: Addresses,
     changing: Changing,
     writers: Writers,
-    analyses: (Arc<AtomicBool>, JoinHandle<Vec<String>>),
+    analyses: Analyses,
     receiver: Receiver,
     pub(crate) installation: Installation,
+}
+
+/// Analyses that somebody asks for, one after the other.
+struct Analyses {
+    stop: Arc<AtomicBool>,
+    /// Their ids.
+    asked: Arc<Mutex<Vec<String>>>,
+    asking: JoinHandle<()>,
 }
 
 impl Stage {
@@ -56,7 +83,7 @@ impl Stage {
     pub(crate) async fn begin(
         engine: Engine,
         roles: &'static [&'static str],
-        on_a_small_disk: bool,
+        ground: Ground,
         seed: u64,
     ) -> Self {
         let changing = Changing::start(PLANS).await;
@@ -69,9 +96,14 @@ impl Stage {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let installation = installation.with(&format!("notifications.key_file = {key:?}"));
         let folder = installation.folder().join(name(roles, 0));
-        let disk = on_a_small_disk.then(|| SmallDisk::mount(&folder));
+        let disk = ground.small_disk.then(|| SmallDisk::mount(&folder, DISK_MB));
+        let clock = ground.clock.then(|| Clock::new(installation.folder()));
+        if let Some(clock) = &clock {
+            // Whoever subscribes is told of what happens later, by the time of day: it is never this early again.
+            clock.set(-2 * HOUR);
+        }
         let processes: Vec<Process> = (0..roles.len())
-            .map(|place| installation.start(roles[place], &name(roles, place)))
+            .map(|place| run(&installation, clock.as_ref(), roles, place))
             .collect();
         let addresses = Addresses::default();
         let apis = (0..roles.len()).filter(|place| takes_writes(roles[*place]));
@@ -83,19 +115,25 @@ impl Stage {
         let url = format!("{}/all", receiver.start().await);
         let api = roles.iter().position(|role| takes_writes(role)).unwrap();
         subscribe(&processes[api], &[], &["recipe.created"], None, &url).await;
-        let stop = Arc::new(AtomicBool::new(false));
-        let asking = tokio::spawn(ask(addresses.clone(), stop.clone()));
+        if let Some(clock) = &clock {
+            receiver.take_any_time();
+            clock.set(0);
+        }
+        let (stop, asked) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let asking = tokio::spawn(ask(addresses.clone(), stop.clone(), asked.clone()));
         Self {
             roles,
             processes,
             disk,
+            clock,
             random: StdRng::seed_from_u64(seed),
             faults: 0,
             counted: 0,
             writers: Writers::start(&addresses),
             addresses,
+            reads: Addresses::default(),
             changing,
-            analyses: (stop, asking),
+            analyses: Analyses { stop, asked, asking },
             receiver,
             installation,
         }
@@ -103,28 +141,22 @@ impl Stage {
 
     /// Says how many faults of a kind there were.
     pub(crate) fn count(&mut self, kind: &str) {
-        let engine = self.installation.engine;
-        println!("campaign: {engine:?}, {kind}: {} faults", self.faults - self.counted);
+        let (engine, inflicted) = (self.installation.engine, self.faults - self.counted);
+        let longest = self.writers.longest().as_secs_f64();
+        println!(
+            "campaign: {engine:?}, {kind}: {inflicted} faults; no write took longer than {longest:.1} s"
+        );
         self.counted = self.faults;
     }
 
-    /// Waits until all are ready. What has ended is started again, as whoever runs processes does: one that
-    /// starts while a server dies gives up.
-    pub(crate) async fn well(&mut self) {
-        for place in 0..self.processes.len() {
-            let deadline = Instant::now() + PATIENCE;
-            loop {
-                let asked = client().get(self.processes[place].url("/readyz")).send().await;
-                if asked.is_ok_and(|answer| answer.status() == StatusCode::OK) {
-                    break;
-                }
-                let process = &mut self.processes[place];
-                assert!(Instant::now() < deadline, "it is never ready:\n{}", process.log());
-                if process.has_ended() {
-                    self.start(place);
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+    /// Waits until all are ready. Nobody starts again what has ended: a start waits for its servers, and who runs
+    /// outlives them.
+    pub(crate) async fn well(&self) {
+        for process in &self.processes {
+            process.ready().await;
+        }
+        for (number, place) in self.places("query-api").into_iter().enumerate() {
+            self.reads.set(number, &self.processes[place]);
         }
     }
 
@@ -133,33 +165,82 @@ impl Stage {
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 
+    /// Where the processes of a role are.
+    pub(crate) fn places(&self, role: &str) -> Vec<usize> {
+        (0..self.roles.len()).filter(|place| self.roles[*place] == role).collect()
+    }
+
     /// One that takes writes.
     pub(crate) fn api(&self) -> &Process {
         let place = self.roles.iter().position(|role| takes_writes(role)).unwrap();
         &self.processes[place]
     }
 
+    /// One that answers, of those that are never left dead or stopped.
+    pub(crate) fn reader(&self) -> &Process {
+        self.processes.last().unwrap()
+    }
+
+    /// The name of a process in its groups, of its folder and of its log.
+    pub(crate) fn name(&self, place: usize) -> String {
+        name(self.roles, place)
+    }
+
     pub(crate) fn start(&mut self, place: usize) {
-        self.processes[place] =
-            self.installation.start(self.roles[place], &name(self.roles, place));
+        self.processes[place] = run(&self.installation, self.clock.as_ref(), self.roles, place);
         let before = self.roles[..place].iter().filter(|role| takes_writes(role)).count();
         if takes_writes(self.roles[place]) {
             self.addresses.set(before, &self.processes[place]);
         }
     }
 
-    pub(crate) fn kill_and_start(&mut self, place: usize) {
-        self.processes[place].kill();
-        self.start(place);
+    pub(crate) fn kill(&mut self, place: usize) {
+        self.processes[place].kill_alive();
         self.faults += 1;
     }
 
-    /// No more faults: holds everything against what everybody was told.
-    pub(crate) async fn end(mut self) {
+    pub(crate) fn kill_and_start(&mut self, place: usize) {
+        self.kill(place);
+        self.start(place);
+    }
+
+    /// Waits until what begins from here on has come to its end: writes of every writer, in the tables and with
+    /// their notification; an analysis; news of the feed.
+    pub(crate) async fn goes_on(&self) {
+        let reader = self.reader();
+        let asked = || self.analyses.asked.lock().clone();
+        let (asked_before, fed_before) = (asked().len(), self.changing.served());
+        let created = self.writers.go_on(reader).await;
+        let told =
+            async || self.receiver.ids("all").contains(&format!("{created}.1")).then_some(());
+        reader.until("a notification of a new recipe", told).await;
+        // The first may have been asked for before.
+        let second = async || asked().get(asked_before + 1).cloned();
+        let analysis = reader.until("another analysis", second).await;
+        ends(reader, &analysis).await;
+        // What was served before may have been read by who owns the feed no more.
+        let fed = async || (self.changing.served() > fed_before + 1).then_some(());
+        reader.until("two fetches of the feed", fed).await;
+        for _ in 0..2 {
+            let told = self.observed_at().await;
+            let news = async || (self.observed_at().await != told).then_some(());
+            reader.until("news of the feed", news).await;
+        }
+    }
+
+    /// When the feed was last read in full, as far as the tables tell.
+    pub(crate) async fn observed_at(&self) -> Option<String> {
+        let provider = self.reader().provider("changing").await?;
+        provider["last_success_at"].as_str().map(str::to_owned)
+    }
+
+    /// No more faults: holds everything against what everybody was told. How many faults there were.
+    pub(crate) async fn end(mut self) -> u64 {
         self.well().await;
         let written = self.writers.finish().await;
-        self.analyses.0.store(true, Ordering::SeqCst);
-        let analyses = self.analyses.1.await.unwrap();
+        self.analyses.stop.store(true, Ordering::SeqCst);
+        self.analyses.asking.await.unwrap();
+        let analyses = std::mem::take(&mut *self.analyses.asked.lock());
         let last = self.changing.freeze();
         let reader = self.processes.last().unwrap();
         settled(reader).await;
@@ -179,7 +260,21 @@ impl Stage {
         for process in &mut self.processes {
             assert!(process.stop().success());
         }
+        self.faults
     }
+}
+
+/// Starts a process, whose place tells its name.
+fn run(
+    installation: &Installation,
+    clock: Option<&Clock>,
+    roles: &[&str],
+    place: usize,
+) -> Process {
+    let name = name(roles, place);
+    let mut variables = vec![("ALMANAC__INSTANCE", &*name)];
+    variables.extend(clock.into_iter().flat_map(Clock::variables));
+    installation.start_with(roles[place], &name, &variables)
 }
 
 fn takes_writes(role: &str) -> bool {
@@ -194,7 +289,7 @@ fn name(roles: &[&str], place: usize) -> String {
 }
 
 /// Asks for analyses, each with a key, until there is an answer for good; their ids.
-async fn ask(addresses: Addresses, stop: Arc<AtomicBool>) -> Vec<String> {
+async fn ask(addresses: Addresses, stop: Arc<AtomicBool>, asked: Arc<Mutex<Vec<String>>>) {
     let mut random = StdRng::seed_from_u64(99);
     let points: Vec<Value> = (0..24)
         .map(|hour| json!({"time": format!("2025-08-20T{hour:02}:00:00Z"), "wave_height_m": 1.0}))
@@ -207,14 +302,14 @@ async fn ask(addresses: Addresses, stop: Arc<AtomicBool>) -> Vec<String> {
         },
         "forecast": {"source": "own", "step": "PT1H", "points": points},
     });
-    let mut ids = Vec::new();
-    let deadline = Instant::now() + PATIENCE * 10;
-    while !stop.load(Ordering::SeqCst) || ids.len() < ANALYSES {
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut number = 0;
+    while !stop.load(Ordering::SeqCst) || number < ANALYSES {
         assert!(Instant::now() < deadline, "analyses are not taken");
         tokio::time::sleep(Duration::from_millis(100)).await;
         let request = client()
             .post(format!("{}/v1/analyses", addresses.any(&mut random)))
-            .header("idempotency-key", format!("analysis-{}", ids.len()))
+            .header("idempotency-key", format!("analysis-{number}"))
             .timeout(Duration::from_secs(5))
             .body(body.to_string());
         let Ok(answer) = request.send().await else { continue };
@@ -223,9 +318,12 @@ async fn ask(addresses: Addresses, stop: Arc<AtomicBool>) -> Vec<String> {
         let Ok(answer) = answer.json::<Value>().await else { continue };
         let id =
             answer["request_id"].as_str().filter(|_| is_decided || answer["state"] == "queued");
-        ids.extend(id.map(str::to_owned));
+        if let Some(id) = id {
+            asked.lock().push(id.to_owned());
+            number += 1;
+            deadline = Instant::now() + PATIENCE;
+        }
     }
-    ids
 }
 
 /// All items of a topic of events.
@@ -242,17 +340,21 @@ async fn events(process: &Process, topic: &str) -> Vec<Value> {
     }
 }
 
+async fn ends(process: &Process, analysis: &str) {
+    process
+        .until(&format!("the end of analysis {analysis}"), || async {
+            let (_, body) = process.get(&format!("/v1/analyses/{analysis}")).await;
+            assert_ne!(body["state"], "failed", "{body}");
+            (body["state"] == "completed").then_some(())
+        })
+        .await;
+}
+
 async fn each_ends_once(process: &Process, analyses: &[String]) {
     let distinct: BTreeSet<&String> = analyses.iter().collect();
     assert_eq!(distinct.len(), analyses.len(), "each key has an analysis of its own");
     for id in analyses {
-        process
-            .until(&format!("the end of analysis {id}"), || async {
-                let (_, body) = process.get(&format!("/v1/analyses/{id}")).await;
-                assert_ne!(body["state"], "failed", "{body}");
-                (body["state"] == "completed").then_some(())
-            })
-            .await;
+        ends(process, id).await;
     }
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
     for event in events(process, "analyses.events").await {

@@ -116,7 +116,7 @@ async fn a_full_disk_loses_nothing() {
 /// What was acknowledged is there after a start with room, once.
 async fn ends_and_loses_nothing(part: &str) {
     let installation = Installation::new(Engine::Embedded);
-    let disk = SmallDisk::mount(&installation.folder().join("up").join(part));
+    let disk = SmallDisk::mount(&installation.folder().join("up").join(part), 64);
     let mut process = installation.up().await;
     let json = [("content-type", "application/json")];
     let (mut posted, mut made) = (BTreeSet::new(), BTreeSet::new());

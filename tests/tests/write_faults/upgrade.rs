@@ -9,20 +9,11 @@ use almanac_tests::{
     changing::{Changing, settled},
     next_release::NextRelease,
     oracle,
-    process::{Engine, Installation, Process, binary, client},
+    process::{Engine, Installation, Process, binary},
+    readers::{CutOff, Readers},
     writers::{Addresses, Writers, check},
 };
-use reqwest::StatusCode;
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-use tokio::task::JoinHandle;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 const PLANS: u64 = 40;
 /// Who reads a version is replaced before who writes it.
@@ -30,8 +21,6 @@ const MEMBERS: [&str; 6] =
     ["projector", "projector", "ingestor", "command-api", "command-api", "query-api"];
 /// Writes go to command APIs, and reads to these and the query API.
 const ANSWERING: [usize; 3] = [3, 4, 5];
-/// Between two reads: others use the processors, too.
-const PAUSE: Duration = Duration::from_millis(20);
 /// What both releases write while each has a member of the role.
 const SHARED: [&str; 4] = ["commands", "replies", "recipes.events", "projections.changes"];
 
@@ -135,35 +124,6 @@ async fn is_next(registry: &dyn Registry, known: &mut BTreeMap<u32, bool>, id: u
     is_next
 }
 
-/// Reads as a proxy does for its clients: what one process has not begun to answer, it asks the next one for.
-async fn read(addresses: &Addresses, path: &str) {
-    let mut refused = Vec::new();
-    for base in addresses.all() {
-        match client().get(format!("{base}{path}")).send().await {
-            Err(error) => refused.push(error),
-            Ok(answer) => {
-                let (status, body) = (answer.status(), answer.text().await);
-                assert_eq!(status, StatusCode::OK, "{path}: {body:?}");
-                assert!(body.is_ok(), "{path} was cut off: {body:?}");
-                return;
-            }
-        }
-    }
-    panic!("{path}: nobody answers: {refused:?}");
-}
-
-fn start_reader(addresses: &Addresses, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
-    let (addresses, stop) = (addresses.clone(), stop.clone());
-    tokio::spawn(async move {
-        while !stop.load(Ordering::SeqCst) {
-            for path in ["/search", "/v1/plans?limit=20", "/v1/recipes?limit=20", "/v1/providers"] {
-                read(&addresses, path).await;
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    })
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_releases_work_side_by_side() {
     let changing = Changing::start(PLANS).await;
@@ -171,8 +131,7 @@ async fn two_releases_work_side_by_side() {
     let installation = Installation::new(Engine::Cluster).with_provider("changing", &url);
     let mut fleet = Fleet::start(&installation).await;
     let writers = Writers::start(&fleet.writes);
-    let stop = Arc::new(AtomicBool::new(false));
-    let reader = start_reader(&fleet.reads, &stop);
+    let readers = Readers::start(&fleet.reads, CutOff::Fails);
     fleet.writes(&["plans.events", "recipes.events"], true, false).await;
 
     // One of each, then the others.
@@ -185,8 +144,7 @@ async fn two_releases_work_side_by_side() {
     fleet.replace(&[0, 3], Release::This).await;
     fleet.writes(&SHARED, true, true).await;
 
-    stop.store(true, Ordering::SeqCst);
-    reader.await.unwrap();
+    readers.finish().await;
     let last = changing.freeze();
     let written = writers.finish().await;
     let query_api = &fleet.processes[5];

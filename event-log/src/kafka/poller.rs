@@ -108,7 +108,11 @@ impl ClientContext for Context {
         let Some(topic) = statistics.topics.get(&*self.topic) else { return };
         let mut ends = self.ends.lock();
         for (partition, told) in &topic.partitions {
-            if let Ok(end) = Offset::try_from(told.eof_offset) {
+            // What is told here overtakes the records that were fetched before: the end counts once none of them
+            // waits to be polled.
+            if told.fetchq_cnt == 0
+                && let Ok(end) = Offset::try_from(told.eof_offset)
+            {
                 ends.insert(*partition, end);
             }
         }
@@ -279,7 +283,7 @@ impl Poller {
     ///
     /// The end of a partition is no position: librdkafka tells of the end as the broker sees it that
     /// answers, and one that has just become leader may lag behind what another said a moment ago.
-    fn reached(&self) -> Vec<Offset> {
+    pub(super) fn reached(&self) -> Vec<Offset> {
         let positions = self.consumer.position().ok();
         let ends = self.consumer.context().ends.lock();
         let reached = self.partitions.iter().map(|partition| {

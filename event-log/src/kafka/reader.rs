@@ -253,6 +253,23 @@ mod tests {
         }
     }
 
+    /// Statistics tell of an end that was fetched, and overtake the records below it: those are still to come.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_fetched_and_not_polled_is_not_reached() {
+        let mocked = Mocked::new();
+        mocked.write(&["0", "1", "2"]).await;
+        let source = mocked.source(Some(3));
+        let consumer = source.consumer(&[(0, 0)]).unwrap();
+        let poller = Poller::new(source, consumer.clone(), &[(0, 0)], Arc::default());
+        // Long enough that all of it is fetched, and that statistics tell of the end.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while consumer.poll(Duration::ZERO).is_none() {
+            assert_eq!(poller.reached(), [0], "no record was polled yet");
+            assert!(tokio::time::Instant::now() < deadline, "nothing is polled");
+        }
+    }
+
     /// A consumer of no brokers stands for one that lost them.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_silent_reader_that_is_behind_is_opened_anew() {

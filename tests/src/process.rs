@@ -400,10 +400,12 @@ impl Process {
             if let Some(found) = attempt().await {
                 return found;
             }
-            let log = self.log();
-            let end = log.len().saturating_sub(6_000);
-            let end = (end..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(log.len());
-            assert!(Instant::now() < deadline, "no {what} in time; the log ends:\n{}", &log[end..]);
+            if Instant::now() >= deadline {
+                let log = self.log();
+                let end = log.len().saturating_sub(6_000);
+                let end = (end..log.len()).find(|at| log.is_char_boundary(*at));
+                panic!("no {what} in time; the log ends:\n{}", &log[end.unwrap_or(log.len())..]);
+            }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }

@@ -123,6 +123,7 @@ async fn until_answered(addresses: &Addresses, random: &mut StdRng, mut write: W
 async fn writer(
     number: u64,
     addresses: Addresses,
+    pause: Duration,
     stop: Arc<AtomicBool>,
     progress: Arc<Mutex<Progress>>,
 ) -> Vec<Written> {
@@ -172,6 +173,7 @@ async fn writer(
             shows_own_write(&addresses.any(&mut random), &write).await;
         }
         written.push(write);
+        tokio::time::sleep(pause).await;
     }
     written
 }
@@ -251,8 +253,14 @@ pub struct Writers {
 
 impl Writers {
     pub fn start(addresses: &Addresses) -> Self {
+        Self::start_with(addresses, Duration::ZERO)
+    }
+
+    /// Each of them pauses between two writes.
+    pub fn start_with(addresses: &Addresses, pause: Duration) -> Self {
         let (stop, progress) = <(Arc<AtomicBool>, Arc<Mutex<Progress>>)>::default();
-        let start = |number| writer(number, addresses.clone(), stop.clone(), progress.clone());
+        let start =
+            |number| writer(number, addresses.clone(), pause, stop.clone(), progress.clone());
         let tasks = (0..WRITERS).map(|number| tokio::spawn(start(number))).collect();
         Self { stop, progress, tasks }
     }

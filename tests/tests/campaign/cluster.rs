@@ -26,7 +26,7 @@ pub(crate) const ROLES: &[&str] = &[
 ];
 
 /// Those that own partitions; the first of each role.
-const OWNERS: usize = 4;
+pub(crate) const OWNERS: usize = 4;
 
 pub(crate) const KINDS: [Kind; 7] = [
     kind("kill -9 of each role", 5, 60, |stage, times| killed(stage, times).boxed()),

@@ -3,7 +3,7 @@
 use super::{
     Kind, kind,
     rebuilds::killed_in_each_state,
-    stage::{Ground, HOUR, Stage},
+    stage::{Ground, HOUR, NOTHING, Stage},
 };
 use almanac_tests::process::PATIENCE;
 use futures::FutureExt;
@@ -23,12 +23,12 @@ pub(crate) const KINDS: [Kind; 7] = [
     kind("torn last write", 2, 20, |stage, times| torn(stage, times).boxed()),
     kind("changed byte of the log", 2, 20, |stage, times| damaged(stage, times).boxed()),
     Kind {
-        ground: Ground { clock: true, small_disk: false },
+        ground: Ground { clock: true, ..NOTHING },
         ..kind("jump of the clock", 4, 16, |stage, times| jumped(stage, times).boxed())
     },
     kind("kill -9 in each state of a rebuild", 1, 3, |stage, times| rebuilt(stage, times).boxed()),
     Kind {
-        ground: Ground { clock: false, small_disk: true },
+        ground: Ground { small_disk: true, ..NOTHING },
         ..kind("full disk", 1, 6, |stage, times| full(stage, times).boxed())
     },
 ];

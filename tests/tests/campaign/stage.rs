@@ -30,6 +30,8 @@ const PLANS: u64 = 60;
 const REBUILT: [&str; 2] = ["plans", "recipes"];
 /// Analyses that are asked for, at least.
 const ANALYSES: usize = 3;
+/// Between two writes of a writer: on the cluster engine, there are ten processes and three servers beside.
+const PAUSE: Duration = Duration::from_millis(50);
 /// More than a stage writes before its disk is made full.
 const DISK_MB: u64 = 256;
 /// In seconds.
@@ -41,13 +43,17 @@ const QUICK: &str = "notifications.private_addresses = true\n\
                      notifications.longest_pause = \"500ms\"";
 
 /// What an installation stands on, beside its servers.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Ground {
     /// The folder of the first process is a small disk.
     pub(crate) small_disk: bool,
     /// The time of day is one that jumps.
     pub(crate) clock: bool,
+    /// Sessions outlast a restart.
+    pub(crate) long_sessions: bool,
 }
+
+pub(crate) const NOTHING: Ground = Ground { small_disk: false, clock: false, long_sessions: false };
 
 pub(crate) struct Stage {
     pub(crate) roles: &'static [&'static str],
@@ -55,6 +61,7 @@ pub(crate) struct Stage {
     /// Under the folder of the first process.
     pub(crate) disk: Option<SmallDisk>,
     pub(crate) clock: Option<Clock>,
+    long_sessions: bool,
     pub(crate) random: StdRng,
     /// So far.
     pub(crate) faults: u64,
@@ -103,7 +110,7 @@ impl Stage {
             clock.set(-2 * HOUR);
         }
         let processes: Vec<Process> = (0..roles.len())
-            .map(|place| run(&installation, clock.as_ref(), roles, place))
+            .map(|place| run(&installation, clock.as_ref(), ground.long_sessions, roles, place))
             .collect();
         let addresses = Addresses::default();
         let apis = (0..roles.len()).filter(|place| takes_writes(roles[*place]));
@@ -126,10 +133,11 @@ impl Stage {
             processes,
             disk,
             clock,
+            long_sessions: ground.long_sessions,
             random: StdRng::seed_from_u64(seed),
             faults: 0,
             counted: 0,
-            writers: Writers::start(&addresses),
+            writers: Writers::start_with(&addresses, PAUSE),
             addresses,
             reads: Addresses::default(),
             changing,
@@ -187,7 +195,8 @@ impl Stage {
     }
 
     pub(crate) fn start(&mut self, place: usize) {
-        self.processes[place] = run(&self.installation, self.clock.as_ref(), self.roles, place);
+        let (clock, long_sessions) = (self.clock.as_ref(), self.long_sessions);
+        self.processes[place] = run(&self.installation, clock, long_sessions, self.roles, place);
         let before = self.roles[..place].iter().filter(|role| takes_writes(role)).count();
         if takes_writes(self.roles[place]) {
             self.addresses.set(before, &self.processes[place]);
@@ -197,6 +206,13 @@ impl Stage {
     pub(crate) fn kill(&mut self, place: usize) {
         self.processes[place].kill_alive();
         self.faults += 1;
+    }
+
+    /// Stops a process in order and starts it again.
+    pub(crate) fn restart(&mut self, place: usize) {
+        let ended = tokio::task::block_in_place(|| self.processes[place].stop());
+        assert!(ended.success(), "{}: {ended}", self.name(place));
+        self.start(place);
     }
 
     pub(crate) fn kill_and_start(&mut self, place: usize) {
@@ -245,12 +261,14 @@ impl Stage {
         let reader = self.processes.last().unwrap();
         settled(reader).await;
         oracle::check(reader, PLANS, last).await;
-        check(reader, &written).await;
+        // Writes are repeated, to see that their keys keep their answers.
+        let api = self.roles.iter().position(|role| takes_writes(role)).unwrap();
+        let api = &self.processes[api];
+        check(api, &written).await;
         each_ends_once(reader, &analyses).await;
         are_told(reader, &self.receiver).await;
-        let api = self.roles.iter().position(|role| takes_writes(role)).unwrap();
         for projection in REBUILT {
-            is_as_rebuilt(&self.processes[api], projection).await;
+            is_as_rebuilt(api, projection).await;
         }
         println!(
             "campaign: {} writes, {} analyses and {last} feeds are as everybody was told",
@@ -268,11 +286,13 @@ impl Stage {
 fn run(
     installation: &Installation,
     clock: Option<&Clock>,
+    long_sessions: bool,
     roles: &[&str],
     place: usize,
 ) -> Process {
     let name = name(roles, place);
     let mut variables = vec![("ALMANAC__INSTANCE", &*name)];
+    variables.extend(long_sessions.then_some(("ALMANAC__SESSION_TIMEOUT", "2m")));
     variables.extend(clock.into_iter().flat_map(Clock::variables));
     installation.start_with(roles[place], &name, &variables)
 }
@@ -288,7 +308,7 @@ fn name(roles: &[&str], place: usize) -> String {
     }
 }
 
-/// Asks for analyses, each with a key, until there is an answer for good; their ids.
+/// Asks for analyses, each with a key, until there is an answer for good.
 async fn ask(addresses: Addresses, stop: Arc<AtomicBool>, asked: Arc<Mutex<Vec<String>>>) {
     let mut random = StdRng::seed_from_u64(99);
     let points: Vec<Value> = (0..24)

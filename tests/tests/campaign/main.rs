@@ -68,7 +68,7 @@ async fn campaign(engine: Engine, roles: &'static [&'static str], kinds: &[Kind]
             ..NOTHING
         };
         let mut stage = Stage::begin(engine, roles, ground, 1).await;
-        for kind in kinds {
+        for kind in kinds.iter().filter(|kind| kind.few > 0) {
             (kind.inflict)(&mut stage, kind.few).await;
             stage.count(kind.name);
         }

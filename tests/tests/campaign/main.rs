@@ -4,7 +4,7 @@
 //! the log.
 //!
 //! `make faults` runs the whole campaign (`ALMANAC_FAULTS=full`), each kind in an installation of its own.
-//! Without it there is a handful of each, all in one.
+//! Without it there is a handful of most kinds, all in one.
 
 mod cluster;
 mod embedded;

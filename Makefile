@@ -68,6 +68,5 @@ lint: ## Formatting, lints, schemas
 	$(CARGO) clippy --profile quick --workspace --all-targets -- -D warnings
 	$(CARGO) run --profile quick --quiet --bin almanac -- schemas check
 
-coverage: ## Line coverage of the tests that need no servers (needs cargo-llvm-cov)
-	@command -v cargo-llvm-cov >/dev/null || { echo "missing: cargo install cargo-llvm-cov" >&2; exit 1; }
-	$(CARGO) llvm-cov --workspace --exclude almanac-tests --html
+coverage: ## Line coverage of the domain by its own tests, with a floor (needs rustup component add llvm-tools)
+	@tests/coverage.sh

@@ -77,12 +77,14 @@ fn any_body_is_a_request_or_faults() {
         std::str::from_utf8(inline).unwrap()
     );
     let patch = br#"{"name":null,"tasks":[]}"#;
-    fuzz([&schedule[..], analysis.as_bytes(), &patch[..]], |bytes: &[u8]| {
+    // JSON, although no number of this program is as large.
+    let large = b"1e400";
+    fuzz([&schedule[..], analysis.as_bytes(), &patch[..], &large[..]], |bytes: &[u8]| {
         let _ = json::weather::read_analysis(bytes);
         let _ = json::weather::read_schedule(bytes);
         let _ = json::canonical(bytes);
         if let Ok(merged) = json::merge_patch(schedule, bytes) {
-            assert!(serde_json::from_str::<serde_json::Value>(&merged).is_ok(), "{merged}");
+            assert!(serde_json::from_str::<serde::de::IgnoredAny>(&merged).is_ok(), "{merged}");
         }
     });
 }

@@ -88,6 +88,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
+num.recovery.threads.per.data.dir=4
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 P
   cat > "$dir/cassandra/cassandra.yaml" <<P
@@ -228,7 +229,7 @@ wait_for() {
   until answers "$1"; do
     running "$1" || die "$1 ended while starting; its log is $dir/$1/log"
     tries=$((tries + 1))
-    [ $tries -gt 480 ] && die "$1 does not answer; its log is $dir/$1/log"
+    [ $tries -gt 1200 ] && die "$1 does not answer; its log is $dir/$1/log"
     sleep 0.25
   done
 }

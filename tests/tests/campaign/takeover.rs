@@ -1,7 +1,7 @@
 //! That partitions move from a process that is away to others of its role, as Kafka tells of its groups.
 
 use super::stage::Stage;
-use almanac_tests::process::Process;
+use almanac_tests::process::{Process, client};
 use reqwest::StatusCode;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,8 +60,12 @@ fn groups(stage: &Stage, role: &str) -> Vec<String> {
 
 /// The group, while its partitions are shared out.
 async fn at_rest(process: &Process, group: &str) -> Option<Value> {
-    let (status, body) = process.get(&format!("/v1/admin/groups?group={group}")).await;
-    let group = (status == StatusCode::OK).then(|| body["items"][0].clone())?;
+    // A process that is busy may not answer, too: it is asked again.
+    let url = process.url(&format!("/v1/admin/groups?group={group}"));
+    let answer = client().get(url).send().await.ok()?;
+    let is_told = answer.status() == StatusCode::OK;
+    let body: Value = answer.json().await.ok()?;
+    let group = is_told.then(|| body["items"][0].clone())?;
     (group["state"] == "stable").then_some(group)
 }
 

@@ -261,8 +261,9 @@ impl Settled {
         self.open.len()
     }
 
-    /// Looks at all that is open once more, which the rebuild must have caught up for. Rows that go on
-    /// changing stay open, unless this is the last time.
+    /// Looks at all that is open once more. Since the look before, both tables must have folded everything that
+    /// either of them held then: rows that are as they were differ. Rows that go on changing stay open, unless this
+    /// is the last time.
     pub(crate) async fn look(&mut self, store: &dyn ReadStore, is_last: bool) -> StoreResult<()> {
         let mut open = Vec::new();
         for mut suspect in std::mem::take(&mut self.open) {
@@ -275,7 +276,7 @@ impl Settled {
             if are_same(&now) {
                 continue;
             }
-            // The same event wrote both, and not the same; or nothing writes to them any more.
+            // The same event wrote both, and not the same; or no event is to come that would make them so.
             let of_one_event = match &now {
                 (Some(live), Some(rebuilt)) => live.timestamp == rebuilt.timestamp,
                 _ => false,

@@ -29,6 +29,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long owners may take to stand still, and the rebuild to catch up with the live tables.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Live tables that stand still, as at an event that cannot be folded, are not waited for longer than this.
+const PATIENCE_LIVE: Duration = Duration::from_secs(20);
 /// How often rows that go on changing are looked at.
 const ROUNDS: usize = 20;
 
@@ -141,12 +143,21 @@ pub(crate) async fn lead(
     }
 }
 
+/// By topic and partition.
+type Ends = BTreeMap<(String, u32), Offset>;
+
+/// Whether everything below these ends is folded.
+fn reach(positions: &Positions, ends: &Ends) -> bool {
+    let mut ends = ends.iter().filter(|(_, end)| **end > 0);
+    ends.all(|(place, end)| positions.get(place).is_some_and(|at| at.next_offset >= *end))
+}
+
 struct Leader<'a> {
     projector: &'a Projector,
     rebuilding: &'a Rebuilding,
     log: &'a dyn EventLog,
-    /// Where the topics ended when this owner began, by topic and partition.
-    ends: Option<BTreeMap<(String, u32), Offset>>,
+    /// Where the topics ended when this owner began.
+    ends: Option<Ends>,
     /// The version that a command was sent at, and when.
     sent: Option<(u64, Instant)>,
 }
@@ -167,11 +178,7 @@ impl Leader<'_> {
         match rebuild.state {
             State::Hydrating => {
                 let Some(ends) = self.ends(&known).await? else { return Ok(()) };
-                let reached = self.positions().await?;
-                let is_there = ends.iter().all(|(place, end)| {
-                    *end == 0 || reached.get(place).is_some_and(|at| at.next_offset >= *end)
-                });
-                if is_there {
+                if reach(&self.positions().await?, &ends) {
                     self.send(&known, Step::Advance(State::Lagging)).await?;
                 }
             }
@@ -216,32 +223,37 @@ impl Leader<'_> {
     }
 
     /// Where to fold to before the rebuild counts as hydrated. `None` where that would be never.
-    async fn ends(
-        &mut self,
-        known: &Knowledge,
-    ) -> Result<Option<BTreeMap<(String, u32), Offset>>, Failed> {
+    async fn ends(&mut self, known: &Knowledge) -> Result<Option<Ends>, Failed> {
         if let Some(ends) = &self.ends {
             return Ok(Some(ends.clone()));
         }
-        let mut ends = BTreeMap::new();
+        let mut ends = self.ends_now().await?;
+        for ((topic, partition), end) in &mut ends {
+            let until = until(known, topic, *partition).unwrap_or(*end);
+            if until > *end {
+                let detail = format!(
+                    "{topic}/{partition} ends at {end}, before {until}, which the rebuild is to reach: these are \
+                     positions of another installation, or of a topic that was made anew since"
+                );
+                self.rebuilding.fail(&self.projector.source, "log", &detail).await;
+                self.sent = Some((known.version, Instant::now()));
+                return Ok(None);
+            }
+            *end = until;
+        }
+        Ok(Some(self.ends.insert(ends).clone()))
+    }
+
+    async fn ends_now(&self) -> Result<Ends, LogError> {
+        let mut ends = Ends::new();
         for topic in self.projection().topics() {
             let name = format!("{}{topic}", self.projector.prefix());
             let (_, all) = positions::ends(self.log, &name).await?;
             for (partition, end) in (0..).zip(all) {
-                let until = until(known, topic, partition).unwrap_or(end);
-                if until > end {
-                    let detail = format!(
-                        "{name}/{partition} ends at {end}, before {until}, which the rebuild is to reach: these are \
-                         positions of another installation, or of a topic that was made anew since"
-                    );
-                    self.rebuilding.fail(&self.projector.source, "log", &detail).await;
-                    self.sent = Some((known.version, Instant::now()));
-                    return Ok(None);
-                }
-                ends.insert(((*topic).to_owned(), partition), until);
+                ends.insert(((*topic).to_owned(), partition), end);
             }
         }
-        Ok(Some(self.ends.insert(ends).clone()))
+        Ok(ends)
     }
 
     async fn positions(&self) -> Result<Positions, StoreError> {
@@ -255,19 +267,23 @@ impl Leader<'_> {
         positions::read(&*self.projector.store, name, edition).await
     }
 
-    /// Waits until the rebuild is as far as the live tables are now.
+    /// Waits until the rebuild and the live tables are where the topics end now: what one of them holds by
+    /// now, both have folded then.
     async fn caught_up(&self, known: &Knowledge) -> Result<(), Failed> {
-        let live = self.live_positions(known).await?;
-        let until = Instant::now() + PATIENCE;
-        while !positions::are_as_far(&self.positions().await?, &live) {
-            if Instant::now() > until {
-                return Err(Failed::NotInTime(
-                    "the rebuild does not catch up with the live tables",
-                ));
+        let ends = self.ends_now().await?;
+        let began = Instant::now();
+        loop {
+            let is_waited_for = began.elapsed() < PATIENCE_LIVE;
+            if reach(&self.positions().await?, &ends)
+                && (!is_waited_for || reach(&self.live_positions(known).await?, &ends))
+            {
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(Failed::NotInTime("the rebuild does not come to where its topics end"));
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(())
     }
 
     async fn hold(&self, number: i64, is_held: bool) -> Result<(), StoreError> {

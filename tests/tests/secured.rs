@@ -124,8 +124,9 @@ async fn secured_servers_let_in_who_has_what_they_want() {
     ];
     let read = process.send("GET", written.header("location"), &headers, "").await.unwrap();
     assert_eq!((read.status, read.version()), (StatusCode::OK, Some(1)), "{read:?}");
-    assert!(process.stop().success());
+    // A connection that a stop cuts off on its way may be told of.
     assert!(!process.log().contains("kafka client"), "nothing is refused: {}", process.log());
+    assert!(process.stop().success());
 
     // Topics that are there are used by who may not make any.
     let tenant = right.replace("sasl_username = \"almanac\"", "sasl_username = \"tenant\"");

@@ -1,6 +1,6 @@
 //! Cursors: where a page ended, bound to the filters it was made with. Opaque to clients.
 
-use almanac_edge::{Problem, ProblemType};
+use almanac_edge::{Problem, ProblemType, query::Parameters};
 use std::{fmt::Display, str::FromStr};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,6 +13,20 @@ pub(super) fn next(filters: &str, key: Option<impl Display>) -> String {
 fn encode(filters: &str, key: &str) -> String {
     let text = format!("{:016x}{key}", xxh3_64(filters.as_bytes()));
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where the page before ended, of a request with these filters; `None` for the first page.
+pub(super) fn after<T: FromStr>(
+    parameters: &Parameters,
+    filters: &str,
+) -> Result<Option<T>, Problem> {
+    parameters.one("cursor")?.map(|cursor| decode(filters, cursor)).transpose()
+}
+
+/// The number of the first event of a page of an aggregate's history: they count from 1 without gaps.
+pub(super) fn first_event(parameters: &Parameters, id: &str) -> Result<u64, Problem> {
+    let after: Option<u64> = after(parameters, id)?;
+    Ok(after.unwrap_or_default().saturating_add(1))
 }
 
 /// The key of a cursor that was made with the same filters.

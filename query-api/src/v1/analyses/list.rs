@@ -62,10 +62,7 @@ async fn page(
 ) -> Result<Response, Problem> {
     let limit = parameters.limit()?;
     let bound = list.months();
-    let mut until: Option<String> = match parameters.one("cursor")? {
-        Some(text) => Some(cursor::decode(&bound, text)?),
-        None => None,
-    };
+    let mut until: Option<String> = cursor::after(parameters, &bound)?;
     let _turn = state.turn(headers).await?;
     let newest = until.as_deref().and_then(month_at);
     let mut months = months(state, &bound).await?;

@@ -28,10 +28,7 @@ pub(super) async fn steps(
     let completed = state.completed(&id, &headers).await?;
     let task = parameters.one("task")?.ok_or_else(|| bad("task", "it is required"))?.to_owned();
     let bound = format!("{}/{task}", completed.id);
-    let from = match parameters.one("cursor")? {
-        Some(text) => cursor::decode::<usize>(&bound, text)?,
-        None => 0,
-    };
+    let from: usize = cursor::after(&parameters, &bound)?.unwrap_or_default();
     let page = state.computed(completed, state.options.wait, move |loaded, analyst| {
         let place = loaded.schedule.tasks.iter().position(|one| one.id == task)?;
         let steps = analyst.steps(place);

@@ -97,10 +97,7 @@ async fn months(
 ) -> Result<Response, Problem> {
     let parameters = Parameters::parse(query.as_deref(), &["limit", "cursor"])?;
     let limit = parameters.limit()?;
-    let after: Option<String> = match parameters.one("cursor")? {
-        Some(text) => Some(cursor::decode(&id, text)?),
-        None => None,
-    };
+    let after: Option<String> = cursor::after(&parameters, &id)?;
     let _turn = state.turn(&headers).await?;
     let is_first = after.is_none();
     let page = page(&state, &id, after, limit).await.map_err(|error| store_problem(&error))?;

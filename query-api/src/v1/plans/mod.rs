@@ -135,11 +135,7 @@ async fn history(
     let parameters = Parameters::parse(query.as_deref(), &["limit", "cursor"])?;
     let limit = parameters.limit()?;
     let id = parse_id(&id)?;
-    let first = match parameters.one("cursor")? {
-        // Events are numbered from 1 without gaps.
-        Some(text) => cursor::decode::<u64>(&id, text)?.saturating_add(1),
-        None => 1,
-    };
+    let first = cursor::first_event(&parameters, &id)?;
     let bucket = |sequence| history_bucket(&id, sequence);
     let (table, range) = (&state.tables.history, (first, limit));
     let page = pages::page(&state, table, bucket, &id, range, shown).await?;

@@ -234,10 +234,7 @@ pub(crate) async fn list(
     let limit = parameters.limit()?;
     let asked = Asked::parse(&parameters)?;
     let bound = filters_text(query);
-    let after: Option<Uuid> = match parameters.one("cursor")? {
-        Some(text) => Some(cursor::decode(&bound, text)?),
-        None => None,
-    };
+    let after: Option<Uuid> = cursor::after(&parameters, &bound)?;
     // What most ask for is one partition from its beginning: those rows are kept joined.
     let single = match &asked.questions[..] {
         [single] if after.is_none() && asked.is_answered_by_tables() => Some(single),

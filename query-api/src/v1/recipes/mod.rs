@@ -201,10 +201,7 @@ async fn history(
     let newest = state.cache.document(&state, id).await?.ok_or_else(missing)?;
     let access = allowed(&state, &newest, &headers)?;
     let id = id.to_string();
-    let first = match parameters.one("cursor")? {
-        Some(text) => cursor::decode::<u64>(&id, text)?.saturating_add(1),
-        None => 1,
-    };
+    let first = cursor::first_event(&parameters, &id)?;
     let bucket = |version| history_bucket(&id, version);
     let shown = |row: &str| Some(format!("{}}}", row.split_once(RECIPE)?.0));
     let (table, range) = (&state.tables.history, (first, limit));

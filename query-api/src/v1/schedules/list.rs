@@ -39,10 +39,7 @@ pub(super) async fn list(
             (&state.tables.by_owner, vec![partition.clone()], format!("owner/{partition}"))
         }
     };
-    let after: Option<String> = match parameters.one("cursor")? {
-        Some(text) => Some(cursor::decode(&bound, text)?),
-        None => None,
-    };
+    let after: Option<String> = cursor::after(&parameters, &bound)?;
     let _turn = state.turn(&headers).await?;
     // The one that the page before ended with is read once more, and passed over.
     let slice = Slice { from: after.clone(), limit: limit + 2, ..Slice::all() };

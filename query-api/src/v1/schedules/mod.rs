@@ -148,10 +148,7 @@ async fn history(
     let caller = state.identity.caller(&headers)?;
     let id = parse_id(&id, missing)?;
     state.readable(&id, &caller).await?;
-    let first = match parameters.one("cursor")? {
-        Some(text) => cursor::decode::<u64>(&id, text)?.saturating_add(1),
-        None => 1,
-    };
+    let first = cursor::first_event(&parameters, &id)?;
     let bucket = |version| history_bucket(&id, version);
     let page =
         pages::page(&state, &state.tables.history, bucket, &id, (first, limit), shown).await?;

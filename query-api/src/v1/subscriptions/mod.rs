@@ -86,10 +86,7 @@ async fn list(
     let caller = state.identity.caller(&headers)?;
     let owner = listed_owner(&parameters, &caller)?;
     let partition = owner_partition(owner.unwrap_or(&caller.subject));
-    let after: Option<String> = match parameters.one("cursor")? {
-        Some(text) => Some(cursor::decode(&partition, text)?),
-        None => None,
-    };
+    let after: Option<String> = cursor::after(&parameters, &partition)?;
     let _turn = state.turn(&headers).await?;
     // The one that the page before ended with is read once more, and passed over.
     let slice = Slice { from: after.clone(), limit: limit + 2, ..Slice::all() };
@@ -129,10 +126,7 @@ async fn deliveries(
     let id = parse_id(&id, missing)?;
     state.readable(&id, &caller).await?;
     let bound = format!("{id}/deliveries");
-    let after: Option<String> = match parameters.one("cursor")? {
-        Some(text) => Some(cursor::decode(&bound, text)?),
-        None => None,
-    };
+    let after: Option<String> = cursor::after(&parameters, &bound)?;
     let _turn = state.turn(&headers).await?;
     let now = Timestamp::now().as_millisecond();
     let (mut items, mut room, mut last) = (Vec::new(), state.answers.page(), None::<String>);

@@ -14,11 +14,11 @@ use almanac_read_store::StoreError;
 use almanac_schemas::files;
 use almanac_tables::{
     Projected, Source, hex,
-    positions::{self, Hold, Positions},
+    positions::{self, Ends, Hold, Positions, reach},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Between two looks at how far the partitions are.
@@ -143,15 +143,6 @@ pub(crate) async fn lead(
     }
 }
 
-/// By topic and partition.
-type Ends = BTreeMap<(String, u32), Offset>;
-
-/// Whether everything below these ends is folded.
-fn reach(positions: &Positions, ends: &Ends) -> bool {
-    let mut ends = ends.iter().filter(|(_, end)| **end > 0);
-    ends.all(|(place, end)| positions.get(place).is_some_and(|at| at.next_offset >= *end))
-}
-
 struct Leader<'a> {
     projector: &'a Projector,
     rebuilding: &'a Rebuilding,
@@ -245,15 +236,8 @@ impl Leader<'_> {
     }
 
     async fn ends_now(&self) -> Result<Ends, LogError> {
-        let mut ends = Ends::new();
-        for topic in self.projection().topics() {
-            let name = format!("{}{topic}", self.projector.prefix());
-            let (_, all) = positions::ends(self.log, &name).await?;
-            for (partition, end) in (0..).zip(all) {
-                ends.insert(((*topic).to_owned(), partition), end);
-            }
-        }
-        Ok(ends)
+        let topics = self.projection().topics();
+        positions::ends_of(self.log, self.projector.prefix(), topics).await
     }
 
     async fn positions(&self) -> Result<Positions, StoreError> {

@@ -132,6 +132,28 @@ pub async fn ends(log: &dyn EventLog, topic: &str) -> LogResult<(TopicId, Vec<Of
     Ok((described.id, ends))
 }
 
+/// Where topics end, by topic and partition.
+pub type Ends = BTreeMap<(&'static str, u32), Offset>;
+
+/// The same of several topics, whose names get the prefix.
+pub async fn ends_of(log: &dyn EventLog, prefix: &str, topics: &[&'static str]) -> LogResult<Ends> {
+    let mut found = Ends::new();
+    for topic in topics {
+        let (_, of_topic) = ends(log, &format!("{prefix}{topic}")).await?;
+        found.extend((0..).zip(of_topic).map(|(partition, end)| ((*topic, partition), end)));
+    }
+    Ok(found)
+}
+
+/// Whether everything below these ends is folded.
+pub fn reach(positions: &Positions, ends: &Ends) -> bool {
+    let mut ends = ends.iter().filter(|(_, end)| **end > 0);
+    ends.all(|((topic, partition), end)| {
+        let reached = positions.get(&((*topic).to_owned(), *partition));
+        reached.is_some_and(|at| at.next_offset >= *end)
+    })
+}
+
 /// All positions of a projection.
 pub async fn read(
     store: &dyn ReadStore,

@@ -1,10 +1,9 @@
 //! How old the events are that tables lack: the time of the first event behind each position, as the log
 //! has it. Of partitions that are behind only, and no longer than an answer may wait.
 
-use super::projections::Ends;
 use crate::state::ApiState;
 use almanac_event_log::{Offset, ReadLimit};
-use almanac_tables::positions::Positions;
+use almanac_tables::positions::{Ends, Positions};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use almanac_tables::{
     Edition,
     down::{self, Down},
     parked,
-    positions::{self, Positions},
+    positions::{self, Ends, Positions},
 };
 use axum::{
     extract::{Path, RawQuery, State},
@@ -21,7 +21,7 @@ use axum::{
 use http::HeaderMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 pub(super) async fn projections(
     State(state): State<Arc<ApiState>>,
@@ -135,20 +135,12 @@ pub(super) fn time(millis: i64) -> Value {
     time.map_or(Value::Null, |time| format!("{time:.3}").into())
 }
 
-pub(super) type Ends = BTreeMap<(&'static str, u32), u64>;
-
 pub(super) async fn ends(
     state: &ApiState,
     topics: &'static [&'static str],
 ) -> Result<Ends, Problem> {
-    let mut ends = Ends::new();
-    for topic in topics {
-        let name = format!("{}{topic}", state.options.prefix);
-        let read = positions::ends(&*state.log, &name).await;
-        let (_, of_topic) = read.map_err(|error| log_problem(&error))?;
-        ends.extend((0..).zip(of_topic).map(|(partition, end)| ((*topic, partition), end)));
-    }
-    Ok(ends)
+    let read = positions::ends_of(&*state.log, &state.options.prefix, topics).await;
+    read.map_err(|error| log_problem(&error))
 }
 
 pub(super) async fn read(

@@ -9,6 +9,7 @@ mod mender;
 mod metrics;
 mod organizers;
 mod pace;
+mod parking;
 mod places;
 mod plans;
 mod projection;

@@ -8,9 +8,10 @@ use crate::{
     faults::Failed,
     mender::Mender,
     metrics::{PartitionLabels, PartitionMetrics, ProjectorMetrics},
+    parking::REASON,
     projection::Projection,
     rebuild::{self, Rebuilding},
-    run::{REASON, Run},
+    run::Run,
 };
 use almanac_errors::chain;
 use almanac_event_log::{Durability, Excerpt, Isolation, Retention, TopicSpec};

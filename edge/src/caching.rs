@@ -66,9 +66,9 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(path: &str) -> Self {
+    /// `is_of_collection` says whether it is about things that are folded from events.
+    fn of(path: &str, is_of_collection: bool) -> Self {
         match path {
-            "/search" => return Self::Facts,
             "/v1/recipes/vocabulary" => return Self::Vocabulary,
             "/openapi.json" | "/asyncapi.json" | "/docs" => return Self::Documents,
             _ => {}
@@ -77,9 +77,7 @@ impl Kind {
             path.strip_prefix(prefix)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.']))
         };
-        let facts =
-            ["/v1/plans", "/v1/organizers", "/v1/recipes", "/v1/providers", "/v1/forecasts"];
-        if facts.into_iter().any(under) {
+        if is_of_collection {
             return Self::Facts;
         }
         if under("/problems") {
@@ -141,11 +139,14 @@ impl Caching {
     }
 
     pub(crate) fn asked(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Asked> {
-        (*method == Method::GET || *method == Method::HEAD).then(|| Asked {
-            kind: Kind::of(path),
-            has_identity: headers.contains_key(header::AUTHORIZATION),
-            has_token: headers.contains_key(CONSISTENCY_TOKEN),
-            about: self.surrogates.as_ref().and_then(|_| Key::of(path)),
+        (*method == Method::GET || *method == Method::HEAD).then(|| {
+            let about = Key::of(path);
+            Asked {
+                kind: Kind::of(path, about.is_some()),
+                has_identity: headers.contains_key(header::AUTHORIZATION),
+                has_token: headers.contains_key(CONSISTENCY_TOKEN),
+                about,
+            }
         })
     }
 

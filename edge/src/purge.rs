@@ -20,6 +20,7 @@ use prometheus_client::{
 };
 use queue::{Queue, Round};
 use reqwest::Url;
+use serde::{Deserialize, Serialize};
 use std::{
     convert::Infallible,
     fmt,
@@ -29,7 +30,8 @@ use std::{
 use tokio::sync::Notify;
 
 /// Where a cache looks for the keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Form {
     /// In the header that answers have as well.
     Header,
@@ -126,9 +128,7 @@ impl PurgeMetrics {
 
 /// Where a cache takes purges.
 pub fn url(address: &Address) -> Result<Url, PurgeError> {
-    let url = Url::parse(address.expose()).ok();
-    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.ok_or_else(|| PurgeError::Address(address.clone()))
+    address.web().map_err(|_| PurgeError::Address(address.clone()))
 }
 
 struct Cache {

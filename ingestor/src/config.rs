@@ -2,7 +2,7 @@
 
 use crate::forecasts::kinds::{DEFAULT_MODELS, ForecastKind, kind_of};
 use almanac_domain::{plans::PlanIdentity, weather::Variable};
-use almanac_secrets::{Address, Secret};
+use almanac_secrets::{Address, NoWebAddress, Secret};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -267,10 +267,9 @@ impl ProviderConfig {
     }
 
     fn check_address(&self, name: &str, address: &Address) -> Result<(), ConfigError> {
-        match url::Url::parse(address.expose()) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(()),
-            // The address is not told: keys stand in it.
-            Ok(_) => Err(self.wrong(format!("{name} is not http or https"))),
+        match address.web() {
+            Ok(_) => Ok(()),
+            Err(NoWebAddress::Scheme) => Err(self.wrong(format!("{name} is not http or https"))),
             Err(error) => Err(self.wrong(format!("{name}: {error}"))),
         }
     }

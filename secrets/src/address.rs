@@ -3,13 +3,32 @@
 use crate::MASK;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
+use url::Url;
 
 /// The address of a server, or several with commas between.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Address(String);
 
+/// Why an address leads to no web server. The address itself is not told: keys stand in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWebAddress {
+    #[error("it is not http or https")]
+    Scheme,
+    #[error(transparent)]
+    Url(#[from] url::ParseError),
+}
+
 impl Address {
+    /// The address of a web server.
+    pub fn web(&self) -> Result<Url, NoWebAddress> {
+        let url = Url::parse(&self.0)?;
+        match matches!(url.scheme(), "http" | "https") && url.has_host() {
+            true => Ok(url),
+            false => Err(NoWebAddress::Scheme),
+        }
+    }
+
     /// The address as it is used, secrets included.
     pub fn expose(&self) -> &str {
         &self.0
@@ -175,6 +194,17 @@ mod tests {
             ),
         ] {
             assert_eq!(masked_within(text), shown);
+        }
+    }
+
+    #[test]
+    fn web_addresses_are_told_from_others() {
+        let web = |text: &str| Address::from(text).web();
+        assert_eq!(web("https://u:p@host/path?k=1").unwrap().host_str(), Some("host"));
+        assert_eq!(web("ftp://host/").unwrap_err(), NoWebAddress::Scheme);
+        for text in ["", "host:9092", "http://", "varnish"] {
+            let error = web(text).unwrap_err().to_string();
+            assert!(!error.is_empty() && (text.is_empty() || !error.contains(text)), "{error}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod kept;
 mod seal;
 mod within;
 
-pub use address::{Address, masked, masked_within};
+pub use address::{Address, NoWebAddress, masked, masked_within};
 pub use kept::Kept;
 pub use seal::{SealError, SealingKey, write_once};
 pub use within::without_secrets;

@@ -17,7 +17,7 @@ pub(crate) struct PurgeConfig {
     /// Each is told of every change. Without any, nothing is told.
     pub(crate) caches: Vec<Address>,
     pub(crate) method: String,
-    pub(crate) form: PurgeForm,
+    pub(crate) form: Form,
     /// For a cache to answer.
     #[serde(with = "humantime_serde")]
     pub(crate) timeout: Duration,
@@ -39,19 +39,12 @@ pub(crate) struct PurgeConfig {
     pub(crate) header_files: BTreeMap<String, PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum PurgeForm {
-    Header,
-    Tags,
-}
-
 impl Default for PurgeConfig {
     fn default() -> Self {
         Self {
             caches: Vec::new(),
             method: "PURGE".to_owned(),
-            form: PurgeForm::Header,
+            form: Form::Header,
             timeout: Duration::from_secs(5),
             keys_per_request: 64,
             gather: Duration::from_millis(100),
@@ -84,10 +77,7 @@ impl PurgeConfig {
             caches: self.caches.clone(),
             method: self.method()?,
             headers: self.header_files.iter().map(header).collect::<anyhow::Result<_>>()?,
-            form: match self.form {
-                PurgeForm::Header => Form::Header,
-                PurgeForm::Tags => Form::Tags,
-            },
+            form: self.form,
             timeout: self.timeout,
             keys_per_request: self.keys_per_request,
             gather: self.gather,
@@ -123,7 +113,7 @@ impl Config {
             bail!("http.purge.caches needs http.surrogate_key_header: answers must say their keys");
         };
         let longest = purge.keys_per_request * (surrogates.longest() + 1);
-        if purge.form == PurgeForm::Header && longest > MAX_HEADER {
+        if purge.form == Form::Header && longest > MAX_HEADER {
             bail!(
                 "http.purge.keys_per_request: so many keys may have {longest} bytes, and caches take \
                  {MAX_HEADER} in a header"

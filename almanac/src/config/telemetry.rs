@@ -63,9 +63,8 @@ impl OtlpConfig {
         let Some(endpoint) = self.endpoint.as_ref().filter(|endpoint| !endpoint.is_empty()) else {
             return Ok(None);
         };
-        let mut url = match Url::parse(endpoint.expose()) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
-            _ => bail!("telemetry.otlp.endpoint {endpoint} is no http or https URL"),
+        let Ok(mut url) = endpoint.web() else {
+            bail!("telemetry.otlp.endpoint {endpoint} is no http or https URL");
         };
         if url.path() == "/" {
             url.set_path(PATH);

@@ -4,6 +4,8 @@ mod bounded;
 mod otlp;
 mod throttle;
 mod traced;
+#[cfg(test)]
+mod written;
 
 pub(crate) use otlp::Spans;
 pub(crate) use throttle::{Throttle, WINDOW};

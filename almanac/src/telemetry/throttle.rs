@@ -145,21 +145,8 @@ impl Visit for Message {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
+    use crate::telemetry::written::Written;
     use tracing_subscriber::{fmt, prelude::*};
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn a_place_says_so_much_within_a_window_and_how_much_more_there_was() {
@@ -185,7 +172,7 @@ mod tests {
             (0..2).for_each(say);
             throttle.begin_window();
         });
-        let text = String::from_utf8(written.0.lock().clone()).unwrap();
+        let text = written.text();
         let count = |part: &str| text.lines().filter(|line| line.contains(part)).count();
         let said = "WARN almanac::telemetry::throttle::tests: not answered";
         assert_eq!(count(said), 3 + 2, "{text}");

@@ -43,25 +43,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::written::Written;
     use almanac_traces::{Hop, Parent};
-    use parking_lot::Mutex;
     use serde_json::Value;
-    use std::{io, sync::Arc};
     use tracing::instrument::WithSubscriber;
     use tracing_subscriber::{fmt, prelude::*};
-
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[tokio::test]
     async fn lines_name_the_span_that_they_are_written_in() {
@@ -79,7 +65,7 @@ mod tests {
         }
         .with_subscriber(log)
         .await;
-        let lines = String::from_utf8(written.0.lock().clone()).unwrap();
+        let lines = written.text();
         let lines: Vec<Value> =
             lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let [before, within, after] = &lines[..] else { panic!("{lines:?}") };

@@ -21,6 +21,11 @@ pub(crate) fn text(text: &str) {
     ended(io::stdout().write_all(text.as_bytes()));
 }
 
+/// Beside what a command prints: a line on the standard error.
+pub(crate) fn tell(line: &str) {
+    eprintln!("{line}");
+}
+
 /// For what somebody follows: what was said is not kept back.
 pub(crate) fn flush() {
     ended(io::stdout().flush());

@@ -1,5 +1,6 @@
 //! How far long work is, on the standard error: a bar where a person watches, otherwise a line now and then.
 
+use crate::say::tell;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::IsTerminal,
@@ -41,15 +42,15 @@ impl Progress {
                 bar.set_position(done.min(all));
                 bar.set_message(line());
             }
-            None => eprintln!("{}", line()),
+            None => tell(&line()),
         }
     }
 
     /// A line that stays.
     pub(crate) fn tell(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| tell(line)),
+            None => tell(line),
         }
     }
 }

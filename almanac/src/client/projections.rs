@@ -8,7 +8,10 @@ use super::{
     progress::Progress,
     show::{items, text},
 };
-use crate::{config::Config, say::say};
+use crate::{
+    config::Config,
+    say::{say, tell},
+};
 use anyhow::bail;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -289,11 +292,6 @@ pub(crate) async fn run(projections: &Projections, config: &Config) -> anyhow::R
             Ok(())
         }
     }
-}
-
-/// Beside what a command prints.
-fn tell(line: &str) {
-    eprintln!("{line}");
 }
 
 fn summary(one: &Value) -> String {

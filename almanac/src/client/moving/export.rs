@@ -9,7 +9,7 @@ use crate::{
     client::{Client, Exit, Target, progress::Progress},
     config::Config,
     moving::{Line, Moved, Outline, Place},
-    say::say,
+    say::{say, tell},
 };
 use almanac_errors::chain;
 use anyhow::{Context, bail};
@@ -115,7 +115,7 @@ fn begin(export: &Export, folder: &Path, outline: &Outline) -> anyhow::Result<Ma
         for file in &under_way.files {
             file.check(folder).context("the export that was begun cannot go on")?;
         }
-        super::tell(&format!("going on behind {} records", under_way.records()));
+        tell(&format!("going on behind {} records", under_way.records()));
         return Ok(under_way);
     }
     match (Manifest::read(folder)?, &export.since) {

@@ -14,7 +14,7 @@ use crate::{
         Line, Moved,
         import::{Asked, Came, State, Whole},
     },
-    say::say,
+    say::{say, tell},
 };
 use almanac_errors::chain;
 use almanac_schemas::commands::REPLIES;
@@ -73,7 +73,7 @@ pub(crate) async fn run(import: &Import, config: &Config) -> anyhow::Result<()> 
         return Err(Exit::Refused(text).into());
     }
     let parts = parts(&manifest)?;
-    super::tell(&format!("checking {} files", manifest.files.len()));
+    tell(&format!("checking {} files", manifest.files.len()));
     // Of each file also whether it is what it should be, before anything comes in.
     for file in &manifest.files {
         file.check(folder)?;

@@ -16,8 +16,3 @@ fn is_refused(error: &anyhow::Error, but: &[StatusCode]) -> bool {
     let is_it = |text: &str| but.iter().any(|status| text.starts_with(status.as_str()));
     matches!(error.downcast_ref(), Some(Exit::Refused(text)) if !is_it(text))
 }
-
-/// Beside what a command prints.
-fn tell(line: &str) {
-    eprintln!("{line}");
-}

@@ -1,13 +1,13 @@
 //! `almanac projections verify`: a certificate, recomputed.
 
-use super::{begin, tell, text, told, wait};
+use super::{begin, text, told, wait};
 use crate::{
     client::{
         Client,
         moving::certified::{Certified, certified, stays},
         read,
     },
-    say::say,
+    say::{say, tell},
 };
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};

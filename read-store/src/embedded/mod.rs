@@ -138,6 +138,14 @@ fn stopped(action: &'static str, folder: &Path, error: fjall::Error) -> StoreErr
     }
 }
 
+/// For fjall's own threads, which tell nobody when they are done. Blocks.
+fn wait_while(is_so: impl Fn() -> bool, at_most: Duration) {
+    let until = Instant::now() + at_most;
+    while is_so() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 fn keyspace_name(table: &Table) -> String {
     format!("{KEYSPACE_PREFIX}{table}")
 }
@@ -235,11 +243,8 @@ impl Inner {
             }
         }
         // Nothing else slows down whoever loads faster than files are merged.
-        let until = Instant::now() + MAX_MERGE_WAIT;
         let is_behind = || tables.iter().any(|(table, _)| table.l0_table_count() > MAX_L0_TABLES);
-        while is_behind() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_while(is_behind, MAX_MERGE_WAIT);
         Ok(())
     }
 
@@ -263,10 +268,7 @@ impl Inner {
                     .map_err(|error| storage_error("flush", &self.folder, error))?;
             }
         }
-        let until = Instant::now() + MAX_FLUSH_WAIT;
-        while is_full() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        wait_while(is_full, MAX_FLUSH_WAIT);
         Ok(())
     }
 

@@ -18,11 +18,10 @@ rm -rf "$out/profiles"
 export CARGO_TARGET_DIR=$out RUSTFLAGS="-C instrument-coverage"
 export LLVM_PROFILE_FILE="$PWD/$out/profiles/%p-%m.profraw"
 case $out in /*) LLVM_PROFILE_FILE=$out/profiles/%p-%m.profraw ;; esac
-cargo test --quiet --profile quick -p almanac-domain --lib --tests >"$out.log" 2>&1 || { cat "$out.log" >&2; exit 1; }
-binaries=()
+binaries=() objects=()
 while read -r binary; do
-  binaries+=(--object "$binary")
-done < <(cargo test --quiet --profile quick -p almanac-domain --lib --tests --no-run --message-format=json 2>/dev/null |
+  binaries+=("$binary") objects+=(--object "$binary")
+done < <(cargo test --quiet --profile quick -p almanac-domain --lib --tests --no-run --message-format=json |
   python3 -c '
 import json, sys
 for line in sys.stdin:
@@ -30,9 +29,14 @@ for line in sys.stdin:
     if found.get("executable"):
         print(found["executable"])
 ')
+[ ${#binaries[@]} -gt 0 ] || { echo "coverage: the tests of the domain do not compile" >&2; exit 1; }
+for binary in "${binaries[@]}"; do
+  # Where cargo would run it, too.
+  (cd domain && "$binary" --quiet) >"$out.log" 2>&1 || { cat "$out.log" >&2; exit 1; }
+done
 "$tools/llvm-profdata" merge --sparse "$out"/profiles/*.profraw -o "$out/domain.profdata"
 cov() {
-  "$tools/llvm-cov" "$1" "${@:2}" "${binaries[@]}" --instr-profile="$out/domain.profdata" --sources domain/src
+  "$tools/llvm-cov" "$1" "${@:2}" "${objects[@]}" --instr-profile="$out/domain.profdata" --sources domain/src
 }
 cov report --show-region-summary=false --show-branch-summary=false
 cov export --summary-only >"$out/summary.json"

@@ -35,14 +35,18 @@ fn run(installation: &Installation, arguments: &[&str], code: i32) -> String {
     text(&output)
 }
 
+/// What a dry run of a projection says of it.
+fn dry_run(installation: &Installation, name: &str) -> Vec<u8> {
+    let rebuild = ["projections", "rebuild", name, "--dry-run", "--json", "--events-per-s", "0"];
+    let output = installation.command("up", &rebuild);
+    assert!(output.status.success(), "{name}: {}", text(&output));
+    output.stdout
+}
+
 /// Rows and digests of all projections, each folded anew and held against the live tables.
 fn digests(installation: &Installation) -> BTreeMap<&'static str, Value> {
     let of = |name| {
-        let rebuild =
-            ["projections", "rebuild", name, "--dry-run", "--json", "--events-per-s", "0"];
-        let output = installation.command("up", &rebuild);
-        assert!(output.status.success(), "{name}: {}", text(&output));
-        let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let outcome: Value = serde_json::from_slice(&dry_run(installation, name)).unwrap();
         assert_eq!(outcome["different_rows"], 0, "{name}: {outcome}");
         (name, outcome["certificate"]["rebuilt"].clone())
     };
@@ -51,11 +55,8 @@ fn digests(installation: &Installation) -> BTreeMap<&'static str, Value> {
 
 /// The certificate of a projection as it is now, in a file.
 fn certificate(installation: &Installation, name: &str) -> PathBuf {
-    let rebuild = ["projections", "rebuild", name, "--dry-run", "--json", "--events-per-s", "0"];
-    let output = installation.command("up", &rebuild);
-    assert!(output.status.success(), "{name}: {}", text(&output));
     let file = installation.folder().join(format!("{name}.json"));
-    std::fs::write(&file, output.stdout).unwrap();
+    std::fs::write(&file, dry_run(installation, name)).unwrap();
     file
 }
 

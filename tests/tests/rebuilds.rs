@@ -55,6 +55,64 @@ async fn act(process: &Process, id: &str, verb: &str) -> Value {
     body
 }
 
+/// Writes and reads its own writes all the time, until it sees something wrong.
+struct Client {
+    stop: Arc<AtomicBool>,
+    reads: Arc<AtomicUsize>,
+    run: tokio::task::JoinHandle<()>,
+}
+
+impl Client {
+    /// Writes a recipe at one process and reads it from each of some.
+    fn begin(writer: &Process, readers: &[&Process], id: &str) -> Self {
+        let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let address = |process: &Process| process.url(&format!("/v1/recipes/{id}"));
+        let writes: String = address(writer);
+        let readers: Vec<String> = readers.iter().map(|process| address(process)).collect();
+        let run = {
+            let (stop, reads) = (stop.clone(), reads.clone());
+            tokio::spawn(async move {
+                let http = almanac_tests::process::client();
+                while !stop.load(Ordering::SeqCst) {
+                    let number = reads.load(Ordering::SeqCst);
+                    let body = recipe(&format!("name {number}"), "salt");
+                    let written = http.put(&writes).body(body).send().await.unwrap();
+                    assert_eq!(written.status(), StatusCode::OK);
+                    let token = written.headers()["consistency-token"].clone();
+                    let written: Value = written.json().await.unwrap();
+                    for address in &readers {
+                        let read = http.get(address).header("consistency-token", &token);
+                        let read = read.header("prefer", "handling=strict, wait=20");
+                        let read = read.send().await.unwrap();
+                        let (status, found) = (read.status(), read.text().await.unwrap());
+                        assert_eq!(status, StatusCode::OK, "{address}: {found}");
+                        let found: Value = serde_json::from_str(&found).unwrap();
+                        let (found, written) = (&found["version"], &written["version"]);
+                        assert_eq!(found, written, "{address}: an old answer to a token");
+                    }
+                    reads.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        };
+        Self { stop, reads, run }
+    }
+
+    async fn goes_on(&self, process: &Process) {
+        let before = self.reads.load(Ordering::SeqCst);
+        process
+            .until("reads after it", || async {
+                assert!(!self.run.is_finished(), "the client saw something wrong");
+                (self.reads.load(Ordering::SeqCst) > before + 5).then_some(())
+            })
+            .await;
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.run.await.unwrap();
+    }
+}
+
 async fn switched_and_rolled_back(engine: Engine) {
     let installation = Installation::new(engine);
     let mut process = installation.up().await;
@@ -62,29 +120,7 @@ async fn switched_and_rolled_back(engine: Engine) {
     for number in 0..20 {
         create(&process, &format!("recipe {number}")).await;
     }
-    // Somebody writes and reads his own writes all the time.
-    let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let address = process.url(&format!("/v1/recipes/{id}"));
-    let client = {
-        let (stop, reads) = (stop.clone(), reads.clone());
-        tokio::spawn(async move {
-            let http = almanac_tests::process::client();
-            let mut version = 1;
-            while !stop.load(Ordering::SeqCst) {
-                let body = recipe(&format!("name {version}"), "salt");
-                let written = http.put(&address).body(body).send().await.unwrap();
-                assert_eq!(written.status(), StatusCode::OK);
-                version += 1;
-                let token = written.headers()["consistency-token"].clone();
-                let read = http.get(&address).header("consistency-token", token);
-                let read = read.header("prefer", "handling=strict, wait=20").send().await.unwrap();
-                assert_eq!(read.status(), StatusCode::OK);
-                let found: Value = read.json().await.unwrap();
-                assert_eq!(found["version"], version, "an old answer to a token");
-                reads.fetch_add(1, Ordering::SeqCst);
-            }
-        })
-    };
+    let client = Client::begin(&process, &[&process], &id);
     let rebuilt = rebuild(&process, json!({"reason": "to see it work", "events_per_s": 0})).await;
     let (status, refused) =
         post(&process, "/v1/admin/projections/recipes/rebuilds", json!({"reason": "x"})).await;
@@ -96,21 +132,13 @@ async fn switched_and_rolled_back(engine: Engine) {
     for (verb, serves) in [("activate", true), ("rollback", false), ("activate", true)] {
         act(&process, &rebuilt, verb).await;
         until(&process, &rebuilt, verb, |one| one["serving"] == serves).await;
-        let before = reads.load(Ordering::SeqCst);
-        let reads = &reads;
-        process
-            .until("reads after it", || async move {
-                (reads.load(Ordering::SeqCst) > before + 5).then_some(())
-            })
-            .await;
-        assert!(!client.is_finished(), "the client saw something wrong");
+        client.goes_on(&process).await;
         // The tables say nothing of what else may be done at an address.
         let address = "/v1/recipes/01980000-0000-7000-8000-000000000000";
         let options = process.send("OPTIONS", address, &[], "").await.unwrap();
         assert_eq!(options.headers["allow"], "GET,HEAD,PUT,PATCH,DELETE");
     }
-    stop.store(true, Ordering::SeqCst);
-    client.await.unwrap();
+    client.end().await;
     // After a restart reads come from the same tables.
     process.kill();
     drop(process);
@@ -138,6 +166,55 @@ async fn a_rebuild_is_switched_to_and_rolled_back_under_writes_on_the_cluster() 
 }
 
 /// Killed in each state on its way, a rebuild goes on where it stood.
+/// Each query API switches by itself: one that is stopped, while others switch and the tables before are dropped,
+/// switches when it goes on, and answers in between as before or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn query_apis_switch_one_after_the_other() {
+    let installation = Installation::new(Engine::Cluster);
+    let first = installation.up().await;
+    let second = installation.start("query-api", "second");
+    second.ready().await;
+    let (id, token) = create(&first, "first").await;
+    let client = Client::begin(&first, &[&first, &second], &id);
+    let request = json!({"reason": "two of them", "events_per_s": 0});
+    let rebuilt = rebuild(&first, request).await;
+    for process in [&first, &second] {
+        until(process, &rebuilt, "ready", |one| one["state"] == "ready").await;
+    }
+    for (verb, serves) in [("activate", true), ("rollback", false)] {
+        act(&first, &rebuilt, verb).await;
+        for process in [&first, &second] {
+            until(process, &rebuilt, verb, |one| one["serving"] == serves).await;
+        }
+        client.goes_on(&first).await;
+    }
+    client.end().await;
+
+    second.signal("STOP");
+    act(&first, &rebuilt, "activate").await;
+    until(&first, &rebuilt, "activate", |one| one["serving"] == true).await;
+    act(&first, &rebuilt, "drop").await;
+    until(&first, &rebuilt, "dropped", |one| one["dropped"] == true).await;
+    let client = Client::begin(&first, &[&first], &id);
+    client.goes_on(&first).await;
+    client.end().await;
+    second.signal("CONT");
+    let read = [("consistency-token", token.as_str()), ("prefer", "handling=strict, wait=20")];
+    let path = format!("/v1/recipes/{id}");
+    second
+        .until("the switch of the second", || async {
+            let answer = second.send("GET", &path, &read, "").await.unwrap();
+            let is_told = [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE];
+            assert!(is_told.contains(&answer.status), "{answer:?}");
+            let (_, found) = second.get(&format!("/v1/admin/rebuilds/{rebuilt}")).await;
+            (found["serving"] == true).then_some(())
+        })
+        .await;
+    let client = Client::begin(&first, &[&first, &second], &id);
+    client.goes_on(&first).await;
+    client.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_outlives_the_process_in_each_state() {
     let installation = Installation::new(Engine::Embedded);

@@ -30,7 +30,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(
     config: &Config,
     topics: &[TopicSpec],
-    shutdown: &CancellationToken,
+    waiting: &Waiting,
     background: &tokio::runtime::Handle,
 ) -> anyhow::Result<Opened> {
     let (log, store): (Arc<dyn EventLog>, Arc<dyn ReadStore>) = match config.engine {
@@ -51,30 +51,30 @@ pub(crate) async fn open(
             let log =
                 KafkaLog::connect(config.kafka.options(&config.topic_prefix, &config.instance())?)?;
             let connect = || ScyllaStore::connect(&options);
-            let store = wait_for(&what, connect, store_is_outage, shutdown).await?;
+            let store = wait_for(&what, connect, store_is_outage, waiting).await?;
             (Arc::new(log), Arc::new(store))
         }
     };
     let what = format!("kafka at {}", config.kafka.bootstrap_servers);
     let ensure = || log.ensure_topics(topics);
-    wait_for(&what, ensure, log_is_outage, shutdown).await?;
+    wait_for(&what, ensure, log_is_outage, waiting).await?;
     let registry = registry(config)?;
     let name = registry_name(config);
     // Before anything is registered: what is to be brought back needs its ids.
     let check = || lineage::check(&*log, &*registry, &name, &config.topic_prefix);
-    wait_for(&format!("{what} and {name}"), check, LineageError::is_outage, shutdown).await?;
-    let codec = Arc::new(codec(config, registry, shutdown).await?);
+    wait_for(&format!("{what} and {name}"), check, LineageError::is_outage, waiting).await?;
+    let codec = Arc::new(codec(config, registry, waiting).await?);
     Ok(Opened { log, store, codec })
 }
 
 async fn codec(
     config: &Config,
     registry: Arc<dyn Registry>,
-    shutdown: &CancellationToken,
+    waiting: &Waiting,
 ) -> anyhow::Result<Codec> {
     let what = registry_name(config);
     let make = || Codec::new(registry.clone());
-    wait_for(&what, make, almanac_schemas::CodecError::is_outage, shutdown).await
+    wait_for(&what, make, almanac_schemas::CodecError::is_outage, waiting).await
 }
 
 pub(crate) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Registry>> {
@@ -121,11 +121,11 @@ pub(crate) struct Asking {
     store: String,
     /// A disk that fails does not come back.
     are_servers: bool,
-    shutdown: CancellationToken,
+    waiting: Waiting,
 }
 
 impl Asking {
-    pub(crate) fn new(config: &Config, shutdown: &CancellationToken) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, waiting: &Waiting) -> anyhow::Result<Self> {
         let (log, store) = match config.engine {
             Engine::Embedded => {
                 ("the log on this disk".to_owned(), "the tables on this disk".to_owned())
@@ -141,7 +141,7 @@ impl Asking {
             }
         };
         let are_servers = config.engine == Engine::Cluster;
-        Ok(Self { log, store, are_servers, shutdown: shutdown.clone() })
+        Ok(Self { log, store, are_servers, waiting: waiting.clone() })
     }
 
     pub(crate) async fn log<T, F>(&self, attempt: impl FnMut() -> F) -> anyhow::Result<T>
@@ -149,7 +149,7 @@ impl Asking {
         F: Future<Output = Result<T, LogError>>,
     {
         let is_outage = |error: &LogError| self.are_servers && log_is_outage(error);
-        wait_for(&self.log, attempt, is_outage, &self.shutdown).await
+        wait_for(&self.log, attempt, is_outage, &self.waiting).await
     }
 
     pub(crate) async fn store<T, F>(&self, attempt: impl FnMut() -> F) -> anyhow::Result<T>
@@ -157,7 +157,7 @@ impl Asking {
         F: Future<Output = Result<T, StoreError>>,
     {
         let is_outage = |error: &StoreError| self.are_servers && store_is_outage(error);
-        wait_for(&self.store, attempt, is_outage, &self.shutdown).await
+        wait_for(&self.store, attempt, is_outage, &self.waiting).await
     }
 
     /// What needs both.
@@ -173,19 +173,28 @@ impl Asking {
                 }
         };
         let what = format!("{} and {}", self.log, self.store);
-        wait_for(&what, attempt, is_outage, &self.shutdown).await
+        wait_for(&what, attempt, is_outage, &self.waiting).await
     }
 }
 
 /// How long all attempts may take before it is said what is waited for, whatever they say.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Tries again until it works, saying what is waited for; gives up on what time does not mend.
+/// How long a start waits for each server.
+#[derive(Clone)]
+pub(crate) struct Waiting {
+    /// Zero for as long as it takes.
+    pub(crate) most: Duration,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Tries again until it works, saying what is waited for; gives up on what time does not mend, and when the
+/// time to wait is over.
 pub(crate) async fn wait_for<T, E: Display + std::error::Error + Send + Sync + 'static, F>(
     what: &str,
     mut attempt: impl FnMut() -> F,
     is_outage: impl Fn(&E) -> bool,
-    shutdown: &CancellationToken,
+    waiting: &Waiting,
 ) -> anyhow::Result<T>
 where
     F: Future<Output = Result<T, E>>,
@@ -196,11 +205,19 @@ where
         tracing::info!("waiting for {what}");
         std::future::pending::<Infallible>().await
     };
-    tokio::pin!(said);
+    let over = async {
+        match waiting.most {
+            Duration::ZERO => std::future::pending().await,
+            most => tokio::time::sleep(most).await,
+        }
+    };
+    tokio::pin!(said, over);
+    let mut last = None;
     loop {
         let error = tokio::select! {
-            () = shutdown.cancelled() => anyhow::bail!("stopped while waiting for {what}"),
+            () = waiting.shutdown.cancelled() => anyhow::bail!("stopped while waiting for {what}"),
             never = &mut said => match never {},
+            () = &mut over => return Err(gave_up(what, waiting.most, last)),
             result = attempt() => match result {
                 Ok(value) => return Ok(value),
                 Err(error) if is_outage(&error) => error,
@@ -208,10 +225,64 @@ where
             },
         };
         tracing::warn!(error = %chain(&error), "waiting for {what}");
+        last = Some(error);
         tokio::select! {
-            () = shutdown.cancelled() => {}
+            () = waiting.shutdown.cancelled() => {}
+            () = &mut over => return Err(gave_up(what, waiting.most, last)),
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(Duration::from_secs(5));
+    }
+}
+
+fn gave_up<E: std::error::Error + Send + Sync + 'static>(
+    what: &str,
+    waited: Duration,
+    last: Option<E>,
+) -> anyhow::Error {
+    let told = format!("gave up on {what} after {waited:?} (supervision.start_within)");
+    match last {
+        Some(error) => anyhow::Error::new(error).context(told),
+        None => anyhow::anyhow!("{told}: no answer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    const SHORT: Duration = Duration::from_millis(10);
+
+    fn waiting(most: Duration) -> Waiting {
+        Waiting { most, shutdown: CancellationToken::new() }
+    }
+
+    #[tokio::test]
+    async fn a_start_gives_up_on_a_server_in_time_and_names_it() {
+        let refused = async || Err::<(), _>(io::Error::other("connection refused"));
+        let error =
+            wait_for("kafka at k:9092", refused, |_| true, &waiting(SHORT)).await.unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "gave up on kafka at k:9092 after 10ms (supervision.start_within): connection refused"
+        );
+        let silent = || std::future::pending::<Result<(), io::Error>>();
+        let error = wait_for("kafka", silent, |_| true, &waiting(SHORT)).await.unwrap_err();
+        assert!(
+            format!("{error:#}").ends_with("(supervision.start_within): no answer"),
+            "{error:#}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_start_without_a_bound_waits_until_the_server_answers() {
+        let mut attempts = 0;
+        let late = || {
+            attempts += 1;
+            let answer = if attempts < 3 { Err(io::Error::other("away")) } else { Ok(attempts) };
+            std::future::ready(answer)
+        };
+        assert_eq!(wait_for("kafka", late, |_| true, &waiting(Duration::ZERO)).await.unwrap(), 3);
     }
 }

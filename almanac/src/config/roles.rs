@@ -293,18 +293,21 @@ pub(crate) struct SupervisionConfig {
     pub(crate) panics: usize,
     #[serde(with = "humantime_serde")]
     pub(crate) within: Duration,
+    /// How long a start waits for a server; then the process ends. Zero for as long as it takes.
+    #[serde(with = "humantime_serde")]
+    pub(crate) start_within: Duration,
 }
 
 impl Default for SupervisionConfig {
     fn default() -> Self {
         let RestartLimits { panics, within, .. } = RestartLimits::default();
-        Self { panics, within }
+        Self { panics, within, start_within: Duration::from_mins(30) }
     }
 }
 
 impl SupervisionConfig {
     pub(crate) fn limits(&self) -> RestartLimits {
-        let Self { panics, within } = *self;
+        let Self { panics, within, .. } = *self;
         RestartLimits { panics, within, ..RestartLimits::default() }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Role, surface, topics};
 use crate::{
     config::Config,
-    engine::{self, Asking, Opened},
+    engine::{self, Asking, Opened, Waiting},
     incarnations::Incarnations,
     moving::Holding,
     projecting::{self, Projecting},
@@ -172,8 +172,9 @@ pub(crate) async fn start(
     let claims = roles.iter().filter_map(|role| role.claim(config).transpose());
     let claims = claims.collect::<anyhow::Result<Vec<File>>>()?;
     let specs = topics(config);
-    let opened = engine::open(config, &specs, shutdown, background).await?;
-    let asking = Asking::new(config, shutdown)?;
+    let waiting = Waiting { most: config.supervision.start_within, shutdown: shutdown.clone() };
+    let opened = engine::open(config, &specs, &waiting, background).await?;
+    let asking = Asking::new(config, &waiting)?;
     let incarnations = asking.log(|| Incarnations::note(&opened.log, &specs)).await?;
     let operations = asking
         .log(|| Operations::open(opened.log.clone(), opened.codec.clone(), &config.topic_prefix));

@@ -2,20 +2,14 @@
 //! and what connections cost that ask nothing.
 
 use crate::{
+    feeds::scattered,
     line,
-    load::{Load, Starts, script_with, wrk},
-    median, percentile_99, resident_mb,
+    load::{Load, Starts, choosing_script_with, script_with, wrk},
+    resident_mb,
     search::{medians, serving},
 };
 use almanac_tests::{collector::Collector, process::Engine};
-use reqwest::StatusCode;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::process::Command;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -82,92 +76,79 @@ async fn cost(out: &mut String) {
     }
 }
 
-/// Lists of 500 plans cost the server far more than the client, so that one machine has room for both.
-const COSTLY: &str = "/v1/plans?sort=price&limit=500";
+const LISTS: u64 = 5_000;
+const CALLERS: u32 = 1_000;
+/// What an answer takes where it is not refused, in this part: subtracted from the pauses of callers.
+const ANSWER_MS: f64 = 45.0;
 
+/// Lists of 200 plans cost the server far more than the load generator, and a refusal far less than a list.
 async fn overload(out: &mut String) {
-    let (_folder, process) = serving(Engine::Embedded, PLANS, "limits.shed_above = \"50ms\"").await;
-    let url = process.url(COSTLY);
-    let peak = closed_loop(&url, 64, Duration::from_secs(8)).await;
-    let open = open_loop(&url, 2.0 * peak, Duration::from_secs(10)).await;
+    let (_folder, process) = serving(Engine::Embedded, PLANS, "limits.shed_above = \"5ms\"").await;
+    // Each has a core of its own, so that what is measured is not which of both gets the processor.
+    keep_to_core(process.id(), 0);
+    let base = process.url("");
+    let peak = [16, 64].map(|callers| asking(&base, callers, 0, 5).answered);
+    let peak = peak.into_iter().fold(0.0, f64::max);
+    let pause = f64::from(CALLERS) / (2.0 * peak) * 1_000.0 - ANSWER_MS;
+    asking(&base, CALLERS, pause as u64, 5);
+    let over = asking(&base, CALLERS, pause as u64, 20);
     line!(
         out,
-        "\nLists of 500 plans by price: 64 callers without a pause are answered {peak:.0} times a second. With twice as many requests a second, whoever is answered or not: {:.0} answers a second ({:.2} of that), {:.0} refusals; the answers' median is {:.0} ms, p99 {:.0} ms.\n",
-        open.answered,
-        open.answered / peak,
-        open.refused,
-        open.median_ms,
-        open.p99_ms
+        "\nLists of 200 plans by price, from {LISTS} times on, `limits.shed_above` 5 ms; the server has one core, the load the other. Callers without a pause are answered {peak:.0} times a second at most. {CALLERS} callers who ask again {pause:.0} ms after each answer or refusal, for 20 s: {:.0} requests a second ({:.1} times as many), {:.0} of them answered ({:.2} of the most), p99 of the answered below {:.0} ms.\n",
+        over.asked,
+        over.asked / peak,
+        over.answered,
+        over.answered / peak,
+        over.p99_ms
     );
 }
 
-async fn closed_loop(url: &str, callers: usize, time: Duration) -> f64 {
-    let answered = Arc::new(AtomicU64::new(0));
-    let until = Instant::now() + time;
-    let callers = (0..callers).map(|_| {
-        let (url, answered) = (url.to_owned(), answered.clone());
-        tokio::spawn(async move {
-            let client = reqwest::Client::builder().tcp_nodelay(true).build().unwrap();
-            while Instant::now() < until {
-                let answer = client.get(&url).send().await.unwrap();
-                let is_ok = answer.status() == StatusCode::OK;
-                if answer.bytes().await.is_ok() && is_ok {
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        })
-    });
-    for caller in callers.collect::<Vec<_>>() {
-        caller.await.unwrap();
-    }
-    answered.load(Ordering::Relaxed) as f64 / time.as_secs_f64()
-}
-
-struct Open {
+struct Asked {
+    asked: f64,
     answered: f64,
-    refused: f64,
-    median_ms: f64,
+    /// Of those that were answered, if refusals take no longer; otherwise it is less.
     p99_ms: f64,
 }
 
-/// So many requests a second, each in its time, however the ones before fare.
-async fn open_loop(url: &str, rate: f64, time: Duration) -> Open {
-    let client = reqwest::Client::builder()
-        .tcp_nodelay(true)
-        .timeout(Duration::from_secs(30))
-        .build()
-        .unwrap();
-    let (started, mut sent, mut requests) = (Instant::now(), 0_u64, tokio::task::JoinSet::new());
-    while started.elapsed() < time {
-        let due = (started.elapsed().as_secs_f64() * rate) as u64;
-        for _ in sent..due {
-            let request = client.get(url);
-            requests.spawn(async move {
-                let began = Instant::now();
-                let answer = request.send().await.ok()?;
-                let status = answer.status();
-                answer.bytes().await.ok()?;
-                Some((status, began.elapsed().as_secs_f64() * 1_000.0))
-            });
-        }
-        sent = due;
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    let (mut times, mut refused) = (Vec::new(), 0_u64);
-    while let Some(ended) = requests.join_next().await {
-        match ended.unwrap() {
-            Some((StatusCode::OK, took)) => times.push(took),
-            Some((StatusCode::SERVICE_UNAVAILABLE, _)) => refused += 1,
-            other => panic!("{other:?}"),
-        }
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    Open {
-        answered: times.len() as f64 / seconds,
-        refused: refused as f64 / seconds,
-        median_ms: median(times.clone()),
-        p99_ms: percentile_99(times),
-    }
+/// `wrk` on the second core, which counts what is answered with 200.
+fn asking(base: &str, callers: u32, pause_ms: u64, seconds: u32) -> Asked {
+    let paths: Vec<String> = (0..LISTS)
+        .map(|number| {
+            let start = 1_924_992_000 + scattered(number) % (600 * DAY);
+            let start = jiff::Timestamp::from_second(start.cast_signed()).unwrap();
+            format!("/v1/plans?sort=price&limit=200&starts_from={start}")
+        })
+        .collect();
+    let delay = format!("function delay() return {pause_ms} end\n");
+    let counting = "local threads = {}\nfunction setup(thread) table.insert(threads, thread) end\n\
+        answered = 0\nfunction response(status) if status == 200 then answered = answered + 1 end end\n\
+        function done(summary, latency)\n local ok = threads[1]:get('answered')\n\
+        print('asked', summary.requests / summary.duration * 1e6)\n\
+        print('answered', ok / summary.duration * 1e6)\n\
+        print('p99_ms', latency:percentile(100 - ok / summary.requests) / 1e3)\nend\n";
+    let more = if pause_ms > 0 { delay + counting } else { counting.to_owned() };
+    let script = choosing_script_with("lists", &paths, &more);
+    let output = Command::new("taskset")
+        .args(["-c", "1", "wrk", "-t1", "-c", &callers.to_string(), "-d"])
+        .arg(format!("{seconds}s"))
+        .arg("-s")
+        .arg(script)
+        .arg(base)
+        .output()
+        .expect("wrk and taskset (Debian: wrk, util-linux)");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figure = |name: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'));
+        rest.and_then(|figure| figure.parse().ok()).unwrap_or_else(|| panic!("{name}: {text}"))
+    };
+    Asked { asked: figure("asked"), answered: figure("answered"), p99_ms: figure("p99_ms") }
+}
+
+/// All threads of a process.
+fn keep_to_core(process: u32, core: u32) {
+    let run =
+        Command::new("taskset").args(["-acp", &core.to_string(), &process.to_string()]).output();
+    assert!(run.is_ok_and(|run| run.status.success()), "taskset: two cores and util-linux");
 }
 
 async fn idle(out: &mut String) {

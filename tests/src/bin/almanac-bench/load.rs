@@ -56,11 +56,16 @@ pub(crate) fn write_script(body: &str) -> PathBuf {
 
 /// A script that asks for these addresses, at random.
 pub(crate) fn choosing_script(name: &str, paths: &[String]) -> PathBuf {
+    choosing_script_with(name, paths, "")
+}
+
+/// The same with more lines of Lua.
+pub(crate) fn choosing_script_with(name: &str, paths: &[String], lines: &str) -> PathBuf {
     let list: Vec<String> = paths.iter().map(|path| format!("'{path}'")).collect();
     let text = format!(
         "math.randomseed(os.time())\nlocal paths = {{{}}}\nlocal requests = {{}}\n\
          init = function(args)\n for at, path in ipairs(paths) do requests[at] = wrk.format('GET', path) end\nend\n\
-         request = function()\n return requests[math.random(#requests)]\nend\n",
+         request = function()\n return requests[math.random(#requests)]\nend\n{lines}",
         list.join(",")
     );
     write(&name.replace(|one: char| !one.is_alphanumeric(), "-"), &text)

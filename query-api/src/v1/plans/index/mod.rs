@@ -323,10 +323,16 @@ impl<'s> Search<'s> {
         let mut found: Vec<Found<'s>> = scans
             .flat_map(|(scan, live)| scan.found().map(|row| Found(live.segment.plan(row))))
             .collect();
-        if self.scans.len() > 1 {
-            found.sort_by(|one, other| self.sorting.compare(&one.key(), &other.key()));
+        let compare =
+            |one: &Found<'_>, other: &Found<'_>| self.sorting.compare(&one.key(), &other.key());
+        // Each segment has found as many as are wanted in all: most are not worth sorting.
+        if found.len() > self.most {
+            found.select_nth_unstable_by(self.most, compare);
+            found.truncate(self.most);
         }
-        found.truncate(self.most);
+        if self.scans.len() > 1 {
+            found.sort_unstable_by(compare);
+        }
         found
     }
 }

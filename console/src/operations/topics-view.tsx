@@ -11,6 +11,7 @@ interface Topic {
   keeps: string;
   keeps_s: number | null;
   offsets: number;
+  offsets_per_s: number;
   partitions: { partition: number; start: number; stable_end: number; end: number }[];
 }
 
@@ -40,6 +41,9 @@ export function Topics() {
               <th scope="col" class="number">
                 Offsets
               </th>
+              <th scope="col" class="number" title="Of the last minute">
+                Offsets per second
+              </th>
               <th scope="col">Ends of partitions</th>
               <th scope="col">Open transactions</th>
             </tr>
@@ -58,6 +62,7 @@ export function Topics() {
                   </th>
                   <td class="nowrap">{kept(one)}</td>
                   <td class="number">{one.offsets.toLocaleString("en-GB")}</td>
+                  <td class="number">{one.offsets_per_s.toLocaleString("en-GB")}</td>
                   <td>
                     <code>{one.partitions.map((partition) => partition.end).join(" ")}</code>
                   </td>

@@ -10,11 +10,14 @@ use axum::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use http::HeaderMap;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Partitions that are asked about at once.
 const AT_ONCE: usize = 16;
+/// What a rate is of.
+const RECENT: SignedDuration = SignedDuration::from_mins(1);
 
 struct Kept {
     start: Offset,
@@ -45,6 +48,11 @@ pub(super) async fn described(state: &ApiState, spec: &TopicSpec) -> LogResult<V
         .buffered(AT_ONCE)
         .try_collect()
         .await?;
+    // Asked after the ends, a partition may have begun behind one of them.
+    let recent = (Timestamp::now() - RECENT).as_millisecond();
+    let recent = state.log.offsets_at(&spec.name, recent).await?;
+    let recent = partitions.iter().zip(recent).map(|(kept, at)| kept.end.saturating_sub(at));
+    let rate = recent.sum::<u64>() as f64 / RECENT.as_secs_f64();
     let offsets: u64 = partitions.iter().map(|kept| kept.end - kept.start.min(kept.end)).sum();
     let partitions: Vec<Value> = (0..)
         .zip(&partitions)
@@ -69,6 +77,7 @@ pub(super) async fn described(state: &ApiState, spec: &TopicSpec) -> LogResult<V
         "keeps_s": keeps_s,
         // Marks of transactions and what was compacted away count as well.
         "offsets": offsets,
+        "offsets_per_s": (rate * 100.0).round() / 100.0,
         "partitions": partitions,
     }))
 }

@@ -29,6 +29,8 @@ pub struct Noted {
     pub event_type: &'static str,
     pub target: String,
     pub reason: String,
+    /// The state of the same rebuild before it.
+    pub before: Option<String>,
     /// The state that followed.
     pub outcome: String,
 }
@@ -67,19 +69,20 @@ impl Known {
     pub(crate) fn take(&mut self, record: &str, event: &OperationEventRecord) {
         let (Some(known), Some(fact)) = (event.knowledge(record), fact_of(record)) else { return };
         // Of one projection they come in order; a reader that starts over may bring some twice.
-        let is_old = self
-            .newest
-            .get(&event.projection)
-            .is_some_and(|newest| newest.version >= known.version);
-        if is_old {
+        let newest = self.newest.get(&event.projection);
+        if newest.is_some_and(|newest| newest.version >= known.version) {
             return;
         }
+        let before = newest
+            .filter(|newest| newest.rebuild.request.id == event.rebuild_id)
+            .map(|newest| newest.rebuild.state.as_str().to_owned());
         self.note(Noted {
             time: known.updated_at,
             actor: event.actor.clone(),
             event_type: event_type(fact),
             target: format!("{}/{}", event.projection, event.rebuild_id),
             reason: event.reason.clone(),
+            before,
             outcome: event.state.clone(),
         });
         self.rebuilds.insert(event.rebuild_id.clone(), known.clone());
@@ -129,6 +132,7 @@ impl Known {
             event_type: event.event_type(),
             target: format!("import/{id}"),
             reason: reason.clone(),
+            before: None,
             outcome: outcome.to_owned(),
         });
     }
@@ -160,6 +164,7 @@ impl Known {
             event_type: mending::event_type(remedy, fact),
             target: target_of(&known),
             reason: event.reason.clone(),
+            before: None,
             outcome,
         });
         self.mendings.insert(known.id.clone(), Arc::new(known));
@@ -183,6 +188,7 @@ impl Known {
             event_type: pausing::event_type(&event),
             target: format!("providers/{}", event.provider),
             reason: event.reason.clone(),
+            before: None,
             outcome: if event.is_paused { "paused" } else { "resumed" }.to_owned(),
         });
         self.pausings.insert(event.provider.clone(), event);

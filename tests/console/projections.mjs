@@ -56,7 +56,20 @@ export async function projections(browser) {
   const audit = page.getByRole("list", { name: "What operators did" });
   await audit.getByText("it was only a try").waitFor();
   await audit.getByText("<b>slow</b>").waitFor();
+  for (const words of [
+    "Rebuild of plans was requested",
+    "Rebuild of plans was paused while it was hydrating",
+    "Rebuild of plans was resumed: paused → hydrating",
+    "Rebuild of plans: verifying → ready",
+    "Reads of plans were switched to the rebuilt tables",
+  ]) {
+    await audit.getByText(words).first().waitFor();
+  }
+  // What it is called elsewhere stands below.
+  await audit.getByText("generation.rolled_back").waitFor();
+  assert.equal(await audit.locator("strong").getByText(/\w\.\w/).count(), 0);
   await browser.holds("the audit");
+  await everyDeed(browser);
 
   await browser.go("/operations/topics");
   const topics = page.getByRole("region", { name: "Topics" });
@@ -68,6 +81,35 @@ export async function projections(browser) {
   await browser.go("/operations/providers/fever");
   await browser.sees("closed");
   await browser.holds("a provider");
+}
+
+/** All that operators and projectors can be told to have done, by the types of their events; and what only
+ *  a newer server can tell. */
+async function everyDeed(browser) {
+  const { page } = browser;
+  const types = await page.evaluate(async () => {
+    const { channels } = await (await fetch("/asyncapi.json")).json();
+    const type = (record) => record.replace(/(?<!^)[A-Z]/, ".$&").replace(/(?<=[a-z])[A-Z]/g, "_$&").toLowerCase();
+    return Object.keys(channels.operations_events.messages).map(type);
+  });
+  assert.ok(types.includes("generation.rolled_back") && types.includes("import.started"), String(types));
+  const target = (type) =>
+    ({ provider: "providers/fever", import: "import/1", redrive: "2 parked keys", discard: "recipes/<b>key</b>" })[type.split(".")[0]] ?? "plans/1";
+  const items = [...types, "moon.landed"].map((type) => ({
+    time: "2026-11-29T12:00:00.000Z", actor: "mary", action: type, type, target: target(type),
+    reason: "", before: null, outcome: type.endsWith("reported") ? "1 succeeded, 1 failed" : "ready",
+  }));
+  await page.route("**/v1/admin/audit?*", (route) => route.fulfill({ json: { items, next_cursor: null } }));
+  await browser.go("/operations/projections");
+  await browser.go("/operations/audit");
+  const audit = page.getByRole("list", { name: "What operators did" });
+  await audit.getByText("Redrive of 2 parked keys: 1 succeeded, 1 failed").waitFor();
+  await audit.getByText("Discard of the parked key <b>key</b> of recipes was requested").waitFor();
+  await audit.getByText("Import of an export was completed").waitFor();
+  const raw = await audit.locator("strong").getByText(/\w\.\w/).allInnerTexts();
+  assert.deepEqual(raw, ["moon.landed"], "a type has no words in console/src/operations/deeds.tsx");
+  await browser.holds("all that the audit can tell");
+  await page.unroute("**/v1/admin/audit?*");
 }
 
 async function start(page, reason, pace) {

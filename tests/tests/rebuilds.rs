@@ -153,6 +153,22 @@ async fn switched_and_rolled_back(engine: Engine) {
         .map(|item| item["action"].as_str().unwrap())
         .collect();
     assert_eq!(actions[..4], ["drop", "activate", "rollback", "activate"], "{audit}");
+    let way: Vec<[&Value; 3]> = audit["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| ["type", "before", "outcome"].map(|name| &item[name]))
+        .collect();
+    assert_eq!(
+        way[1..4],
+        [
+            ["generation.activated", "rolled_back", "active"],
+            ["generation.rolled_back", "active", "rolled_back"],
+            ["generation.activated", "ready", "active"],
+        ],
+        "{audit}"
+    );
+    assert!(way.last().is_some_and(|first| first[1].is_null()), "{audit}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

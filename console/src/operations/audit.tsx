@@ -1,25 +1,16 @@
 import { get, type List } from "../api";
-import { href } from "../route";
 import { inOwnZone } from "../time";
 import { useEvery, useLoad, useMore } from "../ui/load";
-import { Busy, Empty, Failed, spoken } from "../ui/parts";
+import { Busy, Empty, Failed } from "../ui/parts";
+import { type Deed, Told } from "./deeds";
 import { Head } from "./nav";
-
-interface Item {
-  time: string;
-  actor: string;
-  action: string;
-  target: string;
-  reason: string;
-  outcome: string;
-}
 
 const PATH = "/v1/admin/audit?limit=100";
 
 /** What operators did, and why, the newest first. */
 export function Audit() {
-  const loaded = useLoad(PATH, (signal) => get<List<Item>>(PATH, signal));
-  const more = useMore<Item>(PATH);
+  const loaded = useLoad(PATH, (signal) => get<List<Deed>>(PATH, signal));
+  const more = useMore<Deed>(PATH);
   useEvery(10_000, () => {
     // A list that was extended is left alone.
     if (more.pages.length === 0) loaded.again();
@@ -37,11 +28,10 @@ export function Audit() {
           {items.map((one, place) => (
             <li key={place}>
               <p>
-                <strong>{one.action}</strong> <Target of={one.target} />{" "}
-                <span class={one.outcome === "failed" ? "bad" : "quiet"}>{spoken(one.outcome)}</span>
+                <Told deed={one} />
               </p>
               <p class="small">
-                {inOwnZone(one.time)}, by {one.actor}
+                {inOwnZone(one.time)}, by {one.actor}, as <code>{one.type ?? one.action}</code> of <code>{one.target}</code>
               </p>
               {one.reason && <p>{one.reason}</p>}
             </li>
@@ -56,17 +46,6 @@ export function Audit() {
           </button>
         </p>
       )}
-    </>
-  );
-}
-
-/** A rebuild, most often: `projection/id`. */
-function Target({ of }: { of: string }) {
-  const [name, id] = of.split("/", 2);
-  if (!name || !id || !/^[0-9a-f-]{36}$/.test(id)) return <code>{of}</code>;
-  return (
-    <>
-      <a href={href(["operations", "rebuilds", id])}>{name}</a> <code class="small">{id}</code>
     </>
   );
 }

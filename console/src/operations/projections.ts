@@ -79,7 +79,7 @@ export const isUnderWay = (one: Rebuild): boolean =>
 /** Whether it changes without anybody doing anything. */
 export const isMoving = (one: Rebuild): boolean => ["hydrating", "lagging", "verifying"].includes(one.state);
 
-const STATES: Record<string, string> = {
+export const STATES: Record<string, string> = {
   hydrating: "reads the log from its start",
   lagging: "follows the log, behind the live tables",
   verifying: "is compared with the live tables",

@@ -33,8 +33,10 @@ fn item(noted: &Noted) -> Value {
         "time": format!("{:.3}", noted.time),
         "actor": noted.actor,
         "action": action(noted.event_type),
+        "type": noted.event_type,
         "target": noted.target,
         "reason": noted.reason,
+        "before": noted.before,
         "outcome": noted.outcome,
     })
 }

@@ -1,45 +1,95 @@
 import type { VNode } from "preact";
-import { useMemo, useRef } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { href } from "../route";
 import { age, clockOf, dateOf, inOwnZone, longDate, shortDate } from "../time";
 import { count } from "../ui/parts";
 import { isFresh } from "./freshness";
 import { byDay, type Plan, price, type Provider, type Sale, saleOf } from "./model";
 
-/** A day as it was shown last. */
+/** A browser lays out those parts of a day that are seen, whole: a part is about what a screen shows. */
+const PART = 30;
+/** Rows that are made in one frame. Others wait for the frames after it, so that none takes long. */
+const AT_ONCE = 60;
+
+interface Day {
+  date: string;
+  parts: Plan[][];
+}
+
+/** A part as it was shown last. */
 interface Shown {
   plans: Plan[];
   stale: string;
   /** Nothing of it changes with time before that. */
   until: number;
-  day: VNode;
+  node: VNode;
 }
 
-/** Thousands of rows are left alone until they change: a day that is shown as it was is the same node, which
- *  nobody looks into. */
+interface Section {
+  parts: VNode[];
+  plans: number;
+  node: VNode;
+}
+
+/** What is on the screen: parts by their first plan, days by their date. */
+interface Screen {
+  parts: Map<string, Shown>;
+  days: Map<string, Section>;
+  isWhole: boolean;
+}
+
+/** Thousands of rows are left alone until they change: a part that is shown as it was is the same node, and Preact
+ *  does not look into components' nodes that are the same. (Into elements' it does: hence the components here.) */
 export function Days({ plans, now, providers }: { plans: Plan[]; now: number; providers: Provider[] }) {
   const minute = Math.ceil(now / 60_000) * 60_000;
   const stale = providers.filter((one) => !isFresh(one, now)).map((one) => one.name);
   const of = stale.join("\n");
-  const shown = useRef(new Map<string, Shown>());
-  return useMemo(() => {
-    const days = new Map<string, Shown>();
-    for (const [date, ofDay] of byDay(plans)) {
-      const before = shown.current.get(date);
-      const isSame =
-        before?.stale === of &&
-        minute < before.until &&
-        before.plans.length === ofDay.length &&
-        ofDay.every((plan, place) => plan === before.plans[place]);
-      const again = (): Shown => {
-        const names = new Set(stale);
-        return { plans: ofDay, stale: of, until: changes(ofDay, minute, names), day: day(date, ofDay, minute, names) };
-      };
-      days.set(date, isSame ? before : again());
+  const days = useMemo(() => byDay(plans).map(([date, ofDay]): Day => ({ date, parts: parts(ofDay) })), [plans]);
+  const [frame, next] = useState(0);
+  const before = useRef<Screen>({ parts: new Map(), days: new Map(), isWhole: true });
+  const screen = useMemo(() => (before.current = drawn(days, before.current, minute, stale)), [days, of, minute, frame]);
+  useLayoutEffect(() => {
+    if (screen.isWhole) return;
+    const asked = requestAnimationFrame(() => next((number) => number + 1));
+    return () => cancelAnimationFrame(asked);
+  }, [screen]);
+  return useMemo(() => <All days={[...screen.days.values()].map((one) => one.node)} />, [screen]);
+}
+
+const All = ({ days }: { days: VNode[] }) => <div class="days">{days}</div>;
+
+/** As many parts as a frame has time for are made anew; of the others, those that were there stay as they were. */
+function drawn(days: Day[], before: Screen, minute: number, stale: string[]): Screen {
+  const of = stale.join("\n");
+  const names = new Set(stale);
+  const screen: Screen = { parts: new Map(), days: new Map(), isWhole: true };
+  let left = AT_ONCE;
+  for (const { date, parts } of days) {
+    const nodes: VNode[] = [];
+    for (const plans of parts) {
+      const id = plans[0]!.id;
+      let shown = before.parts.get(id);
+      if (shown && isAsItWas(shown, plans, of, minute)) {
+        // The same array is the same at a glance.
+        shown.plans = plans;
+      } else {
+        if (left > 0) shown = { plans, stale: of, until: changes(plans, minute, names), node: <Part key={id} plans={plans} now={minute} stale={names} /> };
+        else screen.isWhole = false;
+        left -= plans.length;
+      }
+      if (!shown) continue;
+      screen.parts.set(id, shown);
+      nodes.push(shown.node);
     }
-    shown.current = days;
-    return <div class="days">{[...days.values()].map((one) => one.day)}</div>;
-  }, [plans, of, minute]);
+    if (nodes.length > 0) screen.days.set(date, section(date, parts, nodes, before.days.get(date)));
+  }
+  return screen;
+}
+
+function isAsItWas(shown: Shown, plans: Plan[], stale: string, minute: number): boolean {
+  if (shown.stale !== stale || minute >= shown.until) return false;
+  if (shown.plans === plans) return true;
+  return shown.plans.length === plans.length && plans.every((plan, place) => plan === shown.plans[place]);
 }
 
 /** When the state of a sale changes next; ages do every minute. */
@@ -52,45 +102,46 @@ function changes(plans: Plan[], now: number, stale: Set<string>): number {
   }, Infinity);
 }
 
-function day(date: string, plans: Plan[], now: number, stale: Set<string>) {
-  return (
-    <section key={date} aria-label={longDate(date)}>
-      <h2>
-        {longDate(date)} <span class="quiet">{count(plans.length, "plan")}</span>
-      </h2>
-      {parts(plans).map((part) => (
-        <ul key={part[0]!.id} class="plans" style={{ "--rows": part.length }}>
-          {part.map((plan) => (
-            <Row key={plan.id} plan={plan} now={now} isStale={stale.has(plan.provider)} />
-          ))}
-        </ul>
-      ))}
-    </section>
-  );
+function section(date: string, ofDay: Plan[][], parts: VNode[], before: Section | undefined): Section {
+  const plans = ofDay.reduce((sum, part) => sum + part.length, 0);
+  const isSame = before?.plans === plans && before.parts.length === parts.length;
+  if (before && isSame && parts.every((part, place) => part === before.parts[place])) return before;
+  return { parts, plans, node: <OfDay key={date} date={longDate(date)} plans={plans} parts={parts} /> };
 }
 
-/** A browser lays out those that are seen, whole: a part is about what a screen shows. */
-const PART = 30;
+const OfDay = ({ date, plans, parts }: { date: string; plans: number; parts: VNode[] }) => (
+  <section aria-label={date}>
+    <h2>
+      {date} <span class="quiet">{count(plans, "plan")}</span>
+    </h2>
+    {parts}
+  </section>
+);
 
 function parts(plans: Plan[]): Plan[][] {
   return Array.from({ length: Math.ceil(plans.length / PART) }, (_, place) => plans.slice(place * PART, (place + 1) * PART));
 }
 
-function Row({ plan, now, isStale }: { plan: Plan; now: number; isStale: boolean }) {
-  return (
-    <li>
-      <span class="time">{hours(plan)}</span>
-      <a class="name" href={href(["plans", plan.id])}>
-        {plan.title || "(without a title)"}
-      </a>
-      <span class="state">
-        <SaleState plan={plan} now={now} />
-        {(isStale || !plan.listed) && <span class="quiet"> as of {age(plan.last_seen_at, now)} ago</span>}
-      </span>
-      <span class="price">{price(plan)}</span>
-    </li>
-  );
-}
+const Part = ({ plans, now, stale }: { plans: Plan[]; now: number; stale: Set<string> }) => (
+  <ul class="plans" style={{ "--rows": plans.length }}>
+    {plans.map((plan) => row(plan, now, stale.has(plan.provider)))}
+  </ul>
+);
+
+/** No component, nor made of any: there are thousands. */
+const row = (plan: Plan, now: number, isStale: boolean): VNode => (
+  <li key={plan.id}>
+    <span class="time">{hours(plan)}</span>
+    <a class="name" href={href(["plans", plan.id])}>
+      {plan.title || "(without a title)"}
+    </a>
+    <span class="state">
+      {SaleState({ plan, now })}
+      {(isStale || !plan.listed) && <span class="quiet"> as of {age(plan.last_seen_at, now)} ago</span>}
+    </span>
+    <span class="price">{price(plan)}</span>
+  </li>
+);
 
 /** `20:00 – 21:30`; an end on another day with its day. */
 export function hours(plan: Plan): string {

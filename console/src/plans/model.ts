@@ -151,15 +151,28 @@ export function byDay(plans: Plan[]): [string, Plan[]][] {
   return [...days];
 }
 
+/** By currency; null of what is none. To make one takes longer than a row does. */
+const formats = new Map<string, Intl.NumberFormat | null>();
+
+function formatOf(currency: string): Intl.NumberFormat | null {
+  let format = formats.get(currency);
+  if (format === undefined) {
+    try {
+      format = new Intl.NumberFormat("en-GB", { style: "currency", currency });
+    } catch {
+      format = null;
+    }
+    formats.set(currency, format);
+  }
+  return format;
+}
+
 export function price(plan: Plan): string {
   if (plan.min_price === null) return "";
+  const { currency } = plan;
   const show = (amount: number): string => {
-    if (!plan.currency) return amount.toFixed(2);
-    try {
-      return new Intl.NumberFormat("en-GB", { style: "currency", currency: plan.currency }).format(amount);
-    } catch {
-      return `${amount.toFixed(2)} ${plan.currency}`;
-    }
+    if (!currency) return amount.toFixed(2);
+    return formatOf(currency)?.format(amount) ?? `${amount.toFixed(2)} ${currency}`;
   };
   if (plan.max_price === null || plan.max_price === plan.min_price) return show(plan.min_price);
   return `${show(plan.min_price)} – ${show(plan.max_price)}`;

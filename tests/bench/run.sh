@@ -5,6 +5,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
 command -v wrk >/dev/null || { echo "missing: wrk (Debian: apt-get install wrk)" >&2; exit 1; }
 command -v curl >/dev/null || { echo "missing: curl" >&2; exit 1; }
+command -v node >/dev/null || { echo "missing: node" >&2; exit 1; }
+[[ -d tests/console/node_modules ]] || { echo "missing: what drives a browser (make clients)" >&2; exit 1; }
 tests/stack/stack.sh up >/dev/null
 set -a
 # shellcheck disable=SC1090

@@ -2,14 +2,17 @@
 
 use std::fmt::Write;
 
-/// Plans spread evenly over 24 months, with distinct starts; another version changes every plan.
+/// Over how many days plans are spread: 24 months.
+const DAYS: u64 = 730;
+
+/// Plans spread evenly over [`DAYS`], with distinct starts; another version changes every plan.
 pub(crate) fn feed(plans: u64, version: u64) -> String {
     with_zones(plans, version, 2)
 }
 
 /// The same with this many zones in each plan.
 pub(crate) fn with_zones(plans: u64, version: u64, zones: u64) -> String {
-    written(plans, zones, |plan| About {
+    written(plans, DAYS, zones, |plan| About {
         title: format!("Camela en concierto {plan}"),
         sell_from: "2030-07-01T00:00:00",
         sold_out: false,
@@ -21,7 +24,12 @@ pub(crate) fn with_zones(plans: u64, version: u64, zones: u64) -> String {
 /// Plans that questions tell apart: three words of [`WORDS`] in each title, prices up to
 /// [`PRICES`], a third on sale, two thirds later, every fiftieth sold out.
 pub(crate) fn varied(plans: u64) -> String {
-    written(plans, 2, |plan| {
+    varied_within(plans, DAYS)
+}
+
+/// The same within the first so many days.
+pub(crate) fn varied_within(plans: u64, days: u64) -> String {
+    written(plans, days, 2, |plan| {
         let random = |salt: u64| scattered(plan * 8 + salt);
         let words = [0, 1, 2].map(|salt| word(random(salt) % WORDS));
         About {
@@ -66,10 +74,10 @@ struct About {
     highest_price: u64,
 }
 
-fn written(plans: u64, zones: u64, about: impl Fn(u64) -> About) -> String {
+fn written(plans: u64, days: u64, zones: u64, about: impl Fn(u64) -> About) -> String {
     let mut out = String::with_capacity((plans * (250 + zones * 85)) as usize);
     out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?><planList><output>\n");
-    let step = 730 * 86_400 / plans.max(1);
+    let step = days * 86_400 / plans.max(1);
     for plan in 0..plans {
         let second = plan * step;
         let (day, rest) = (second / 86_400, second % 86_400);

@@ -12,6 +12,7 @@ mod feeds;
 mod ingest;
 mod lists;
 mod load;
+mod page;
 mod reads;
 mod rebuild;
 mod search;
@@ -23,7 +24,7 @@ mod writes;
 
 use almanac_tests::process::Engine;
 
-const SECTIONS: [&str; 17] = [
+const SECTIONS: [&str; 18] = [
     "search",
     "lists",
     "ingest-embedded",
@@ -41,6 +42,7 @@ const SECTIONS: [&str; 17] = [
     "rebuild-cluster",
     "analyses-embedded",
     "analyses-cluster",
+    "page",
 ];
 
 #[tokio::main]
@@ -86,6 +88,7 @@ async fn report(wanted: &[&str]) {
             "edge" => edge::report(&mut out).await,
             "rebuild-embedded" => rebuild::report(&mut out, Engine::Embedded).await,
             "rebuild-cluster" => rebuild::report(&mut out, Engine::Cluster).await,
+            "page" => page::report(&mut out).await,
             "take-over" => takeover::report(&mut out).await,
             _ => start::report(&mut out).await,
         }

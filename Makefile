@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 STACK := tests/stack/stack.sh
 
-.PHONY: help check-tools build run up down test bench faults lint coverage clients console deploy-check openapi-baseline
+.PHONY: help check-tools build run up down test bench faults fuzz lint coverage clients console deploy-check openapi-baseline
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,12 @@ faults: build ## Hundreds of faults of all kinds on both engines, under the orac
 	ALMANAC_FAULTS=full ALMANAC_KILLS=$${ALMANAC_KILLS:-200} \
 	  timeout --kill-after=1m $(FAULTS_LIMIT) $(CARGO) test --profile quick --workspace \
 	  --test campaign --test faults --test write_faults -- --nocapture --test-threads=1
+
+# Of each target. FUZZ_TARGETS selects from fuzzing/targets; without it, all are run one after the other.
+FUZZ_SECONDS ?= 600
+
+fuzz: check-tools ## Fuzz parsers guided by coverage, FUZZ_SECONDS (600) each, and store what reaches more
+	@CARGO=$(CARGO) fuzzing/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 bench: check-tools ## Measure, beside baselines in the same run; writes docs/performance.md
 	$(CARGO) build --release --workspace --bins

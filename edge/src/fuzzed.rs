@@ -14,7 +14,7 @@ use std::time::Duration;
 fn any_query_is_parameters_or_a_problem() {
     let known = ["q", "limit", "cursor", "starts_from"];
     let query = "q=caf%C3%A9+au+lait&limit=20&starts_from=2021-06-30T21:00:00%2B02:00&cursor=00ff";
-    fuzz([query], |bytes: &[u8]| {
+    fuzz("query-parameters", [query], |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         match Parameters::parse(Some(&text), &known) {
             Ok(parameters) => {
@@ -29,7 +29,7 @@ fn any_query_is_parameters_or_a_problem() {
 #[test]
 fn any_header_is_read_or_passed_over() {
     let seeds = ["W/\"0f-gzip\", \"1\"", "*", "respond-async, wait=10; handling=strict", "wait=99"];
-    fuzz(seeds, |bytes: &[u8]| {
+    fuzz("headers", seeds, |bytes: &[u8]| {
         let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
         let prefer = HeaderName::from_static("prefer");
         let headers =
@@ -57,7 +57,7 @@ fn no_other_token_is_taken() {
     let identity = Identity::new(options).unwrap();
     let bearer = format!("Bearer {token}");
     let none = "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJtYXJ5IiwiZXhwIjo5OTk5OTk5OTk5fQ.".to_owned();
-    fuzz([bearer.clone(), none], |bytes: &[u8]| {
+    fuzz("bearer-tokens", [bearer.clone(), none], |bytes: &[u8]| {
         let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
         let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
         if identity.caller(&headers).is_ok() {

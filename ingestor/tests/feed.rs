@@ -237,7 +237,7 @@ fn entities_are_not_expanded() {
 fn damage_is_read_or_refused() {
     let second = include_str!("../../tests/data/feed-2.xml");
     let charsets = [None, Some("utf-16"), Some("iso-8859-1"), Some("shift_jis"), Some("nonsense")];
-    fuzz([FEED, second], |body: &[u8]| {
+    fuzz("feeds", [FEED, second], |body: &[u8]| {
         let charset = charsets[body.len() % charsets.len()];
         // An encoding may make three bytes of one.
         let most = 3 * body.len() as u64 + 1;

@@ -183,7 +183,7 @@ fn damaged_answers_are_read_or_refused() {
         "open-meteo-marine.orca-fixture.json",
         "open-meteo-marine.real-nulls.json",
     ];
-    fuzz(names.map(file), |body: &[u8]| {
+    fuzz("forecasts", names.map(file), |body: &[u8]| {
         let Ok(answer) = read(body) else { return };
         assert_eq!(answer.series.len(), answer.native_step_s.len());
         for (from, until) in answer.series.iter().flat_map(Series::spans) {

@@ -16,7 +16,7 @@ fn any_bytes_are_a_record_or_none() {
         [&[0][..], &id, &[2; 60]].concat()
     };
     let seeds: Vec<Vec<u8>> = SchemaFile::all_newest().map(headed).collect();
-    fuzz(seeds, |bytes: &[u8]| {
+    fuzz("records", seeds, |bytes: &[u8]| {
         // Where the registry knows no schema, there is nothing to read.
         let Ok(decoded) = runtime.block_on(codec.decode(bytes)) else { return };
         if let Ok(value) = decoded.read::<serde_json::Value>() {
@@ -30,7 +30,7 @@ fn any_bytes_are_a_record_or_none() {
 fn any_text_is_a_token_or_none() {
     let token = "schedules.01890a5dac96774bbcceb302099a8057-3-17";
     assert!(token.parse::<Token>().is_ok());
-    fuzz([token], |bytes: &[u8]| {
+    fuzz("consistency-tokens", [token], |bytes: &[u8]| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         if let Ok(token) = text.parse::<Token>() {
             assert_eq!(token.to_string(), text);
@@ -41,7 +41,7 @@ fn any_text_is_a_token_or_none() {
 /// What is read of a recipe is read again from how it is shown.
 #[test]
 fn any_body_is_a_recipe_or_faults() {
-    fuzz([RECIPE], |bytes: &[u8]| {
+    fuzz("recipes", [RECIPE], |bytes: &[u8]| {
         let _ = json::recipes::read_revision(bytes);
         if let Ok(Ok(recipe)) = json::recipes::read(bytes) {
             let again = json::recipes::read(json::recipes::body(&recipe).as_bytes());
@@ -57,7 +57,7 @@ fn any_page_holds_a_recipe_or_none() {
         "recipeInstructions":[{"@type":"HowToSection","itemListElement":[{"@type":"HowToStep","text":"Eat."}]}],
         "nutrition":{"calories":"420 kcal"},"author":[{"name":"Mary"}]}"#;
     assert!(json::schema_org::read(page).unwrap().is_ok());
-    fuzz([&page[..], RECIPE], |bytes: &[u8]| {
+    fuzz("recipe-pages", [&page[..], RECIPE], |bytes: &[u8]| {
         if let Ok(Ok(recipe)) = json::schema_org::read(bytes) {
             let again = json::recipes::read(json::recipes::body(&recipe).as_bytes());
             assert_eq!(again.unwrap(), Ok(recipe), "what is taken of others can be written");
@@ -79,12 +79,16 @@ fn any_body_is_a_request_or_faults() {
     let patch = br#"{"name":null,"tasks":[]}"#;
     // JSON, although no number of this program is as large.
     let large = b"1e400";
-    fuzz([&schedule[..], analysis.as_bytes(), &patch[..], &large[..]], |bytes: &[u8]| {
-        let _ = json::weather::read_analysis(bytes);
-        let _ = json::weather::read_schedule(bytes);
-        let _ = json::canonical(bytes);
-        if let Ok(merged) = json::merge_patch(schedule, bytes) {
-            assert!(serde_json::from_str::<serde::de::IgnoredAny>(&merged).is_ok(), "{merged}");
-        }
-    });
+    fuzz(
+        "requests",
+        [&schedule[..], analysis.as_bytes(), &patch[..], &large[..]],
+        |bytes: &[u8]| {
+            let _ = json::weather::read_analysis(bytes);
+            let _ = json::weather::read_schedule(bytes);
+            let _ = json::canonical(bytes);
+            if let Ok(merged) = json::merge_patch(schedule, bytes) {
+                assert!(serde_json::from_str::<serde::de::IgnoredAny>(&merged).is_ok(), "{merged}");
+            }
+        },
+    );
 }

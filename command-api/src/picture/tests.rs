@@ -258,7 +258,7 @@ fn damaged_pictures_are_taken_or_refused() {
         ("image/webp", ImageFormat::WebP),
     ];
     let seeds = formats.map(|(_, format)| encoded(9, 7, format));
-    almanac_fuzzing::fuzz(seeds, |body: &[u8]| {
+    almanac_fuzzing::fuzz("pictures", seeds, |body: &[u8]| {
         for (name, _) in formats {
             if let Ok(picture) = prepared(name, body) {
                 let image = shown(&picture);

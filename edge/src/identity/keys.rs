@@ -98,7 +98,7 @@ mod tests {
         let key = json!({"kty": "OKP", "crv": "Ed25519", "x": super::super::tests::ED_PUBLIC, "kid": "one"});
         let rsa = json!({"kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "RS256", "kid": "two"});
         let document = json!({"keys": [key, rsa]}).to_string();
-        almanac_fuzzing::fuzz([document], |bytes: &[u8]| {
+        almanac_fuzzing::fuzz("key-sets", [document], |bytes: &[u8]| {
             for origin in [Origin::File, Origin::Address] {
                 let _ = parse("fuzzed", bytes, origin);
             }

@@ -22,7 +22,7 @@ fn any_payload_is_blocks_or_none() {
     }
     let mut positions = Vec::new();
     frame::put_synced(&mut positions, 4_096);
-    fuzz([body, positions], |payload: &[u8]| {
+    fuzz("log-payloads", [body, positions], |payload: &[u8]| {
         let records = frame::decode_records(Bytes::copy_from_slice(payload), u64::MAX - 1);
         assert!(records.is_none_or(|records| records.len() * 24 <= payload.len()));
         let blocks = frame::parse_blocks(payload, 1, 8);
@@ -45,7 +45,7 @@ fn damaged_segments_are_cut_or_refused() {
     });
     let path = segment::log_path(written.path(), 1);
     let whole = fs::read(&path).unwrap();
-    fuzz([whole], |bytes: &[u8]| {
+    fuzz("log-segments", [whole], |bytes: &[u8]| {
         let folder = tempfile::tempdir().unwrap();
         fs::write(segment::log_path(folder.path(), 1), bytes).unwrap();
         runtime.block_on(async {

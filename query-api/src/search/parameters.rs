@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn any_query_is_bounds_or_a_message() {
         let query = "starts_at=2021-06-30T21:00:00.5%2B02:00&ends_at=9999-12-31T23:59:60Z";
-        almanac_fuzzing::fuzz([query], |bytes: &[u8]| {
+        almanac_fuzzing::fuzz("search-bounds", [query], |bytes: &[u8]| {
             if let Err(message) = parse(&String::from_utf8_lossy(bytes)) {
                 assert!(message.len() < 1_000, "{message}");
             }

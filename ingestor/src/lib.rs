@@ -1,6 +1,10 @@
 //! Ingestors: fetch providers' feeds, compare them with what was said last, publish the
 //! difference as events.
 
+// What is instrumented for `make fuzz` needs libFuzzer to be linked with it, and these tests call nothing of it.
+#[cfg(test)]
+use almanac_fuzzing as _;
+
 mod commit;
 mod compare;
 pub mod config;

@@ -47,6 +47,8 @@ pub(crate) fn run<T: FnMut(&[u8])>(name: &str, seeds: Vec<Vec<u8>>, stored: &Pat
         format!("-report_slow_units={TIMEOUT_SECONDS}"),
         format!("-artifact_prefix={}/", made("failures").display()),
         "-print_final_stats=1".to_owned(),
+        // How near a comparison is counts as well: without it, six bytes compared one by one were not found.
+        "-use_value_profile=1".to_owned(),
         // Nobody else writes to the corpus.
         "-reload=0".to_owned(),
     ];

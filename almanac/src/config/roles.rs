@@ -293,7 +293,7 @@ pub(crate) struct SupervisionConfig {
     pub(crate) panics: usize,
     #[serde(with = "humantime_serde")]
     pub(crate) within: Duration,
-    /// How long a start waits for a server; then the process ends. Zero for as long as it takes.
+    /// How long a start waits for servers; then the process ends. Zero for as long as it takes.
     #[serde(with = "humantime_serde")]
     pub(crate) start_within: Duration,
 }

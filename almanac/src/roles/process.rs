@@ -172,7 +172,7 @@ pub(crate) async fn start(
     let claims = roles.iter().filter_map(|role| role.claim(config).transpose());
     let claims = claims.collect::<anyhow::Result<Vec<File>>>()?;
     let specs = topics(config);
-    let waiting = Waiting { most: config.supervision.start_within, shutdown: shutdown.clone() };
+    let waiting = Waiting::new(config.supervision.start_within, shutdown);
     let opened = engine::open(config, &specs, &waiting, background).await?;
     let asking = Asking::new(config, &waiting)?;
     let incarnations = asking.log(|| Incarnations::note(&opened.log, &specs)).await?;

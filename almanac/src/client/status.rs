@@ -126,10 +126,10 @@ pub(crate) async fn topics(topics: &Topics, config: &Config) -> anyhow::Result<(
         };
         let count = items(&one, "partitions").count();
         let name = clean(text(&one, "topic"));
-        let (offsets, rate) = (&one["offsets"], one["offsets_per_s"].as_f64().unwrap_or_default());
-        say!(
-            "{name:<26} {count:>4} partitions  {offsets:>12} offsets  {rate:>8.1}/s  kept {keeps}"
-        );
+        let rate = one["offsets_per_s"].as_f64();
+        let rate = rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}/s"));
+        let offsets = &one["offsets"];
+        say!("{name:<26} {count:>4} partitions  {offsets:>12} offsets  {rate:>10}  kept {keeps}");
         for at in items(&one, "partitions").filter(|_| topics.partitions) {
             let open = match at["end"].as_u64() > at["stable_end"].as_u64() {
                 true => format!(", a transaction is open from {}", at["stable_end"]),

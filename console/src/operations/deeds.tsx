@@ -52,7 +52,6 @@ const WORDS: Record<string, Words> = {
   "import.completed": () => "Import of an export was completed",
 };
 
-
 export function Told({ deed }: { deed: Deed }) {
   const words = WORDS[deed.type];
   if (!words) {

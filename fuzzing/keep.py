@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 MOST_FILES = 60
-MOST_BYTES = 150 << 10
+MOST_BYTES = 60 << 10
 LONGEST = 16 << 10
 ATTEMPTS = 20
 
@@ -37,7 +37,7 @@ def measured(inputs, folder, command):
     control = folder / "merge"
     control.write_text("\n".join([str(len(inputs)), "0", *map(str, inputs)]) + "\n")
     # Only code that is run counts here, not how near comparisons are.
-    flags = f"-merge_inner=2 -merge_control_file={control} -use_value_profile=0"
+    flags = f"-merge_inner=2\n-merge_control_file={control}\n-use_value_profile=0"
     environment = {**os.environ, "ALMANAC_FUZZ_FLAGS": flags}
     reached, started = [None] * len(inputs), 0
     for _ in range(ATTEMPTS):

@@ -27,7 +27,7 @@ thread_local! {
 }
 
 /// Runs for `ALMANAC_FUZZ_SECONDS` on `corpus/NAME` in `ALMANAC_FUZZ_FOLDER` (`target/fuzz`), which grows from
-/// `seeds` and what is `stored`. Or as `ALMANAC_FUZZ_FLAGS` say: flags of libFuzzer, files to run alone. What fails
+/// `seeds` and what is `stored`. Or as `ALMANAC_FUZZ_FLAGS` say, one a line: flags of libFuzzer, files to run alone. What fails
 /// is written to `failures/NAME`. libFuzzer ends the process.
 pub(crate) fn run<T: FnMut(&[u8])>(name: &str, seeds: Vec<Vec<u8>>, stored: &Path, test: T) {
     let folder = match env::var_os("ALMANAC_FUZZ_FOLDER") {
@@ -53,7 +53,7 @@ pub(crate) fn run<T: FnMut(&[u8])>(name: &str, seeds: Vec<Vec<u8>>, stored: &Pat
         "-reload=0".to_owned(),
     ];
     if let Ok(flags) = env::var("ALMANAC_FUZZ_FLAGS") {
-        arguments.extend(flags.split_whitespace().map(str::to_owned));
+        arguments.extend(flags.lines().map(str::to_owned));
     } else {
         // Those of an earlier run may not be the test's any more.
         fs::remove_dir_all(made("seeds")).unwrap();

@@ -113,7 +113,8 @@ pub async fn of_partition(
 pub type Positions = BTreeMap<(String, u32), Position>;
 
 /// Whether every partition has come as far as in these. Of a partition without records one generation may have
-/// a position, that of its start, and another none: both have folded all of it.
+/// a position, that of its start, and another none: both have folded all of it. Projections fold topics that are
+/// kept for ever, so that partitions start at 0.
 pub fn are_as_far(reached: &Positions, those: &Positions) -> bool {
     those.iter().all(|(place, those)| {
         let reached = reached.get(place).map_or(0, |reached| reached.next_offset);

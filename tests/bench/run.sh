@@ -5,6 +5,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
 command -v wrk >/dev/null || { echo "missing: wrk (Debian: apt-get install wrk)" >&2; exit 1; }
 command -v curl >/dev/null || { echo "missing: curl" >&2; exit 1; }
+command -v taskset >/dev/null || { echo "missing: taskset (Debian: apt-get install util-linux)" >&2; exit 1; }
+command -v "${CHROMIUM:-chromium}" >/dev/null || { echo "missing: chromium (Debian: apt-get install chromium)" >&2; exit 1; }
 command -v node >/dev/null || { echo "missing: node" >&2; exit 1; }
 [[ -d tests/console/node_modules ]] || { echo "missing: what drives a browser (make clients)" >&2; exit 1; }
 tests/stack/stack.sh up >/dev/null

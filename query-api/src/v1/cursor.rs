@@ -35,7 +35,9 @@ pub(super) fn decode<T: FromStr>(filters: &str, cursor: &str) -> Result<T, Probl
         let detail = "it is not one of this installation, or of a request with other filters";
         Problem::new(ProblemType::BadCursor, detail)
     };
-    if !cursor.len().is_multiple_of(2) || cursor.len() > 2_000 || !cursor.is_ascii() {
+    // A number may begin with a plus sign as well, a cursor may not.
+    let is_hex = cursor.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !cursor.len().is_multiple_of(2) || cursor.len() > 2_000 || !is_hex {
         return Err(bad());
     }
     let bytes: Option<Vec<u8>> = (0..cursor.len())
@@ -60,7 +62,8 @@ mod tests {
         assert_eq!(decode::<String>("a=1", &cursor).unwrap(), "2021/ñ");
         assert!(decode::<u64>("a=1", &cursor).is_err());
         assert!(decode::<String>("a=2", &cursor).is_err());
-        for bad in ["", "zz", "abc", "ñ", &"a".repeat(5_000), &cursor[2..]] {
+        let signed = format!("{}+a", &cursor[..cursor.len() - 2]);
+        for bad in ["", "zz", "abc", "ñ", &"a".repeat(5_000), &cursor[2..], &signed] {
             assert!(decode::<String>("a=1", bad).is_err(), "{bad}");
         }
     }

@@ -197,7 +197,8 @@ async fn composed_roles_work_together() {
     let writes = &processes["command-api"];
     let nobody = writes.send("POST", "/v1/recipes", &[], body()).await.unwrap();
     assert_eq!(nobody.status, StatusCode::UNAUTHORIZED, "not on loopback");
-    let with = [("authorization", writer.as_str())];
+    // Roles that have only just started may take longer than a write waits by itself.
+    let with = [("authorization", writer.as_str()), ("prefer", "wait=30")];
     let written = writes.send("POST", "/v1/recipes", &with, body()).await.unwrap();
     assert_eq!(written.status, StatusCode::CREATED, "{written:?}");
 

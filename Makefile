@@ -23,7 +23,7 @@ build: check-tools ## Build everything for tests, which is quick to compile
 
 run: check-tools ## Run Almanac with a demonstration feed on http://127.0.0.1:8080
 	$(CARGO) build --release --workspace --bin almanac
-	./target/release/almanac up
+	"$${CARGO_TARGET_DIR:-target}"/release/almanac up
 
 up: ## Start real Kafka, Cassandra and a schema registry on loopback, empty
 	$(STACK) up

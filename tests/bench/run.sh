@@ -16,7 +16,7 @@ set -a
 set +a
 trap 'tests/stack/stack.sh down' EXIT
 report=$(mktemp)
-target/release/almanac-bench report > "$report"
+"${CARGO_TARGET_DIR:-target}"/release/almanac-bench report > "$report"
 {
   cat tests/bench/preamble.md
   printf 'Measured on %s, %s cores, %s, %s GiB of memory, load generator and servers included.\n\n' \

@@ -39,7 +39,8 @@ impl Secured {
 
     fn address(&self, name: &str) -> &str {
         let mut lines = self.environment.lines().filter_map(|line| line.split_once('='));
-        lines.find(|(known, _)| *known == name).map(|(_, address)| address).unwrap()
+        let found = lines.find(|(known, _)| *known == name).map(|(_, address)| address);
+        found.unwrap_or_else(|| panic!("stack.sh did not tell {name}: {:?}", self.environment))
     }
 
     fn tls(&self, file: &str) -> PathBuf {

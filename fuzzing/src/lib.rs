@@ -15,9 +15,9 @@ const LONGEST: usize = 64 << 10;
 /// A name, a package, a program of tests and a test: one target a line.
 const TARGETS: &str = include_str!("../targets");
 
-/// Gives a test every input that is stored for its `name`; then one of `seeds` or of these with edits, or bytes
-/// alone, a thousand times, or as often as `PROPTEST_CASES` says. What makes it panic is made as short as
-/// possible and shown.
+/// Gives a test every input that is stored for its `name`; then one of `seeds` with edits, or bytes alone, a
+/// thousand times, or as often as `PROPTEST_CASES` says, and as often one of `seeds` or of what is stored. What
+/// makes it panic is made as short as possible and shown.
 ///
 /// With the feature `guided` the test runs under libFuzzer instead, and the process ends with it.
 pub fn fuzz<S: AsRef<[u8]>>(name: &str, seeds: impl Into<Vec<S>>, test: impl FnMut(&[u8])) {

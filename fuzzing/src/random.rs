@@ -57,14 +57,22 @@ pub(crate) fn stored(folder: &Path) -> Vec<Stored> {
     files.into_iter().map(read).collect()
 }
 
-/// What is stored, then edits of all there is.
+/// What is stored, then edits of the seeds alone, of which stored inputs are too many to leave much, and edits of
+/// all there is.
 pub(crate) fn run(mut seeds: Vec<Vec<u8>>, stored: Vec<Stored>, mut test: impl FnMut(&[u8])) {
-    for Stored { file, bytes } in stored {
-        if std::panic::catch_unwind(AssertUnwindSafe(|| test(&bytes))).is_err() {
+    for Stored { file, bytes } in &stored {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| test(bytes))).is_err() {
             panic!("a stored input fails: {}", file.display());
         }
-        seeds.push(bytes);
     }
+    run_edits(&seeds, &mut test);
+    if !stored.is_empty() {
+        seeds.extend(stored.into_iter().map(|stored| stored.bytes));
+        run_edits(&seeds, &mut test);
+    }
+}
+
+fn run_edits(seeds: &[Vec<u8>], test: &mut impl FnMut(&[u8])) {
     let test = RefCell::new(test);
     let cases = match std::env::var_os("PROPTEST_CASES") {
         Some(_) => Config::default().cases,
@@ -73,7 +81,7 @@ pub(crate) fn run(mut seeds: Vec<Vec<u8>>, stored: Vec<Stored>, mut test: impl F
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let inputs = vec(any::<u8>(), 0..LONGEST_INPUT);
     let outcome = TestRunner::new(config).run(&inputs, |input| {
-        let bytes = edited(&seeds, &input);
+        let bytes = edited(seeds, &input);
         let mut test = test.borrow_mut();
         // What a test keeps is not looked at again but to make the input shorter.
         let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| test(&bytes)));

@@ -3,11 +3,14 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
-command -v wrk >/dev/null || { echo "missing: wrk (Debian: apt-get install wrk)" >&2; exit 1; }
-command -v curl >/dev/null || { echo "missing: curl" >&2; exit 1; }
-command -v taskset >/dev/null || { echo "missing: taskset (Debian: apt-get install util-linux)" >&2; exit 1; }
-command -v "${CHROMIUM:-chromium}" >/dev/null || { echo "missing: chromium (Debian: apt-get install chromium)" >&2; exit 1; }
-command -v node >/dev/null || { echo "missing: node" >&2; exit 1; }
+needs() { # A program, and its package in Debian.
+  command -v "$1" >/dev/null || { echo "missing: $1${2:+ (Debian: apt-get install $2)}" >&2; exit 1; }
+}
+needs wrk wrk
+needs curl
+needs taskset util-linux
+needs "${CHROMIUM:-chromium}" chromium
+needs node
 [[ -d tests/console/node_modules ]] || { echo "missing: what drives a browser (make clients)" >&2; exit 1; }
 tests/stack/stack.sh up >/dev/null
 set -a

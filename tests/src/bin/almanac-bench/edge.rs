@@ -86,12 +86,12 @@ async fn overload(out: &mut String) {
     let (_folder, process) = serving(Engine::Embedded, PLANS, "limits.shed_above = \"5ms\"").await;
     // Each has a core of its own, so that what is measured is not which of both gets the processor.
     keep_to_core(process.id(), 0);
-    let base = process.url("");
-    let peak = [16, 64].map(|callers| asking(&base, callers, 0, 5).answered);
+    let (base, paths) = (process.url(""), lists());
+    let peak = [16, 64].map(|callers| asking(&base, &paths, callers, 0, 5).answered);
     let peak = peak.into_iter().fold(0.0, f64::max);
     let pause = f64::from(CALLERS) / (2.0 * peak) * 1_000.0 - ANSWER_MS;
-    asking(&base, CALLERS, pause as u64, 5);
-    let over = asking(&base, CALLERS, pause as u64, 20);
+    asking(&base, &paths, CALLERS, pause as u64, 5);
+    let over = asking(&base, &paths, CALLERS, pause as u64, 20);
     line!(
         out,
         "\nLists of 200 plans by price, from {LISTS} times on, `limits.shed_above` 5 ms; the server has one core, the load the other. Callers without a pause are answered {peak:.0} times a second at most. {CALLERS} callers who ask again {pause:.0} ms after each answer or refusal, for 20 s: {:.0} requests a second ({:.1} times as many), {:.0} of them answered ({:.2} of the most), p99 of the answered below {:.0} ms.\n",
@@ -110,15 +110,18 @@ struct Asked {
     p99_ms: f64,
 }
 
-/// `wrk` on the second core, which counts what is answered with 200.
-fn asking(base: &str, callers: u32, pause_ms: u64, seconds: u32) -> Asked {
-    let paths: Vec<String> = (0..LISTS)
+fn lists() -> Vec<String> {
+    (0..LISTS)
         .map(|number| {
             let start = 1_924_992_000 + scattered(number) % (600 * DAY);
             let start = jiff::Timestamp::from_second(start.cast_signed()).unwrap();
             format!("/v1/plans?sort=price&limit=200&starts_from={start}")
         })
-        .collect();
+        .collect()
+}
+
+/// `wrk` on the second core, which counts what is answered with 200.
+fn asking(base: &str, paths: &[String], callers: u32, pause_ms: u64, seconds: u32) -> Asked {
     let delay = format!("function delay() return {pause_ms} end\n");
     let counting = "local threads = {}\nfunction setup(thread) table.insert(threads, thread) end\n\
         answered = 0\nfunction response(status) if status == 200 then answered = answered + 1 end end\n\
@@ -127,7 +130,7 @@ fn asking(base: &str, callers: u32, pause_ms: u64, seconds: u32) -> Asked {
         print('answered', ok / summary.duration * 1e6)\n\
         print('p99_ms', latency:percentile(100 - ok / summary.requests) / 1e3)\nend\n";
     let more = if pause_ms > 0 { delay + counting } else { counting.to_owned() };
-    let script = choosing_script_with("lists", &paths, &more);
+    let script = choosing_script_with("lists", paths, &more);
     let output = Command::new("taskset")
         .args(["-c", "1", "wrk", "-t1", "-c", &callers.to_string(), "-d"])
         .arg(format!("{seconds}s"))
